@@ -93,8 +93,8 @@ impl Builder {
     ///
     /// It runs while [`recv`](Backend::recv) is waited for, for up to [`MAX_VERIFYING`](super::MAX_VERIFYING) clients at a time, and bounds its own
     /// time: over version 3 of the link nothing of anybody is acknowledged beyond the oldest client that waits for its verdict, so an edge stops
-    /// reading once its queue is full. [`Everyone`](super::Everyone) and [`clients`](super::BackendHandle::clients) mean these clients as well; send to a
-    /// group to leave them out. A client that sends more than [`MAX_HELD`](super::MAX_HELD) packets or
+    /// reading once its queue is full. [`Everyone`](super::Everyone) and [`clients`](super::BackendHandle::clients) leave these clients out, and those that
+    /// were refused. A client that sends more than [`MAX_HELD`](super::MAX_HELD) packets or
     /// [`MAX_HELD_BYTES`](super::MAX_HELD_BYTES) before is refused, and so is one whose events exceed
     /// [`MAX_HELD_BYTES_OF_ALL`](super::MAX_HELD_BYTES_OF_ALL) with those of all others. A client whose note an earlier life of this backend has set is not checked
     /// again. A link of version 2 knows no tokens.

@@ -104,6 +104,10 @@ impl Backend {
         let names = Names::new(&means.seed);
         let mut means = means;
         let verifier = means.verify.take().map(Verifier::new);
+        let mut options = options;
+        if verifier.is_some() {
+            options.config = options.config.admitting();
+        }
         let shared = Shared::try_new(|waiters| Core::new(options, means, waiters))?;
         if verifier.is_some() {
             shared.with(|core, _| core.verify());
@@ -380,13 +384,14 @@ impl BackendHandle {
         self.shared.with(|core, _| core.edge())
     }
 
-    /// Returns what is known of a client, if it is there.
+    /// Returns what is known of a client, if it is there, and was let in if somebody [verifies](Builder::verify) clients.
     #[must_use]
     pub fn client(&self, id: ClientId) -> Option<ClientInfo> {
         self.shared.with(|core, _| core.client(id))
     }
 
-    /// Returns what is known of all clients that are there, in the order of their ids.
+    /// Returns what is known of all clients that are there, in the order of their ids. Where somebody [verifies](Builder::verify) clients, these are
+    /// those who were let in.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientInfo> {
         self.shared.with(|core, _| {

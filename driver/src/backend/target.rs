@@ -18,7 +18,7 @@ pub trait Target: sealed::Sealed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(pub(super) GroupId);
 
-/// Everybody who is there.
+/// Everybody who is there. Where somebody [verifies](super::Builder::verify) clients: everybody who was let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct Everyone;

@@ -1,9 +1,9 @@
 //! Clients that are verified before anything of them is seen.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use voltlane_driver::backend::{MAX_VERIFYING, Refuse};
+use voltlane_driver::backend::{Everyone, MAX_VERIFYING, Refuse};
 
 use super::granted::granted;
 use super::*;
@@ -107,6 +107,63 @@ fn so_many_are_verified_at_a_time_and_the_others_wait_for_their_turn() {
         }
         assert_eq!(most.load(Ordering::Relaxed), MAX_VERIFYING);
     });
+}
+
+/// Over both versions of the link: one is let in, one is refused, and one waits.
+#[test]
+fn everyone_and_clients_mean_those_who_were_let_in() {
+    for asks in [false, true] {
+        let mut setup = Setup::granting(Chaos::NONE);
+        let ids = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&ids);
+        let check = move |joined: Joined| {
+            let mut ids = seen.lock().expect("not poisoned");
+            ids.push(joined.id);
+            let number = ids.len();
+            async move {
+                match number {
+                    1 => std::future::pending().await,
+                    2 => Err(Refuse::new(605, "log in first")),
+                    _ => Ok(String::from("user 17")),
+                }
+            }
+        };
+        let mut options = Options::default();
+        options.asks = asks;
+        let means = setup.means().verify(check);
+        let mut backend = Backend::begin(options, means).expect("options");
+        let clock = setup.world.clock.clone();
+        let heard: Vec<_> = (1..=3)
+            .map(|seed| setup.speaker(seed, &[b"here"]))
+            .collect();
+        setup.world.run(async {
+            let id = loop {
+                if let Event::Joined(joined) = next(&mut backend).await {
+                    break joined.id;
+                }
+            };
+            let others = ids.lock().expect("not poisoned").clone();
+            assert!(others.len() == 3 && others[2] == id);
+            for hidden in &others[..2] {
+                assert_eq!(backend.client(*hidden), None);
+            }
+            let infos = backend.clients();
+            assert!(infos.len() == 1 && Some(&infos[0]) == backend.client(id).as_ref());
+            backend.send(Everyone, "to all").await.expect("sent");
+            backend
+                .send(Everyone.without(others[0]), "but one")
+                .await
+                .expect("sent");
+            for _ in 0..100 {
+                while backend.try_recv().is_some() {}
+                clock.sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let mut all: Vec<_> = heard.iter().map(|heard| heard.borrow().clone()).collect();
+        all.sort();
+        let told = vec![b"to all".to_vec(), b"but one".to_vec()];
+        assert_eq!(all, [vec![], vec![], told]);
+    }
 }
 
 /// Over version 3 of the link the edge keeps every frame that is not acknowledged, and takes nothing from clients beyond its queue.

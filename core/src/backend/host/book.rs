@@ -25,6 +25,8 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 pub(super) struct Entry {
     /// Whether the application was told of it. Otherwise the application has sent something to it.
     pub(super) is_told: bool,
+    /// Whether the application has admitted it, if it admits sessions.
+    is_admitted: bool,
     /// Packets that came from the client, which is the number of the last one.
     pub(super) up: u64,
     /// The number of the packet that the edge sends next. (Version 3 of the link)
@@ -84,6 +86,8 @@ pub enum GroupError {
 pub(super) struct Book {
     known: HashMap<ClientId, Entry, BuildHasherDefault<IdHasher>>,
     max: usize,
+    /// Whether a session is hidden until it is admitted.
+    admits: bool,
     order: u64,
     ended: HashMap<ClientId, Code, BuildHasherDefault<IdHasher>>,
     ended_in_order: VecDeque<ClientId>,
@@ -94,10 +98,11 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, admits: bool) -> Self {
         Book {
             known: HashMap::default(),
             max,
+            admits,
             order: 0,
             ended: HashMap::default(),
             ended_in_order: VecDeque::new(),
@@ -166,6 +171,23 @@ impl Book {
         self.known.get(&id)
     }
 
+    /// Returns a session of which the application was told, unless it is hidden.
+    pub(super) fn shown(&self, id: ClientId) -> Option<&Entry> {
+        self.get(id).filter(|entry| self.shows(entry))
+    }
+
+    fn shows(&self, entry: &Entry) -> bool {
+        entry.is_told && (entry.is_admitted || !self.admits)
+    }
+
+    /// Shows a session. Returns whether it was hidden.
+    pub(super) fn admit(&mut self, id: ClientId) -> bool {
+        let admits = self.admits;
+        let entry = self.known.get_mut(&id).filter(|entry| entry.is_told);
+        let is_new = entry.is_some_and(|entry| !core::mem::replace(&mut entry.is_admitted, true));
+        admits && is_new
+    }
+
     pub(super) fn get_mut(&mut self, id: ClientId) -> Option<&mut Entry> {
         self.known.get_mut(&id)
     }
@@ -204,10 +226,10 @@ impl Book {
         self.groups.contains_key(&group)
     }
 
-    /// Returns the sessions that the application was told of, in the order of their ids.
+    /// Returns the sessions that the application was told of and that are not hidden, in the order of their ids.
     pub(super) fn ids(&self) -> Vec<ClientId> {
-        let told = self.known.iter().filter(|(_, entry)| entry.is_told);
-        let mut ids: Vec<_> = told.map(|(&id, _)| id).collect();
+        let shown = self.known.iter().filter(|(_, entry)| self.shows(entry));
+        let mut ids: Vec<_> = shown.map(|(&id, _)| id).collect();
         ids.sort_unstable();
         ids
     }
@@ -322,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_full_book_forgets_those_that_were_silent_for_longest() {
-        let mut book = Book::new(32);
+        let mut book = Book::new(32, false);
         for number in 0..32 {
             tell(&mut book, number);
         }
@@ -341,8 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_hidden_until_it_is_admitted_only_if_the_application_admits() {
+        let mut book = Book::new(8, true);
+        assert!(!book.admit(id(1)), "nobody has heard of it");
+        book.address(id(1)).expect("it lives");
+        assert!(!book.admit(id(1)), "nobody was told of it");
+        tell(&mut book, 1);
+        tell(&mut book, 2);
+        assert!(book.ids().is_empty() && book.shown(id(1)).is_none());
+        assert!(book.admit(id(1)) && !book.admit(id(1)), "once");
+        assert!(book.ids() == [id(1)] && book.shown(id(1)).is_some());
+        let mut open = Book::new(8, false);
+        tell(&mut open, 1);
+        assert!(open.ids() == [id(1)] && !open.admit(id(1)), "it was shown");
+    }
+
+    #[test]
     fn a_book_for_one_session_works() {
-        let mut book = Book::new(1);
+        let mut book = Book::new(1, false);
         tell(&mut book, 1);
         tell(&mut book, 2);
         assert_eq!(book.pop_forgotten().map(|(id, _)| id), Some(id(1)));
@@ -351,7 +389,7 @@ mod tests {
 
     #[test]
     fn an_end_is_told_once_and_remembered_for_a_while() {
-        let mut book = Book::new(8);
+        let mut book = Book::new(8, false);
         tell(&mut book, 0);
         assert!(book.end(id(0), Code::EXPIRED).is_some());
         assert!(book.end(id(0), Code::GONE).is_none());
@@ -368,7 +406,7 @@ mod tests {
     #[test]
     fn groups_have_bounds_and_end_with_their_members() {
         let group = |number: usize| GroupId(number as u64);
-        let mut book = Book::new(MAX_GROUPS);
+        let mut book = Book::new(MAX_GROUPS, false);
         assert_eq!(book.add(group(0), id(0)), Ok(false), "nobody is there");
         tell(&mut book, 0);
         for number in 0..MAX_GROUPS_OF_SESSION {

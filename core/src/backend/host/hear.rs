@@ -201,7 +201,9 @@ impl Desk {
             Event::Settled(_) | Event::Refused { .. } | Event::Stale { .. } | Event::Link
         );
         v3.note(now, is_given);
-        if let Event::Joined(joined) = &event {
+        if let Event::Joined(joined) = &event
+            && self.book.shown(joined.id).is_some()
+        {
             let id = joined.id;
             // Cannot fail: the bounds of groups are those of the application's.
             v3.push(ToEdge::GroupAdd {

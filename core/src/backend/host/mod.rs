@@ -45,6 +45,7 @@ pub const MAX_SESSIONS: usize = 1_048_576;
 pub struct HostConfig {
     link: BackendConfig,
     max_sessions: usize,
+    admits: bool,
     boot: Option<[u8; 16]>,
 }
 
@@ -53,6 +54,7 @@ impl Default for HostConfig {
         HostConfig {
             link: BackendConfig::default(),
             max_sessions: MAX_SESSIONS,
+            admits: false,
             boot: None,
         }
     }
@@ -86,6 +88,13 @@ impl HostConfig {
     #[must_use]
     pub fn asking(mut self, boot: [u8; 16]) -> Self {
         self.boot = Some(boot);
+        self
+    }
+
+    /// Hides each session until [`Host::admit`]: [`Host::sessions`], [`Host::note`], [`Host::ledgers`] and packets for everybody leave it out.
+    #[must_use]
+    pub fn admitting(mut self) -> Self {
+        self.admits = true;
         self
     }
 
@@ -222,7 +231,7 @@ impl Host {
                 max_receive_bytes: longest_body,
                 queue_bytes,
                 link,
-                book: Book::new(config.max_sessions),
+                book: Book::new(config.max_sessions, config.admits),
                 queued: 0,
                 v3,
                 mode: Mode::Down,
@@ -444,6 +453,16 @@ impl Host {
             || entry.is_none_or(|entry| entry.down - entry.settled < UNSETTLED_PACKETS)
     }
 
+    /// Shows a session that was hidden: see [`HostConfig::admitting`]. One that is shown, or that nobody has heard of, is passed over.
+    pub fn admit(&mut self, id: ClientId) {
+        if self.desk.book.admit(id) {
+            self.desk.push_group(ToEdge::GroupAdd {
+                group: EVERYONE,
+                ids: (&[id][..]).into(),
+            });
+        }
+    }
+
     /// Makes a session a member of a group. One that has ended, or that nobody has heard of, is passed over.
     ///
     /// # Errors
@@ -547,7 +566,7 @@ impl Host {
         self.desk.book.ended(id)
     }
 
-    /// Returns the sessions that are there, as far as is known, in the order of their ids.
+    /// Returns the sessions that are there and not hidden, as far as is known, in the order of their ids.
     #[must_use]
     pub fn sessions(&self) -> Vec<ClientId> {
         self.desk.book.ids()
@@ -556,7 +575,7 @@ impl Host {
     /// Returns what is known of the packets of a session that is there.
     #[must_use]
     pub fn ledgers(&self, id: ClientId) -> Option<Ledgers> {
-        let entry = self.desk.book.get(id).filter(|entry| entry.is_told)?;
+        let entry = self.desk.book.shown(id)?;
         let mut ledgers = entry.ledgers();
         ledgers.down.acknowledged = entry.settled;
         ledgers.down.open_sent -= entry.settled.min(ledgers.down.open_sent);
@@ -566,7 +585,7 @@ impl Host {
     /// Returns the note of a session, and whether it has a connection as far as is known.
     #[must_use]
     pub fn note(&self, id: ClientId) -> Option<(&str, bool)> {
-        let entry = self.desk.book.get(id).filter(|entry| entry.is_told)?;
+        let entry = self.desk.book.shown(id)?;
         Some((&entry.note, !entry.is_away))
     }
 

@@ -562,6 +562,42 @@ fn a_packet_for_many_is_one_frame_and_has_a_number_for_each() {
 }
 
 #[test]
+fn everybody_means_those_who_were_admitted() {
+    let mut world = World::with(HostConfig::default().admitting());
+    world.host.handle_connected(world.now);
+    world.read();
+    world.tell_all(&[grant(RUN, 0, 0)]);
+    world.tell(joined(ID));
+    world.tell(joined(OTHER));
+    let frames = world.take();
+    assert!(
+        !frames.iter().any(|frame| frame.contains("Group")),
+        "{frames:?}"
+    );
+    assert!(world.host.sessions().is_empty());
+    assert!(world.host.note(ID).is_none() && world.host.ledgers(ID).is_none());
+    world
+        .host
+        .send_to_many(None, &[], None, b"hi")
+        .expect("room");
+    assert!(world.take().is_empty(), "to nobody");
+    world.host.admit(ID);
+    world.host.admit(ID);
+    world
+        .host
+        .send_to_many(None, &[], None, b"hi")
+        .expect("room");
+    let frames = world.take();
+    assert_eq!(frames.len(), 2, "{frames:?}");
+    assert!(frames[0].contains("GroupAdd") && frames[1].contains("GroupSend"));
+    assert_eq!(world.host.sessions(), [ID]);
+    assert!(world.host.note(ID).is_some() && world.host.note(OTHER).is_none());
+    // The hidden one has no number of it.
+    assert_eq!(world.host.send(ID, b"x"), Ok(2));
+    assert_eq!(world.host.send(OTHER, b"x"), Ok(1));
+}
+
+#[test]
 fn keys_are_apart_for_each_receiver_and_beyond_the_last_nothing_is_superseded() {
     let mut world = World::joined();
     for key in 0..64_u64 {

@@ -26,7 +26,13 @@ impl Core {
             _ => None,
         };
         match gate.pass(heard) {
-            Passage::Passes(heard) => return Some(heard),
+            Passage::Passes(heard) => {
+                // Its verdict was that of an earlier life.
+                if let Some(id) = joins {
+                    self.machine.admit(id);
+                }
+                return Some(heard);
+            }
             Passage::Refused(id, refuse) => self.refuse(id, &refuse),
             Passage::Nothing => {
                 if let Some(id) = joins {
@@ -51,6 +57,7 @@ impl Core {
         match verdict {
             Ok(note) => {
                 if gate.let_in(id, &note) {
+                    self.machine.admit(id);
                     self.machine.set_note(id, &note);
                     self.machine.pause(id, false);
                 }
