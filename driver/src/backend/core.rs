@@ -229,12 +229,14 @@ impl Core {
             self.is_parked = false;
             self.waiters.wake_driver();
         }
+        // It is not acknowledged by what the look hears.
+        let event = self.lend(heard);
         self.taken += 1;
         if self.taken >= EVENTS_PER_LOOK {
             self.taken = 0;
             self.drive(io);
         }
-        Some(self.lend(heard))
+        Some(event)
     }
 
     /// The application is back for more, so it has done what it wanted with the last event.
