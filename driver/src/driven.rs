@@ -23,6 +23,74 @@ pub(crate) trait Driven {
     fn settle(&mut self);
 }
 
+/// What is driven, and has events for a reader.
+pub(crate) trait Reads: Driven {
+    type Event;
+
+    /// Handles that the application came back for more, so it is done with the last event.
+    fn come_back(&mut self, io: &mut Context<'_>);
+
+    /// Returns an event that has come before.
+    fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Self::Event>;
+
+    /// Does what can be done until there is an event for the reader, which is being polled.
+    fn step_for_reader(&mut self, io: &mut Context<'_>) -> Poll<Self::Event>;
+
+    /// Returns a tick that is due.
+    fn take_tick(&mut self) -> Option<Self::Event>;
+
+    /// Returns whether no more events will come.
+    fn has_ended(&self) -> bool;
+
+    /// Polls for the next event. `Ready(None)`: there will be none.
+    fn poll_recv(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Self::Event>> {
+        self.waiters().withdraw(READER, For::Event);
+        self.come_back(io);
+        let polled = match self.take_kept(io) {
+            Some(event) => Poll::Ready(Some(event)),
+            None => {
+                let waiters = self.waiters();
+                waiters.attend(READER, waker);
+                waiters.wait(READER, For::Event, waker);
+                self.poll_new(io)
+            }
+        };
+        if polled.is_ready() {
+            let must_look = !self.is_parked();
+            self.waiters().leave(READER, For::Event, must_look);
+        }
+        self.settle();
+        polled
+    }
+
+    /// Polls for an event that has not come before.
+    fn poll_new(&mut self, io: &mut Context<'_>) -> Poll<Option<Self::Event>> {
+        if let Poll::Ready(event) = self.step_for_reader(io) {
+            return Poll::Ready(Some(event));
+        }
+        match self.take_tick() {
+            Some(tick) => Poll::Ready(Some(tick)),
+            None if self.has_ended() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Returns what there is without waiting, after one look at the I/O.
+    fn try_recv(&mut self, io: &mut Context<'_>) -> Option<Self::Event> {
+        self.come_back(io);
+        let event = self.take_kept(io).or_else(|| {
+            self.drive(io);
+            self.take_kept(io)
+        });
+        // This look may have used up the wake of a call that waits, or left it something to do.
+        if !self.is_parked() {
+            self.waiters().wake_driver();
+        }
+        self.settle();
+        event
+    }
+}
+
 /// The state that all handles share.
 pub(crate) struct Shared<D> {
     core: Mutex<D>,

@@ -6,7 +6,7 @@ mod verdicts;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::warn;
@@ -18,11 +18,11 @@ use super::link::{Accepted, Link};
 use super::options::{Means, Options};
 use super::{EdgeId, Event, Joined, ListenError};
 use crate::Timer;
-use crate::driven::Driven;
+use crate::driven::{Driven, Reads};
 use crate::inbox::Inbox;
 use crate::io::Read;
 use crate::ticks::Ticks;
-use crate::waiters::{For, READER, Waiters};
+use crate::waiters::Waiters;
 
 pub(super) use heard::Heard;
 use heard::{Told, hear};
@@ -164,90 +164,6 @@ impl Core {
 
     // ---- recv
 
-    pub(super) fn poll_recv(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.has_reader = true;
-        let polled = self.poll_event(waker, io);
-        if polled.is_ready() {
-            let must_look = !self.is_parked;
-            self.waiters.leave(READER, For::Event, must_look);
-        }
-        self.settle();
-        polled
-    }
-
-    fn poll_event(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.waiters.withdraw(READER, For::Event);
-        self.come_back();
-        if let Some(event) = self.take_kept(io) {
-            return Poll::Ready(Some(event));
-        }
-        self.waiters.attend(READER, waker);
-        self.waiters.wait(READER, For::Event, waker);
-        let mut steps = STEPS_PER_POLL;
-        self.is_reading = true;
-        let step = self.step(io, &mut steps, true);
-        self.is_reading = false;
-        match step {
-            Poll::Ready(heard) => Poll::Ready(Some(self.lend(heard))),
-            Poll::Pending => match self.take_tick() {
-                Some(tick) => Poll::Ready(Some(tick)),
-                None if self.is_over() => Poll::Ready(None),
-                None => Poll::Pending,
-            },
-        }
-    }
-
-    /// Returns what there is without waiting, after one look at the link.
-    pub(super) fn try_recv(&mut self, io: &mut Context<'_>) -> Option<Event> {
-        self.has_reader = true;
-        self.come_back();
-        let event = self.take_kept(io).or_else(|| {
-            self.drive(io);
-            self.take_kept(io)
-        });
-        // The look may have taken the wakes of whoever waits, or left it something.
-        if !self.is_parked {
-            self.waiters.wake_driver();
-        }
-        self.settle();
-        event
-    }
-
-    /// Returns a tick, an event of the inbox, or one of what was read.
-    fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Event> {
-        if let Some(tick) = self.take_tick() {
-            return Some(tick);
-        }
-        let was_full = !self.inbox.has_room();
-        if let Some(heard) = self.gate.as_mut().and_then(Gate::pop) {
-            return Some(self.lend(heard));
-        }
-        let Some(heard) = self.inbox.pop() else {
-            return self.take_read().map(|heard| self.lend(heard));
-        };
-        if was_full && self.inbox.has_room() {
-            self.is_parked = false;
-            self.waiters.wake_driver();
-        }
-        // It is not acknowledged by what the look hears.
-        let event = self.lend(heard);
-        self.taken += 1;
-        if self.taken >= EVENTS_PER_LOOK {
-            self.taken = 0;
-            self.drive(io);
-        }
-        Some(event)
-    }
-
-    /// The application is back for more, so it has done what it wanted with the last event.
-    fn come_back(&mut self) {
-        let mark = std::mem::replace(&mut self.lent, Mark::NONE);
-        if mark == Mark::NONE {
-            return;
-        }
-        self.take_up();
-    }
-
     /// Acknowledges every frame before the first of which the application is still to be told something, or is not back from. It is not told
     /// of what waits for a verdict, and never of a client that was refused.
     pub(super) fn take_up(&mut self) {
@@ -271,12 +187,6 @@ impl Core {
     fn lend(&mut self, heard: Heard) -> Event {
         self.lent = heard.mark;
         heard.event
-    }
-
-    fn take_tick(&mut self) -> Option<Event> {
-        let ticks = self.ticks.as_mut()?;
-        let late = ticks.take(self.timer.now())?;
-        Some(Event::Tick { late })
     }
 
     /// Returns whether the reader has something to do for the gate.
@@ -560,6 +470,63 @@ impl Core {
             Some(at) => self.timer.poll_until(io, at),
             None => Poll::Pending,
         }
+    }
+}
+
+impl Reads for Core {
+    type Event = Event;
+
+    fn come_back(&mut self, _: &mut Context<'_>) {
+        self.has_reader = true;
+        let mark = std::mem::replace(&mut self.lent, Mark::NONE);
+        if mark == Mark::NONE {
+            return;
+        }
+        self.take_up();
+    }
+
+    /// Returns a tick, an event of the inbox, or one of what was read.
+    fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Event> {
+        if let Some(tick) = self.take_tick() {
+            return Some(tick);
+        }
+        let was_full = !self.inbox.has_room();
+        if let Some(heard) = self.gate.as_mut().and_then(Gate::pop) {
+            return Some(self.lend(heard));
+        }
+        let Some(heard) = self.inbox.pop() else {
+            return self.take_read().map(|heard| self.lend(heard));
+        };
+        if was_full && self.inbox.has_room() {
+            self.is_parked = false;
+            self.waiters.wake_driver();
+        }
+        // It is not acknowledged by what the look hears.
+        let event = self.lend(heard);
+        self.taken += 1;
+        if self.taken >= EVENTS_PER_LOOK {
+            self.taken = 0;
+            self.drive(io);
+        }
+        Some(event)
+    }
+
+    fn step_for_reader(&mut self, io: &mut Context<'_>) -> Poll<Event> {
+        let mut steps = STEPS_PER_POLL;
+        self.is_reading = true;
+        let step = self.step(io, &mut steps, true);
+        self.is_reading = false;
+        step.map(|heard| self.lend(heard))
+    }
+
+    fn take_tick(&mut self) -> Option<Event> {
+        let ticks = self.ticks.as_mut()?;
+        let late = ticks.take(self.timer.now())?;
+        Some(Event::Tick { late })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.is_over()
     }
 }
 

@@ -63,7 +63,7 @@ pub use self::verify::{MAX_VERIFYING, Refuse};
 use self::core::{Core, Key};
 use self::target::Aim;
 use self::verify::Verifier;
-use crate::driven::Shared;
+use crate::driven::{Reads as _, Shared};
 use crate::waiters::For;
 
 /// The backend of one edge, and the one reader of its events. It has all that its [`BackendHandle`] has.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use voltlane_core::client::{
     self as machine, Class, Code, DropCause as Why, End, SendError, State, TokenError, Versions,
@@ -17,12 +17,12 @@ use super::token::Tokens;
 use super::transport::Transport;
 use super::{ConnectError, DropCause, Event, Sent};
 use crate::Timer;
-use crate::driven::Driven;
+use crate::driven::{Driven, Reads};
 use crate::inbox::Inbox;
 use crate::io::Read;
 use crate::late::is_late;
 use crate::ticks::Ticks;
-use crate::waiters::{For, READER, Waiters};
+use crate::waiters::Waiters;
 
 /// Maximum bytes per read.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -205,88 +205,6 @@ impl Core {
     }
 
     // ---- recv
-
-    pub(super) fn poll_recv(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Event>> {
-        let polled = self.poll_event(waker, io);
-        if polled.is_ready() {
-            self.waiters.leave(READER, For::Event, !self.is_parked);
-        }
-        self.settle();
-        polled
-    }
-
-    fn poll_event(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.waiters.withdraw(READER, For::Event);
-        self.come_back(io);
-        if let Some(event) = self.take_kept(io) {
-            return Poll::Ready(Some(event));
-        }
-        self.waiters.attend(READER, waker);
-        self.waiters.wait(READER, For::Event, waker);
-        let mut steps = STEPS_PER_POLL;
-        self.is_reading = true;
-        let step = self.step(io, &mut steps, true);
-        self.is_reading = false;
-        match step {
-            Poll::Ready(heard) => Poll::Ready(Some(self.lend(heard))),
-            Poll::Pending => match self.take_tick() {
-                Some(tick) => Poll::Ready(Some(tick)),
-                None if self.is_over() => Poll::Ready(None),
-                None => Poll::Pending,
-            },
-        }
-    }
-
-    /// Returns what there is without waiting, after one look at the connection.
-    pub(super) fn try_recv(&mut self, io: &mut Context<'_>) -> Option<Event> {
-        self.come_back(io);
-        let event = self.take_kept(io).or_else(|| {
-            self.drive(io);
-            self.take_kept(io)
-        });
-        // This look may have used up the wake of a call that waits, or left it something to do.
-        if !self.is_parked {
-            self.tell_driver();
-        }
-        self.settle();
-        event
-    }
-
-    /// Handles that the application came back for more, so it is done with the last packet.
-    fn come_back(&mut self, io: &mut Context<'_>) {
-        // A session that is over acknowledges nothing, and its numbers mean nothing to the next one.
-        let lent = self.lent.take();
-        if let Some(Lent { number, .. }) = lent.filter(|lent| lent.session == self.session) {
-            self.machine.taken(self.timer.now(), number);
-            self.arm(io);
-        }
-    }
-
-    /// Returns a tick or an event of the inbox.
-    fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Event> {
-        if let Some(tick) = self.take_tick() {
-            return Some(tick);
-        }
-        let was_full = !self.inbox.has_room();
-        let heard = self.inbox.pop()?;
-        self.notices -= usize::from(heard.is_notice());
-        let was_full = was_full || heard.is_notice() && self.notices + 1 == MAX_NOTICES;
-        if was_full && self.inbox.has_room() {
-            self.tell_driver();
-        }
-        self.taken += 1;
-        if self.taken >= EVENTS_PER_LOOK {
-            self.taken = 0;
-            self.drive(io);
-        }
-        Some(self.lend(heard))
-    }
-
-    fn take_tick(&mut self) -> Option<Event> {
-        let ticks = self.ticks.as_mut()?;
-        let late = ticks.take(self.timer.now())?;
-        Some(Event::Tick { late })
-    }
 
     fn lend(&mut self, heard: Heard) -> Event {
         self.lent = heard.lent;
@@ -700,6 +618,57 @@ impl Core {
             self.gives_up_at.filter(|_| self.id.is_none()),
         ];
         deadlines.into_iter().flatten().min()
+    }
+}
+
+impl Reads for Core {
+    type Event = Event;
+
+    fn come_back(&mut self, io: &mut Context<'_>) {
+        // A session that is over acknowledges nothing, and its numbers mean nothing to the next one.
+        let lent = self.lent.take();
+        if let Some(Lent { number, .. }) = lent.filter(|lent| lent.session == self.session) {
+            self.machine.taken(self.timer.now(), number);
+            self.arm(io);
+        }
+    }
+
+    /// Returns a tick or an event of the inbox.
+    fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Event> {
+        if let Some(tick) = self.take_tick() {
+            return Some(tick);
+        }
+        let was_full = !self.inbox.has_room();
+        let heard = self.inbox.pop()?;
+        self.notices -= usize::from(heard.is_notice());
+        let was_full = was_full || heard.is_notice() && self.notices + 1 == MAX_NOTICES;
+        if was_full && self.inbox.has_room() {
+            self.tell_driver();
+        }
+        self.taken += 1;
+        if self.taken >= EVENTS_PER_LOOK {
+            self.taken = 0;
+            self.drive(io);
+        }
+        Some(self.lend(heard))
+    }
+
+    fn step_for_reader(&mut self, io: &mut Context<'_>) -> Poll<Event> {
+        let mut steps = STEPS_PER_POLL;
+        self.is_reading = true;
+        let step = self.step(io, &mut steps, true);
+        self.is_reading = false;
+        step.map(|heard| self.lend(heard))
+    }
+
+    fn take_tick(&mut self) -> Option<Event> {
+        let ticks = self.ticks.as_mut()?;
+        let late = ticks.take(self.timer.now())?;
+        Some(Event::Tick { late })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.is_over()
     }
 }
 

@@ -42,7 +42,7 @@ pub use self::event::{DropCause, Event, Sent};
 pub use self::options::{GIVE_UP_AFTER, Means, Options};
 
 use self::core::Core;
-use crate::driven::Shared;
+use crate::driven::{Reads as _, Shared};
 use crate::waiters::For;
 
 /// A client of an edge, and the one reader of its events. It has all that its [`ClientSender`] has.
