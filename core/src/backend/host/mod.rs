@@ -1,6 +1,7 @@
 //! The backend's end of the link, with the sessions at its edge.
 
 mod book;
+mod config;
 mod event;
 mod granted;
 mod hear;
@@ -11,7 +12,6 @@ mod tests;
 use std::collections::VecDeque;
 
 use crate::code::Code;
-use crate::config::at_least;
 use crate::end::Ledgers;
 use crate::link::tagged::HEADER_BYTES;
 use crate::link::v3::{
@@ -19,12 +19,13 @@ use crate::link::v3::{
     Policy, ToEdge,
 };
 use crate::wire::frame::FrameReader;
-use crate::{ClientId, ConfigError, Time};
+use crate::{ClientId, Time};
 
-use super::{Backend, BackendConfig, BackendError, SendError};
+use super::{Backend, BackendError, SendError};
 
 use book::Book;
 pub use book::{GroupError, GroupId, MAX_ENDED, MAX_GROUPS, MAX_GROUPS_OF_SESSION};
+pub use config::{HostConfig, MAX_SESSIONS};
 pub use event::{EdgeId, Event, Joined};
 use granted::Granted;
 pub use granted::{ASK_WITHIN, GRANT_WITHIN, GrantError};
@@ -37,79 +38,6 @@ pub use crate::link::v3::{
 pub const UNSETTLED_PACKETS: u64 = 8_192;
 /// The group of everybody, which the host keeps by itself (SPEC 36.2(g)).
 const EVERYONE: GroupId = GroupId(u64::MAX);
-/// Sessions that a host knows unless its configuration says otherwise.
-pub const MAX_SESSIONS: usize = 1_048_576;
-
-/// The bounds of a [`Host`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostConfig {
-    link: BackendConfig,
-    max_sessions: usize,
-    admits: bool,
-    boot: Option<[u8; 16]>,
-}
-
-impl Default for HostConfig {
-    fn default() -> Self {
-        HostConfig {
-            link: BackendConfig::default(),
-            max_sessions: MAX_SESSIONS,
-            admits: false,
-            boot: None,
-        }
-    }
-}
-
-impl HostConfig {
-    /// Sets the bounds of the link.
-    #[must_use]
-    pub fn with_link(mut self, link: BackendConfig) -> Self {
-        self.link = link;
-        self
-    }
-
-    /// Sets how many sessions are known at a time, at least 1. Default: [`MAX_SESSIONS`].
-    ///
-    /// An edge has fewer. But in version 2 an edge that began again does not tell which sessions it has lost (SPEC 9.10(c)), so a host that
-    /// lives longer than its edges would know more and more. Beyond this bound, the sixteenth of which nothing was heard for longest ends
-    /// with the code 301.
-    ///
-    /// # Errors
-    /// [`ConfigError::TooSmall`] for 0.
-    pub fn with_max_sessions(mut self, sessions: usize) -> Result<Self, ConfigError> {
-        self.max_sessions = at_least("max_sessions", sessions, 1)?;
-        Ok(self)
-    }
-
-    /// Asks each edge for version 3 of the link. An edge that does not grant it within [`ASK_WITHIN`] gets version 2. (SPEC 34)
-    ///
-    /// `boot` is 16 random bytes, others in each life of the backend. A backend that may send no packet of 57 bytes, which an ASK has, does
-    /// not ask.
-    #[must_use]
-    pub fn asking(mut self, boot: [u8; 16]) -> Self {
-        self.boot = Some(boot);
-        self
-    }
-
-    /// Hides each session until [`Host::admit`]: [`Host::sessions`], [`Host::note`], [`Host::ledgers`] and packets for everybody leave it out.
-    #[must_use]
-    pub fn admitting(mut self) -> Self {
-        self.admits = true;
-        self
-    }
-
-    /// Returns the bounds of the link.
-    #[must_use]
-    pub fn link(&self) -> &BackendConfig {
-        &self.link
-    }
-}
-
-impl From<BackendConfig> for HostConfig {
-    fn from(link: BackendConfig) -> Self {
-        HostConfig::default().with_link(link)
-    }
-}
 
 /// A frame of the edge, in the order in which frames come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,0 +1,80 @@
+//! The bounds of a host, and what it asks of its edge.
+
+use crate::ConfigError;
+use crate::backend::BackendConfig;
+use crate::config::at_least;
+
+/// Sessions that a host knows unless its configuration says otherwise.
+pub const MAX_SESSIONS: usize = 1_048_576;
+
+/// The bounds of a [`Host`](super::Host).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    pub(super) link: BackendConfig,
+    pub(super) max_sessions: usize,
+    pub(super) admits: bool,
+    pub(super) boot: Option<[u8; 16]>,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        HostConfig {
+            link: BackendConfig::default(),
+            max_sessions: MAX_SESSIONS,
+            admits: false,
+            boot: None,
+        }
+    }
+}
+
+impl HostConfig {
+    /// Sets the bounds of the link.
+    #[must_use]
+    pub fn with_link(mut self, link: BackendConfig) -> Self {
+        self.link = link;
+        self
+    }
+
+    /// Sets how many sessions are known at a time, at least 1. Default: [`MAX_SESSIONS`].
+    ///
+    /// An edge has fewer. But in version 2 an edge that began again does not tell which sessions it has lost (SPEC 9.10(c)), so a host that
+    /// lives longer than its edges would know more and more. Beyond this bound, the sixteenth of which nothing was heard for longest ends
+    /// with the code 301.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] for 0.
+    pub fn with_max_sessions(mut self, sessions: usize) -> Result<Self, ConfigError> {
+        self.max_sessions = at_least("max_sessions", sessions, 1)?;
+        Ok(self)
+    }
+
+    /// Asks each edge for version 3 of the link. An edge that does not grant it within [`ASK_WITHIN`](super::ASK_WITHIN) gets version 2. (SPEC 34)
+    ///
+    /// `boot` is 16 random bytes, others in each life of the backend. A backend that may send no packet of 57 bytes, which an ASK has, does
+    /// not ask.
+    #[must_use]
+    pub fn asking(mut self, boot: [u8; 16]) -> Self {
+        self.boot = Some(boot);
+        self
+    }
+
+    /// Hides each session until [`admit`](super::Host::admit): [`sessions`](super::Host::sessions), [`note`](super::Host::note),
+    /// [`ledgers`](super::Host::ledgers) and packets for everybody leave it out.
+    #[must_use]
+    pub fn admitting(mut self) -> Self {
+        self.admits = true;
+        self
+    }
+
+    /// Returns the bounds of the link.
+    #[must_use]
+    pub fn link(&self) -> &BackendConfig {
+        &self.link
+    }
+}
+
+impl From<BackendConfig> for HostConfig {
+    fn from(link: BackendConfig) -> Self {
+        HostConfig::default().with_link(link)
+    }
+}
