@@ -1,6 +1,7 @@
 //! Bounds of what a host sends.
 
 use super::*;
+use crate::backend::BackendConfig;
 
 /// SPEC 33.4(f).
 #[test]
