@@ -299,7 +299,7 @@ fn every_example_is_what_this_crate_writes() {
 
 /// Prints the blocks for SPEC.txt, when a layout changes.
 #[test]
-#[ignore = "prints"]
+#[ignore = "a tool: prints the blocks for SPEC.txt"]
 fn blocks_are_printed() {
     print_blocks(expected());
 }
