@@ -34,11 +34,16 @@ mod tests;
 
 pub use error::{Cause, FrameError, Refusal};
 pub use features::{Feature, Features};
-pub(crate) use lists::{ID_BYTES, SETTLEMENT_BYTES};
+#[cfg(feature = "backend")]
+pub(crate) use lists::ID_BYTES;
+#[cfg(feature = "edge")]
+pub(crate) use lists::SETTLEMENT_BYTES;
 pub use lists::{Ids, Settlements};
 pub use opening::{Ask, Grant, LinkAck};
+#[cfg(feature = "edge")]
 pub(crate) use to_backend::JOINED_BYTES;
 pub use to_backend::{Carriage, Direction, Ended, Joined, Own, OwnState, Peer, Resumed, ToBackend};
+#[cfg(feature = "backend")]
 pub(crate) use to_edge::{ASK_BYTES, KICK_BYTES, POLICY_BYTES};
 pub use to_edge::{Delivery, GoAway, GroupSend, Kick, Overflow, Policy, ToEdge};
 

@@ -220,6 +220,7 @@ pub enum OwnState {
 }
 
 /// Bytes of a JOINED before its token.
+#[cfg(feature = "edge")]
 pub(crate) const JOINED_BYTES: usize = 53;
 
 impl<'a> ToBackend<'a> {

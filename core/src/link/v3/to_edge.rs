@@ -168,10 +168,13 @@ pub struct GoAway {
 }
 
 /// Bytes of an ASK, without id and flag.
+#[cfg(feature = "backend")]
 pub(crate) const ASK_BYTES: usize = 57;
 /// Bytes of a KICK before its text.
+#[cfg(feature = "backend")]
 pub(crate) const KICK_BYTES: usize = 6;
 /// Bytes of a POLICY before its note.
+#[cfg(feature = "backend")]
 pub(crate) const POLICY_BYTES: usize = 9;
 
 impl Delivery {
