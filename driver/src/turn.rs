@@ -17,6 +17,9 @@ use crate::waker::{ReadyList, SourceWaker, Token};
 
 /// Maximum bytes per read, into the one buffer that all streams share.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What is allocated for that buffer. glibc gives a block of 128 KiB or more a mapping of its own, whose pages take no memory until a read
+/// fills them. A smaller block may be a part of the heap, which glibc zeroes, and then all of it is resident.
+const MAPPED_BYTES: usize = 128 * 1024;
 /// Turns per poll before the task yields to others.
 const TURNS_PER_POLL: usize = 4;
 
@@ -104,7 +107,20 @@ pub(crate) struct Turns<S: Side, U: Carrier<S::Machine>, T: Timer> {
     ends_by: Option<Time>,
     /// Set once the machine has finished.
     finishing: Option<Finishing>,
-    buffer: Box<[u8]>,
+    buffer: Buffer,
+}
+
+/// What is read goes here.
+struct Buffer(Box<[u8]>);
+
+impl Buffer {
+    fn new() -> Self {
+        Buffer(vec![0; MAPPED_BYTES].into_boxed_slice())
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0[..BUFFER_BYTES]
+    }
 }
 
 /// Until when the end waits for what.
@@ -131,7 +147,7 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
             ready,
             ends_by: None,
             finishing: None,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            buffer: Buffer::new(),
         }
     }
 
@@ -225,16 +241,16 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
 
     fn turn(&mut self, now: Time, first: bool) {
         self.catch_up.notice(now, self.side.next_timeout());
-        self.side.read(now, &mut self.buffer);
+        self.side.read(now, self.buffer.bytes());
         self.link
-            .read(self.side.machine_mut(), now, &mut self.buffer);
+            .read(self.side.machine_mut(), now, self.buffer.bytes());
         self.link.handle_time(self.side.machine_mut(), now);
         if self.side.next_timeout().is_some_and(|at| at <= now)
             && self.catch_up.is_over(now, self.side.is_busy())
         {
             self.side.handle_timeout(now);
         }
-        self.side.admit(now, first, &mut self.buffer);
+        self.side.admit(now, first, self.buffer.bytes());
         self.link.drive(self.side.machine_mut(), now);
         self.link.write(self.side.machine_mut(), now);
         self.side.write(now);
@@ -276,11 +292,11 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
                 })
             }
         };
-        let link_waits = self.link.poll_finish(&mut self.buffer).is_pending();
+        let link_waits = self.link.poll_finish(self.buffer.bytes()).is_pending();
         if link_waits && now < finishing.link || self.side.holds() && now < finishing.side {
             return Poll::Pending;
         }
-        self.side.finish(&mut self.buffer);
+        self.side.finish(self.buffer.bytes());
         Poll::Ready(())
     }
 }
