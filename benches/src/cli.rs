@@ -565,7 +565,7 @@ impl Common {
                 .transpose()?
                 .unwrap_or_else(|| config.into()),
             carriage: self.door,
-            numbered: self.speak == 3,
+            v3: self.speak == 3,
             program_cpus: Cpus::available()?.place(self.placement())?,
             sources: self.sources.clamp(1, 60_000),
             rest: Duration::from_millis(self.rest_ms.min(1_000)),

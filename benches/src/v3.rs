@@ -118,10 +118,10 @@ fn churn(plan: &Plan<'_>, scenario: &Scenario, packets: u64) -> Result<(String, 
 }
 
 /// Returns the median of the program's CPU time per operation, in microseconds.
-fn cpu(plan: &Plan<'_>, scenario: &Scenario, numbered: bool) -> Result<f64, LoadError> {
+fn cpu(plan: &Plan<'_>, scenario: &Scenario, v3: bool) -> Result<f64, LoadError> {
     let mut found = Vec::new();
     for _ in 0..plan.rounds {
-        let outcome = measure(plan, scenario, numbered, plan.options.measure)?;
+        let outcome = measure(plan, scenario, v3, plan.options.measure)?;
         // Without a figure, or with a wrong packet, no goal is reached.
         let Some(micros) = outcome.cpu_micros().filter(|_| outcome.wrong == 0) else {
             return Ok(f64::NAN);
@@ -134,11 +134,11 @@ fn cpu(plan: &Plan<'_>, scenario: &Scenario, numbered: bool) -> Result<f64, Load
 fn measure(
     plan: &Plan<'_>,
     scenario: &Scenario,
-    numbered: bool,
+    v3: bool,
     time: Duration,
 ) -> Result<Outcome, LoadError> {
     let options = Options {
-        numbered,
+        v3,
         measure: time,
         ..plan.options.clone()
     };

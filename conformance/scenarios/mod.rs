@@ -26,7 +26,6 @@ mod log;
 mod metrics;
 mod missed;
 mod names;
-mod numbered;
 mod operation;
 mod own_address;
 mod pairings;
@@ -38,6 +37,7 @@ mod start;
 mod supervisor;
 mod terminal;
 mod unix;
+mod v3;
 
 use conformance::Rig;
 

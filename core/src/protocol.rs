@@ -52,7 +52,7 @@ pub(crate) use crate::v3::timing::{Delays, Due};
 #[cfg(feature = "edge")]
 use crate::wire::frame::FrameReader;
 
-// A client's `Versions` are exported by `client`. Those below are an edge's.
+// A client's `Versions` are exported by `client`. `OfferedVersions` are an edge's.
 #[cfg(feature = "client")]
 pub use client::*;
 
@@ -113,7 +113,7 @@ impl Version {
     derive(serde::Serialize, serde::Deserialize),
     serde(try_from = "Vec<u32>", into = "Vec<u32>")
 )]
-pub struct Versions {
+pub struct OfferedVersions {
     v2: bool,
     v3: bool,
 }
@@ -133,13 +133,13 @@ pub enum VersionsError {
     None,
 }
 
-impl Versions {
+impl OfferedVersions {
     /// Creates the set of the versions with these numbers.
     ///
     /// # Errors
     /// [`VersionsError`] if a version is unknown, or there is none.
     pub fn new(numbers: &[u32]) -> Result<Self, VersionsError> {
-        let mut versions = Versions {
+        let mut versions = OfferedVersions {
             v2: false,
             v3: false,
         };
@@ -178,23 +178,23 @@ impl Versions {
     }
 }
 
-impl Default for Versions {
+impl Default for OfferedVersions {
     /// Both.
     fn default() -> Self {
-        Versions { v2: true, v3: true }
+        OfferedVersions { v2: true, v3: true }
     }
 }
 
-impl TryFrom<Vec<u32>> for Versions {
+impl TryFrom<Vec<u32>> for OfferedVersions {
     type Error = VersionsError;
 
     fn try_from(numbers: Vec<u32>) -> Result<Self, VersionsError> {
-        Versions::new(&numbers)
+        OfferedVersions::new(&numbers)
     }
 }
 
-impl From<Versions> for Vec<u32> {
-    fn from(versions: Versions) -> Self {
+impl From<OfferedVersions> for Vec<u32> {
+    fn from(versions: OfferedVersions) -> Self {
         versions.numbers()
     }
 }
@@ -240,7 +240,7 @@ impl Opening {
         &mut self,
         body: &'a [u8],
         offer: &Offer,
-        versions: Versions,
+        versions: OfferedVersions,
         out: &mut Vec<u8>,
     ) -> Result<Request<'a>, EdgeFault> {
         match self {
@@ -416,10 +416,10 @@ impl Default for Channel {
 impl Channel {
     /// Returns what the next packets of its client are opened with.
     #[inline]
-    pub(crate) fn source<'a>(&'a mut self, lent: Lent<'a>) -> Source<'a> {
+    pub(crate) fn opener<'a>(&'a mut self, lent: Lent<'a>) -> Opener<'a> {
         match self {
-            Channel::V2(plain) => Source::Frames(plain),
-            Channel::V3(channel) => Source::Records(Records {
+            Channel::V2(plain) => Opener::Frames(plain),
+            Channel::V3(channel) => Opener::Records(Records {
                 channel,
                 outbox: lent.outbox,
                 numbers: lent.numbers.expect(NUMBERED),
@@ -550,7 +550,7 @@ pub(crate) trait Open {
 
 /// What the packets of a client are opened with. Whoever opens several matches once: the path of version 2 has no steps of version 3.
 #[cfg(feature = "edge")]
-pub(crate) enum Source<'a> {
+pub(crate) enum Opener<'a> {
     Frames(&'a mut v2::plain::Plain),
     Records(Records<'a>),
 }
@@ -629,7 +629,7 @@ impl Open for Records<'_> {
 }
 
 #[cfg(feature = "edge")]
-impl Open for Source<'_> {
+impl Open for Opener<'_> {
     fn peek(
         &mut self,
         reader: &mut FrameReader,
@@ -637,8 +637,8 @@ impl Open for Source<'_> {
         max_bytes: u32,
     ) -> Result<Option<usize>, Stop> {
         match self {
-            Source::Frames(plain) => Open::peek(*plain, reader, input, max_bytes),
-            Source::Records(records) => records.peek(reader, input, max_bytes),
+            Opener::Frames(plain) => Open::peek(*plain, reader, input, max_bytes),
+            Opener::Records(records) => records.peek(reader, input, max_bytes),
         }
     }
 
@@ -650,8 +650,8 @@ impl Open for Source<'_> {
         reserve: impl FnOnce(usize) -> Reservation<'queue>,
     ) -> Result<bool, Stop> {
         match self {
-            Source::Frames(plain) => Open::open(*plain, reader, input, max_bytes, reserve),
-            Source::Records(records) => records.open(reader, input, max_bytes, reserve),
+            Opener::Frames(plain) => Open::open(*plain, reader, input, max_bytes, reserve),
+            Opener::Records(records) => records.open(reader, input, max_bytes, reserve),
         }
     }
 }

@@ -27,14 +27,14 @@ const GATES: [Gate; 9] = [
     ("a client came back", ANY, 90, |seen| seen.resumed > 0),
     (
         "a client of version 3 came back",
-        |world| world.numbered > 0,
+        |world| world.v3 > 0,
         80,
         |seen| seen.resumed_in_3 > 0,
     ),
     ("a client was refused", ANY, 50, |seen| seen.refused > 0),
     (
         "packets of version 2 were lost with a connection",
-        |world| world.numbered < world.all_clients(),
+        |world| world.v3 < world.all_clients(),
         80,
         |seen| seen.lost > 0,
     ),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use voltlane_driver::unix::SOCKET_MODE;
 
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 
 use super::address::Address;
 use super::certificates::CertificateList;
@@ -253,7 +253,7 @@ settings! {
         trusted_proxies: Networks = Networks::default(), ();
         /// Versions of the client link that clients may speak. Version 3 encrypts everything and loses nothing over a
         /// drop. In a variable: separated by commas.
-        versions: Versions = Versions::default(), ();
+        versions: OfferedVersions = OfferedVersions::default(), ();
         /// Connections of this listener at once, established or not, within limits.max_connections. A client that comes back
         /// may need a second one until its first is given up, so leave some room. 0: those of the limit.
         max_connections: u32 = 0, 0..=MAX_COUNT;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 
 use super::address::Address;
 use super::certificates::NamedCertificate;
@@ -341,7 +341,7 @@ impl Value for PathBuf {
     }
 }
 
-impl Value for Versions {
+impl Value for OfferedVersions {
     type Allowed = ();
 
     const KIND: Kind = Kind::Numbers;
@@ -350,7 +350,7 @@ impl Value for Versions {
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let numbers = Vec::<Number>::deserialize(deserializer)?;
         let numbers: Vec<u32> = numbers.into_iter().map(|Number(number)| number).collect();
-        Versions::new(&numbers).map_err(D::Error::custom)
+        OfferedVersions::new(&numbers).map_err(D::Error::custom)
     }
 
     fn check(&self, (): &()) -> Result<(), String> {

@@ -12,9 +12,9 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::carriage::{Carriage, Carrier, Layers};
 use super::keys::Keys;
-use super::numbered::Numbered;
 use super::payload::Clock;
 use super::sources::Sources;
+use super::v3::ClientV3;
 use crate::wire::{self, EdgeSays};
 
 const TIMER: Token = Token(usize::MAX - 1);
@@ -101,7 +101,7 @@ pub struct Client {
     stream: Option<TcpStream>,
     layers: Option<Box<Layers>>,
     /// Its session, in version 3.
-    numbered: Option<Box<Numbered>>,
+    v3: Option<Box<ClientV3>>,
     /// Its connection before, which is closed once it is back.
     stale: Option<TcpStream>,
     stage: Stage,
@@ -120,9 +120,7 @@ impl Client {
 
     /// Returns whether everything that it sent is acknowledged. Version 2 acknowledges nothing.
     pub fn is_settled(&self) -> bool {
-        self.numbered
-            .as_ref()
-            .is_none_or(|numbered| numbered.is_settled())
+        self.v3.as_ref().is_none_or(|v3| v3.is_settled())
     }
 }
 
@@ -216,7 +214,7 @@ impl Fleet {
                 out: Vec::new(),
                 stream: None,
                 layers: None,
-                numbered: None,
+                v3: None,
                 stale: None,
                 stage: Stage::Waiting,
                 resume: false,
@@ -291,10 +289,10 @@ impl Fleet {
             && client.stage != Stage::Connecting
             && (client.silent_until.is_zero() || client.silent_until <= self.clock.now())
         {
-            let out = match (&mut client.numbered, &mut client.layers) {
-                (Some(numbered), _) => {
-                    numbered.send(self.clock.now(), &mut client.out);
-                    &mut numbered.wire
+            let out = match (&mut client.v3, &mut client.layers) {
+                (Some(v3), _) => {
+                    v3.send(self.clock.now(), &mut client.out);
+                    &mut v3.wire
                 }
                 (None, None) => &mut client.out,
                 (None, Some(layers)) => {
@@ -338,11 +336,11 @@ impl Fleet {
         if let (Some(stream), true) = (stream, resumes) {
             end(stream, next, client);
         }
-        match &mut client.numbered {
+        match &mut client.v3 {
             // What its session has not taken waits.
-            Some(numbered) if resumes => numbered.lose(self.clock.now()),
+            Some(v3) if resumes => v3.lose(self.clock.now()),
             _ => {
-                client.numbered = None;
+                client.v3 = None;
                 client.out.clear();
             }
         }
@@ -408,13 +406,13 @@ impl Fleet {
             on(client, Event::Ready);
         } else if self.speech == Speech::V3 {
             client.stage = Stage::AwaitSession;
-            let numbered = match client.numbered.take() {
-                Some(numbered) => Ok(numbered),
-                None => Numbered::new().map(Box::new),
+            let v3 = match client.v3.take() {
+                Some(v3) => Ok(v3),
+                None => ClientV3::new().map(Box::new),
             };
-            let begun = numbered.and_then(|mut numbered| {
-                numbered.connect(self.clock.now())?;
-                client.numbered = Some(numbered);
+            let begun = v3.and_then(|mut v3| {
+                v3.connect(self.clock.now())?;
+                client.v3 = Some(v3);
                 Ok(())
             });
             if begun.is_err() {
@@ -455,8 +453,8 @@ impl Fleet {
         let mut data = std::mem::take(&mut self.data);
         data.clear();
         let bytes = &self.read[..read];
-        let received = match (&mut client.numbered, &mut client.layers) {
-            (Some(numbered), _) => numbered.receive(self.clock.now(), bytes, &mut data).is_ok(),
+        let received = match (&mut client.v3, &mut client.layers) {
+            (Some(v3), _) => v3.receive(self.clock.now(), bytes, &mut data).is_ok(),
             (None, Some(layers)) => layers.receive(bytes, &mut data).is_ok(),
             (None, None) => true,
         };
@@ -479,11 +477,11 @@ impl Fleet {
             ..
         } = self;
         let client = &mut clients[index];
-        let bytes = match (&client.numbered, &client.layers) {
+        let bytes = match (&client.v3, &client.layers) {
             (None, None) => &buffer[..read],
             _ => &data,
         };
-        let is_back = client.numbered.as_ref().is_some_and(|it| it.is_ready());
+        let is_back = client.v3.as_ref().is_some_and(|it| it.is_ready());
         if client.stage == Stage::AwaitSession && is_back {
             client.stage = Stage::Ready;
             client.stale = None;
@@ -522,8 +520,8 @@ impl Fleet {
         self.looks_at = now + LOOK_EVERY;
         for index in 0..self.clients.len() {
             let client = &mut self.clients[index];
-            let numbered = client.numbered.as_mut();
-            if !client.blocked && numbered.is_some_and(|numbered| numbered.wake(now)) {
+            let v3 = client.v3.as_mut();
+            if !client.blocked && v3.is_some_and(|v3| v3.wake(now)) {
                 self.flush(index, on);
             }
         }
@@ -568,7 +566,7 @@ fn end(mut stream: TcpStream, next: Next, client: &mut Client) {
             let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         }
         Next::Cut => {
-            let wire = client.numbered.as_ref().map_or(&[][..], |it| &it.wire);
+            let wire = client.v3.as_ref().map_or(&[][..], |it| &it.wire);
             // The first half of a record, if there is one.
             let _ = stream.write(&wire[..wire.len() / 2]);
         }

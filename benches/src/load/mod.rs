@@ -5,7 +5,6 @@ pub mod carriage;
 pub mod fleet;
 pub mod keys;
 pub mod meter;
-pub mod numbered;
 pub mod payload;
 pub mod process;
 pub mod program;
@@ -14,6 +13,7 @@ pub(crate) mod proxies;
 pub mod scale;
 pub(crate) mod scenario;
 pub mod sources;
+pub mod v3;
 
 use std::io;
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ pub struct Options {
     /// How clients are carried.
     pub carriage: Carriage,
     /// Whether clients speak version 3, where they speak the protocol.
-    pub numbered: bool,
+    pub v3: bool,
     /// CPUs of the program under test; empty for all.
     pub program_cpus: Vec<usize>,
     /// Number of loopback addresses that the clients connect from.
@@ -190,7 +190,7 @@ impl Bench {
             backend: backend.address,
             config: options.config.clone(),
             carriage: options.carriage,
-            numbered: options.numbered,
+            v3: options.v3,
             cpus: options.program_cpus.clone(),
             host,
             max_descriptors,
@@ -198,7 +198,7 @@ impl Bench {
         let running = Running::start(program, &launch)?;
         let speech = if program.is_plain() {
             Speech::Plain
-        } else if options.numbered {
+        } else if options.v3 {
             Speech::V3
         } else {
             Speech::V2

@@ -165,7 +165,7 @@ pub struct Launch {
     /// How clients are carried.
     pub carriage: Carriage,
     /// Whether clients may speak version 3.
-    pub numbered: bool,
+    pub v3: bool,
     /// CPUs that the program may run on; empty for all.
     pub cpus: Vec<usize>,
     /// Where it listens, if that is not a loopback address.
@@ -375,7 +375,7 @@ fn own_config(launch: &Launch) -> String {
         true => "listener.certificate_file = \"own.pem\"\nlistener.key_file = \"own.key\"\n",
         false => "",
     };
-    let versions = match launch.numbered {
+    let versions = match launch.v3 {
         true => "listener.versions = [2, 3]\n",
         false => "",
     };

@@ -11,7 +11,7 @@ use voltlane_core::edge::HasLink;
 use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig, RESUME_REPLY_DELAY};
 use voltlane_core::keys::KeyPair;
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 
 use super::{Kind, SIZES, Work};
 use crate::load::keys::Keys;
@@ -173,7 +173,7 @@ impl Rig {
         // The steps come faster than any allowed pace.
         config.limits.accept_rate = 0;
         config.limits.join_rate = 0;
-        config.listener.versions = Versions::new(&[2, 3]).expect("they exist");
+        config.listener.versions = OfferedVersions::new(&[2, 3]).expect("they exist");
         let edge = Edge::new(config, keys, [6; 32]);
         let mut rig = Self {
             edge,

@@ -2,7 +2,7 @@
 //! (`cargo bench -p benches --features criterion`), checked for allocations (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
 
 mod edge;
-mod numbered;
+mod v3;
 mod wire;
 
 use std::fmt;
@@ -96,6 +96,6 @@ pub fn quick_kinds() -> Vec<Kind> {
 pub fn kinds() -> Vec<Kind> {
     let mut kinds = wire::kinds();
     kinds.extend(edge::kinds());
-    kinds.extend(numbered::kinds());
+    kinds.extend(v3::kinds());
     kinds
 }

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::ShardId;
 use crate::link::v3::Carriage;
-use crate::protocol::Versions;
+use crate::protocol::OfferedVersions;
 
 /// The complete configuration of an edge machine. [`Default`] gives the documented defaults (SPEC Appendix A).
 ///
@@ -93,7 +93,7 @@ pub struct ListenerConfig {
     /// The networks that such connections may come from; all others are turned away. Without `proxy_required` it has no effect.
     pub trusted_proxies: Vec<IpNet>,
     /// The versions of the client link that are offered (SPEC 18.4).
-    pub versions: Versions,
+    pub versions: OfferedVersions,
     /// The maximum number of its connections, in any state, within `limits.max_connections`. 0: those of the limit alone.
     pub max_connections: usize,
     /// New connections per second, within `limits.accept_rate`. 0: those of the limit alone.

@@ -2,7 +2,7 @@
 
 use crate::edge::config::ClientsConfig;
 use crate::edge::counters::EndReason;
-use crate::edge::sessions::{Chained, Place};
+use crate::edge::sessions::{Numbered, Place};
 use crate::queue::{Bounds, Outbox};
 
 /// The bounds of one session's outbox.
@@ -47,7 +47,7 @@ impl Room {
 /// While packets are sent again, and while the client is away, the sum of both counts. A packet that `replaces` one of this length which
 /// waits takes its place.
 pub(crate) fn room_in_ring(
-    chained: &Chained,
+    numbered: &Numbered,
     outbox: &Outbox,
     place: Place,
     length: usize,
@@ -55,17 +55,17 @@ pub(crate) fn room_in_ring(
     clients: &ClientsConfig,
     scaled: impl Fn(usize) -> usize,
 ) -> Option<EndReason> {
-    if u32::try_from(length).map_or(true, |length| length > chained.longest_down) {
+    if u32::try_from(length).map_or(true, |length| length > numbered.longest_down) {
         return Some(EndReason::PacketTooLong);
     }
     let attached = matches!(place, Place::Attached(_));
-    let is_sent_once = outbox.sent() >= chained.progress.sent();
+    let is_sent_once = outbox.sent() >= numbered.progress.sent();
     let (above, ring) = if attached && is_sent_once {
         (outbox.sent(), None)
     } else {
-        (outbox.acked(), Some(chained.progress.ring()))
+        (outbox.acked(), Some(numbered.progress.ring()))
     };
-    let (mut held, mut held_bytes) = chained.progress.waiting_above(outbox, above);
+    let (mut held, mut held_bytes) = numbered.progress.waiting_above(outbox, above);
     if let Some(replaced) = replaces {
         (held, held_bytes) = (held.saturating_sub(1), held_bytes.saturating_sub(replaced));
     }

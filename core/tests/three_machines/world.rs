@@ -10,7 +10,7 @@ use voltlane_core::client::{self, Client, ClientConfig, State};
 use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{self, ConnKey, Duty, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 use voltlane_core::{ClientId, Time};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -78,7 +78,7 @@ impl World {
     /// Like [`joined`](Self::joined), in version 3, with transports that hold bytes.
     pub(crate) fn joined_in_version_3(seed: u8, clients: u8) -> Self {
         let mut config = EdgeConfig::default();
-        config.listener.versions = Versions::new(&[2, 3]).expect("both are known");
+        config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
         let mut world = World::new(seed, config, 0);
         world.transports_hold = true;
         for n in 0..clients {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use voltlane_core::ClientId;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_core::protocol::Versions as Offered;
+use voltlane_core::protocol::OfferedVersions;
 use voltlane_driver::backend::{self, Backend, BackendConfig};
 use voltlane_driver::client::{Client, ClientConfig, Event, Means, Options, Version, Versions};
 use voltlane_driver::{BoxedConnector, Connector, EdgeDriver};
@@ -128,7 +128,7 @@ fn entropy(seed: u8) -> impl FnMut() -> [u8; 32] + Send {
 fn healing() -> EdgeConfig {
     let mut config = EdgeConfig::default();
     config.clients.missed_packets_buffer_size = 1_000;
-    config.listener.versions = Offered::new(&[2, 3]).expect("versions");
+    config.listener.versions = OfferedVersions::new(&[2, 3]).expect("versions");
     config
 }
 

@@ -498,7 +498,7 @@ fn a_client_of_both_versions_comes_to_an_edge_of_either() {
     for (offered, expected) in [(&[2][..], Versions::V2), (&[2, 3], Versions::V3)] {
         let mut config = EdgeConfig::default();
         config.listener.versions =
-            voltlane_core::protocol::Versions::new(offered).expect("versions");
+            voltlane_core::protocol::OfferedVersions::new(offered).expect("versions");
         let mut setup = Setup::with(Chaos::NONE, config);
         let connecting = Client::connect(options(Versions::V3OrV2), setup.means(1, Chaos::NONE));
         let client = setup.world.run(connecting).expect("they agree");

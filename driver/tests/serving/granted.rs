@@ -1,7 +1,7 @@
 //! A backend and an edge that have version 3 of their link.
 
 use voltlane_core::edge::LinkProtocol;
-use voltlane_core::protocol::Versions as Offered;
+use voltlane_core::protocol::OfferedVersions;
 
 use super::*;
 
@@ -16,7 +16,7 @@ impl Setup {
         let mut config = EdgeConfig::default();
         config.clients.missed_packets_buffer_size = 1_000;
         config.master.protocol = LinkProtocol::Auto;
-        config.listener.versions = Offered::new(&[2, 3]).expect("versions");
+        config.listener.versions = OfferedVersions::new(&[2, 3]).expect("versions");
         set(&mut config);
         Setup::with(chaos, config)
     }

@@ -45,9 +45,9 @@
 
 mod item;
 mod link3;
-pub mod numbered;
 mod parse;
 mod run;
+pub mod v3;
 
 use std::fs;
 use std::path::{Path, PathBuf};

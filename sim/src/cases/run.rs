@@ -11,7 +11,7 @@ use voltlane_core::keys::{KeyPair, PublicKey, SharedKey};
 
 use super::item::{literal, number, plain, spoil};
 use super::link3::Asking;
-use super::numbered::Peers;
+use super::v3::Peers;
 use super::{Case, Step, duration};
 use crate::codec::{DATA, FAILURE, Hello, KICK, RESUMED, Tagged, frame};
 

@@ -6,7 +6,7 @@ use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
 use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{CloseKind, ConnKey, Edge, EdgeConfig, EndReason, Enforce};
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 
 use super::identity::edge_pair;
 use crate::model::View;
@@ -183,7 +183,7 @@ pub(crate) fn config(options: &Options) -> EdgeConfig {
     clients.pace.bytes_burst = options.pace_bytes_burst as u32;
     clients.pace.patience = millis(options.pace_patience_ms);
     // The model knows version 2 alone. Where version 3 is offered, a connection beyond the limits of its source is accepted for a Claim.
-    config.listener.versions = Versions::new(&[2]).expect("it is known");
+    config.listener.versions = OfferedVersions::new(&[2]).expect("it is known");
     config.listener.proxy_required = options.proxy != 0;
     config.listener.trusted_proxies = "198.51.100.0/24".parse().into_iter().collect();
     config.listener.max_connections = options.listener_connections as usize;

@@ -109,7 +109,7 @@ pub(crate) struct Ledger {
     /// When connections of each client broke.
     broke: BTreeMap<u32, Vec<u64>>,
     /// Clients of version 3, of whose packets none is lost with a connection.
-    numbered: BTreeSet<u32>,
+    v3: BTreeSet<u32>,
     /// When each client's process last died, with the packets it had queued.
     died: BTreeMap<u32, u64>,
     /// When something that may have held packets of all clients last broke.
@@ -134,7 +134,7 @@ impl Ledger {
             sessions: BTreeMap::new(),
             sequences: BTreeMap::new(),
             broke: BTreeMap::new(),
-            numbered: BTreeSet::new(),
+            v3: BTreeSet::new(),
             died: BTreeMap::new(),
             all_broke: None,
             bounds,
@@ -169,11 +169,11 @@ impl Ledger {
 
     /// Records that this client speaks version 3.
     pub(crate) fn expect_nothing_lost(&mut self, owner: u32) {
-        self.numbered.insert(owner);
+        self.v3.insert(owner);
     }
 
-    fn is_numbered(&self, owner: Option<u32>) -> bool {
-        owner.is_some_and(|owner| self.numbered.contains(&owner))
+    fn is_v3(&self, owner: Option<u32>) -> bool {
+        owner.is_some_and(|owner| self.v3.contains(&owner))
     }
 
     /// Adds a wish for the backend.
@@ -306,7 +306,7 @@ impl Ledger {
     pub(crate) fn client_resumed(&mut self, at: u64, owner: u32) {
         self.hash.add(at, 6, owner.into(), &[]);
         self.seen.resumed += 1;
-        self.seen.resumed_in_3 += u64::from(self.numbered.contains(&owner));
+        self.seen.resumed_in_3 += u64::from(self.v3.contains(&owner));
         self.breaks(at, owner);
     }
 
@@ -356,7 +356,7 @@ impl Ledger {
             .iter()
             .filter(|(_, session)| session.ended.is_none())
             // One of version 3 begins with its Join record, after its client has its id.
-            .filter(|(_, session)| session.is_known || !self.is_numbered(session.owner));
+            .filter(|(_, session)| session.is_known || !self.is_v3(session.owner));
         alive
             .filter_map(|(id, session)| Some((*id, session.owner?)))
             .collect()
@@ -424,8 +424,8 @@ impl Ledger {
             return;
         }
         let lost = &sequence.made[expected as usize..label.seq as usize];
-        let is_numbered = self.numbered.contains(&owner);
-        if !is_numbered {
+        let is_v3 = self.v3.contains(&owner);
+        if !is_v3 {
             self.seen.lost += lost.len() as u64;
         }
         let (made, bytes) = (
@@ -444,7 +444,7 @@ impl Ledger {
             // A link, or a process, loses more than is known here.
             return;
         }
-        if is_numbered {
+        if is_v3 {
             let text = format!("{label:?} came where number {expected} was awaited, in version 3");
             return self.fail(at, rule, text);
         }

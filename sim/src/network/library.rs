@@ -12,24 +12,19 @@ use crate::rng::Rng;
 
 pub(crate) struct Library {
     /// Whether it speaks version 3.
-    is_numbered: bool,
+    is_v3: bool,
     client: Client,
     sockets: Sockets,
     rng: Rng,
 }
 
 impl Library {
-    pub(crate) fn new(sockets: Sockets, rng: Rng, is_numbered: bool) -> Library {
-        Library::begin(None, sockets, rng, is_numbered)
+    pub(crate) fn new(sockets: Sockets, rng: Rng, is_v3: bool) -> Library {
+        Library::begin(None, sockets, rng, is_v3)
     }
 
-    fn begin(
-        saved: Option<SavedSession>,
-        sockets: Sockets,
-        mut rng: Rng,
-        is_numbered: bool,
-    ) -> Library {
-        let versions = match is_numbered {
+    fn begin(saved: Option<SavedSession>, sockets: Sockets, mut rng: Rng, is_v3: bool) -> Library {
+        let versions = match is_v3 {
             true => Versions::V3,
             false => Versions::V2,
         };
@@ -40,7 +35,7 @@ impl Library {
         let dialer = dialer_to_edge(&sockets, rng.next());
         let means = Means::new(dialer, Timer::new(), move || seed_of(&mut seeds));
         Library {
-            is_numbered,
+            is_v3,
             client: Client::begin(options, means).expect("options that can be"),
             sockets,
             rng,
@@ -75,18 +70,18 @@ impl Party for Library {
     fn start_over(&mut self) {
         if !self.client.start_over() {
             // The code told it to stop. Its user begins again.
-            assert!(self.is_numbered, "its end allows that");
+            assert!(self.is_v3, "its end allows that");
             *self = self.reborn(false);
         }
     }
 
-    fn is_numbered(&self) -> bool {
-        self.is_numbered
+    fn is_v3(&self) -> bool {
+        self.is_v3
     }
 
     fn reborn(&mut self, remembers: bool) -> Self {
         let rng = Rng::new(self.rng.next());
         let saved = self.client.saved_session().filter(|_| remembers);
-        Library::begin(saved, self.sockets.clone(), rng, self.is_numbered)
+        Library::begin(saved, self.sockets.clone(), rng, self.is_v3)
     }
 }

@@ -49,7 +49,7 @@ pub(crate) trait Party: Sized {
     /// Begins another session after a refusal.
     fn start_over(&mut self);
     /// Returns whether it speaks version 3.
-    fn is_numbered(&self) -> bool {
+    fn is_v3(&self) -> bool {
         false
     }
     /// Restarts the killed process, with or without its saved session.
@@ -160,7 +160,7 @@ impl<'a, P: Party> Person<'a, P> {
         let (clients, round_trip) = (&self.world.edge.clients, self.world.round_trip());
         let whim = Duration::from_millis(WHIM_MAX_MS);
         // The faults have made its pauses long, and in version 3 they are so until a connection has been open for 10 s (SPEC 26.3(b)).
-        let pause = match self.party.is_numbered() {
+        let pause = match self.party.is_v3() {
             true => ClientConfig::default().backoff().1,
             false => Duration::ZERO,
         };
@@ -219,7 +219,7 @@ impl<'a, P: Party> Person<'a, P> {
         if timeout(COMES_BACK_WITHIN, ends).await.is_err() {
             return self.fail("S16", format!("{id:016x} was kicked and goes on"));
         }
-        if self.party.is_numbered() {
+        if self.party.is_v3() {
             // It is told at once, and the backend by way of the link.
             sleep(self.world.round_trip()).await;
         }
@@ -272,7 +272,7 @@ impl<'a, P: Party> Person<'a, P> {
     /// Kills the process, or hangs it for good, and starts another one.
     fn die(&mut self, remembers: bool) {
         // A session of version 3 is not saved.
-        let remembers = remembers && !self.party.is_numbered();
+        let remembers = remembers && !self.party.is_v3();
         let heir = self.party.reborn(remembers);
         let old = std::mem::replace(&mut self.party, heir);
         self.ghost = Some(old).filter(|_| self.rng.chance(50));

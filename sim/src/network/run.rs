@@ -170,11 +170,11 @@ async fn one_client(number: u32, world: Rc<World>, shared: Shared) {
     let rng = Rng::fork(world.seed, "client", number.into());
     let sockets = Sockets::new(&world, &shared.wires);
     if number < world.clients {
-        let is_numbered = number < world.numbered;
-        if is_numbered {
+        let is_v3 = number < world.v3;
+        if is_v3 {
             shared.ledger().expect_nothing_lost(number);
         }
-        let party = Library::new(sockets, rng, is_numbered);
+        let party = Library::new(sockets, rng, is_v3);
         Person::new(party, number, &world, &shared).live().await;
     } else {
         let party = Published::new(sockets, rng);

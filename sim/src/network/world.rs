@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use std::time::Duration;
 
 use voltlane_core::edge::{EdgeConfig, Enforce};
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 use voltlane_driver::client::ClientConfig;
 
 use super::carriage::Carriage;
@@ -33,7 +33,7 @@ pub struct World {
     /// The number of clients that use the shipped library.
     pub clients: u32,
     /// How many of these speak version 3. The others speak version 2.
-    pub numbered: u32,
+    pub v3: u32,
     /// The number of clients that speak the published protocol by themselves.
     pub published: u32,
     /// The number of strangers, each a task that repeats its habit.
@@ -83,9 +83,7 @@ impl World {
         World {
             seed,
             clients: clients - published,
-            numbered: Rng::fork(seed, "network-numbered", 0).pick(&[0, 1, 2])
-                * (clients - published)
-                / 2,
+            v3: Rng::fork(seed, "network-numbered", 0).pick(&[0, 1, 2]) * (clients - published) / 2,
             published,
             strangers,
             tick: Duration::from_millis(rng.pick(if is_crowd { &[10] } else { &[1, 2, 5, 10] })),
@@ -127,7 +125,7 @@ impl World {
         let stuck =
             client.connect_timeout() + client.handshake_timeout() + self.edge.clients.write_timeout;
         // One of version 3 whose edge has restarted asks until its own clock says that the session is over (SPEC 23.4(h)).
-        let gives_up = match self.numbered {
+        let gives_up = match self.v3 {
             0 => Duration::ZERO,
             _ => self.edge.clients.stale_timeout + client.backoff().1,
         };
@@ -159,7 +157,7 @@ impl World {
 
 fn edge_config(rng: &mut Rng, clients: u32) -> EdgeConfig {
     let mut config = EdgeConfig::default();
-    config.listener.versions = Versions::new(&[2, 3]).expect("both are known");
+    config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
     config.clients.missed_packets_buffer_size = rng.pick(&[0, 3, 1_000]);
     config.clients.stale_timeout = Duration::from_millis(rng.log_between(1_000, 30_000));
     config.clients.stale_reap_interval = Duration::from_millis(rng.log_between(10, 5_000));
@@ -188,7 +186,7 @@ impl fmt::Display for World {
         writeln!(
             f,
             "seed {}: {} clients of the library, {} of them of version 3, {} of the published protocol, {} strangers, {} % of the clients leave",
-            self.seed, self.clients, self.numbered, self.published, self.strangers, self.leavers
+            self.seed, self.clients, self.v3, self.published, self.strangers, self.leavers
         )?;
         writeln!(
             f,

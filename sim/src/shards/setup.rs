@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use voltlane_core::edge::EdgeConfig;
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 
 use crate::rng::Rng;
 
@@ -116,7 +116,7 @@ fn config(rng: &mut Rng, heavy: bool) -> EdgeConfig {
     let millis = Duration::from_millis;
     let mut config = EdgeConfig::default();
     // The model knows version 2 alone. Where version 3 is offered, a connection beyond the limits of its source is accepted for a Claim.
-    config.listener.versions = Versions::new(&[2]).expect("it is known");
+    config.listener.versions = OfferedVersions::new(&[2]).expect("it is known");
     let clients = &mut config.clients;
     clients.channel_capacity = rng.pick(&[1, 3, 8, 8192]);
     clients.channel_bytes = rng.pick(&[1_000, 1 << 20]);

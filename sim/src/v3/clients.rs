@@ -21,7 +21,7 @@ const SECOND_NANOS: u64 = 1_000_000_000;
 pub(super) struct Client {
     number: usize,
     pub(super) machine: machine::Client,
-    pub(super) is_numbered: bool,
+    pub(super) is_v3: bool,
     pub(super) conn: Option<usize>,
     /// All its connections so far.
     pub(super) conns: Vec<usize>,
@@ -51,14 +51,10 @@ pub(super) struct Client {
 }
 
 fn machine_of(setup: &Setup, number: usize, life: u32) -> machine::Client {
-    let is_numbered = number < setup.clients;
+    let is_v3 = number < setup.clients;
     let (least, most) = (Duration::from_millis(20), Duration::from_millis(500));
     let config = ClientConfig::default()
-        .with_versions(if is_numbered {
-            Versions::V3
-        } else {
-            Versions::V2
-        })
+        .with_versions(if is_v3 { Versions::V3 } else { Versions::V2 })
         .with_take_over(setup.takes_over)
         .with_padding(setup.config.clients.padding)
         .with_backoff(least, most)
@@ -74,7 +70,7 @@ impl Client {
         Client {
             number,
             machine: machine_of(setup, number, 0),
-            is_numbered: number < setup.clients,
+            is_v3: number < setup.clients,
             conn: None,
             conns: Vec::new(),
             life: 0,
@@ -154,7 +150,7 @@ impl World {
         };
         state.sizes.push(bytes);
         let expected = state.sizes.len() as u64;
-        if let Some(session) = state.session.filter(|_| state.is_numbered) {
+        if let Some(session) = state.session.filter(|_| state.is_v3) {
             self.ledger.numbered_up(session, bytes);
         }
         if number != expected {
@@ -294,7 +290,7 @@ impl World {
             };
             match event {
                 Event::Packet { data, number } => {
-                    if state.is_numbered {
+                    if state.is_v3 {
                         state.received += 1;
                         if let Some(session) = state.session {
                             let next = state.received;
@@ -318,7 +314,7 @@ impl World {
                     state.id = Some(id);
                     (state.received, state.sent_down, state.attempts) = (0, 0, 0);
                     let known = self.ledger.by_id.get(&id).copied();
-                    if state.is_numbered && known != state.session {
+                    if state.is_v3 && known != state.session {
                         let text = format!("client {client} joins as {id:016x}");
                         self.ledger.fail("S3", "22(a)", text);
                     }
@@ -350,7 +346,7 @@ impl World {
     /// The owner of a session is told that it is back.
     fn came_back(&mut self, client: usize, conn: usize) {
         let state = &mut self.clients[client];
-        let (Some(session), true) = (state.session, state.is_numbered) else {
+        let (Some(session), true) = (state.session, state.is_v3) else {
             return;
         };
         let Some(accepted) = self.conns[conn].watch.accepted else {
@@ -430,13 +426,13 @@ impl World {
                 }
                 // Judged when they were sealed, and when they came.
                 let was_asked = matches!(cause, DropCause::Told(Code::GOING_AWAY | Code::RESTART));
-                if state.is_numbered && is_calm && !has_ended && !was_asked {
+                if state.is_v3 && is_calm && !has_ended && !was_asked {
                     let text = format!("client {client} has lost its connection: {cause}");
                     return self.fail_of("V14", "25.1", text);
                 }
                 let state = &mut self.clients[client];
                 match cause {
-                    DropCause::Violation(violation) if state.is_numbered => {
+                    DropCause::Violation(violation) if state.is_v3 => {
                         let text = format!("client {client} says: {violation}");
                         self.ledger.fail("V9", "26.3", text);
                     }

@@ -103,9 +103,10 @@ impl World {
     }
 
     fn await_back(&mut self, is_late: bool) {
-        let tired = self.clients.iter().position(|client| {
-            client.is_numbered && client.id.is_some() && client.attempts > ATTEMPTS
-        });
+        let tired = self
+            .clients
+            .iter()
+            .position(|client| client.is_v3 && client.id.is_some() && client.attempts > ATTEMPTS);
         if let Some(client) = tired {
             let text = format!(
                 "client {client} has made {} attempts: {:?}",
@@ -157,14 +158,14 @@ impl World {
     fn is_there(&self, client: &Client) -> bool {
         let session = client.session.map(|session| &self.ledger.sessions[session]);
         let conn = session.and_then(|session| session.conn);
-        !client.is_numbered || (conn.is_some() && conn == client.conn)
+        !client.is_v3 || (conn.is_some() && conn == client.conn)
     }
 
     fn await_arrival(&mut self, is_late: bool) {
         // One whose session has ended meanwhile, for want of room, comes back as another.
         let owed = self.clients.iter().position(|client| {
             let Some(session) = client.session else {
-                return client.is_numbered;
+                return client.is_v3;
             };
             let entry = &self.ledger.sessions[session];
             let has_arrived = entry.up.taken == entry.up.numbered()
@@ -216,7 +217,7 @@ impl World {
                 let pinged_at = conn.watch.pinged_at.unwrap_or(conn.opened_at);
                 pinged_at >= since
             });
-            client.is_numbered && client.is_established() && !has_asked
+            client.is_v3 && client.is_established() && !has_asked
         });
         if let Some(client) = silent.filter(|_| keep_alive > 0) {
             let text = format!("client {client} has not asked for {} ns", keep_alive * 2);
@@ -278,7 +279,7 @@ impl World {
             self.ledger.fail("V9", "25.4", text);
         }
         for (number, client) in self.clients.iter().enumerate() {
-            if number % 2 != 0 || !client.is_numbered {
+            if number % 2 != 0 || !client.is_v3 {
                 continue;
             }
             let is_right = client.end.as_ref().is_some_and(|end| {

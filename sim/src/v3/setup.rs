@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use voltlane_core::edge::EdgeConfig;
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 
 use crate::rng::Rng;
 
@@ -118,7 +118,7 @@ impl Setup {
     pub(super) fn draw_bulk(seed: u64) -> Setup {
         let mut rng = Rng::fork(seed, "bulk of version 3", 0);
         let mut config = EdgeConfig::default();
-        config.listener.versions = Versions::new(&[2, 3]).expect("both are known");
+        config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
         unlimited(&mut config);
         config.clients.stale_timeout = Duration::from_secs(30);
         config.clients.ring_packets = rng.pick(&[256, 4_096, 8_192]);
@@ -249,7 +249,7 @@ fn config(rng: &mut Rng) -> EdgeConfig {
     let millis = Duration::from_millis;
     let mut config = EdgeConfig::default();
     unlimited(&mut config);
-    config.listener.versions = Versions::new(&[2, 3]).expect("both are known");
+    config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
     let clients = &mut config.clients;
     // Most sessions must not end for want of room.
     clients.channel_capacity = rng.pick(&[4, 8_192, 8_192, 8_192]);

@@ -68,8 +68,7 @@ impl World {
     /// Resumes the client's session with a copy of its secrets.
     pub(super) fn steal(&mut self, client: usize, ahead: u64, claims_less: bool) {
         let state = &self.clients[client];
-        let (Some(session), Some(id)) = (state.session.filter(|_| state.is_numbered), state.id)
-        else {
+        let (Some(session), Some(id)) = (state.session.filter(|_| state.is_v3), state.id) else {
             return;
         };
         let (received_down, first_up) = {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use sim::cases::numbered::items::{Came, compare, decode, encode};
-use sim::cases::numbered::keys::{Key, Lane, Pair, expand, extract, open, seal, sha256};
-use sim::cases::numbered::{bytes, int, options};
+use sim::cases::v3::items::{Came, compare, decode, encode};
+use sim::cases::v3::keys::{Key, Lane, Pair, expand, extract, open, seal, sha256};
+use sim::cases::v3::{bytes, int, options};
 use sim::cases::{Case, duration, of_clients_of_3, plain, spoil};
 use sim::codec::{Frames, frame};
 use voltlane_core::Time;
@@ -495,7 +495,7 @@ impl World {
             }
         }
         self.line.told_up = up;
-        let varint = sim::cases::numbered::items::varint;
+        let varint = sim::cases::v3::items::varint;
         let fields = [until, up, away, cause, marks.len() as u64].map(varint);
         Ok(([&[23], &fields.concat()[..], &marks].concat(), 0))
     }

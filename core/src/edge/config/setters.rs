@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ConfigError;
 use crate::config::{at_least, not_above, some_time};
-use crate::protocol::{MAX_OPENING_BODY_BYTES, Versions};
+use crate::protocol::{MAX_OPENING_BODY_BYTES, OfferedVersions};
 use crate::queue::Bounds;
 use crate::wire::frame::LENGTH_BYTES;
 
@@ -51,7 +51,7 @@ impl ListenerConfig {
 
     /// Sets the [versions](Self::versions) that are offered.
     #[must_use]
-    pub fn with_versions(mut self, versions: Versions) -> Self {
+    pub fn with_versions(mut self, versions: OfferedVersions) -> Self {
         self.versions = versions;
         self
     }

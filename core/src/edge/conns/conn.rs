@@ -6,7 +6,7 @@ use crate::edge::door::proxy::ProxyHeader;
 use crate::edge::table::list::Node;
 use crate::edge::table::slab::Key;
 use crate::link::v3::Carriage;
-use crate::protocol::{self, Channel, Versions};
+use crate::protocol::{self, Channel, OfferedVersions};
 use crate::protocol::{Lent, Progress};
 use crate::queue::Outbox;
 use crate::time::Time;
@@ -53,7 +53,7 @@ struct Opening {
     /// Set if it was accepted for a Claim alone, and has claimed nothing yet.
     only_claim: Option<OnlyClaim>,
     /// The versions that its listener offers.
-    versions: Versions,
+    versions: OfferedVersions,
     /// How its bytes come.
     carriage: Carriage,
 }
@@ -100,7 +100,7 @@ impl Conn {
                 arrival: Node::default(),
                 claim: None,
                 only_claim: None,
-                versions: Versions::default(),
+                versions: OfferedVersions::default(),
                 carriage: Carriage::Tcp,
             })),
             channel: Channel::default(),
@@ -202,7 +202,7 @@ impl Conn {
     }
 
     /// Offers these versions to its client, whose bytes come over this.
-    pub(crate) fn offer(&mut self, versions: Versions, carriage: Carriage) {
+    pub(crate) fn offer(&mut self, versions: OfferedVersions, carriage: Carriage) {
         if let Some(opening) = &mut self.opening {
             (opening.versions, opening.carriage) = (versions, carriage);
         }
@@ -215,9 +215,9 @@ impl Conn {
     }
 
     /// Returns the versions that are offered to its client, while it is half-open.
-    pub(crate) fn versions(&self) -> Versions {
+    pub(crate) fn versions(&self) -> OfferedVersions {
         let opening = self.opening.as_deref();
-        opening.map_or_else(Versions::default, |opening| opening.versions)
+        opening.map_or_else(OfferedVersions::default, |opening| opening.versions)
     }
 
     /// Sets the channel that its opening led to.

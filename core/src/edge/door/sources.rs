@@ -91,14 +91,14 @@ impl Admission {
 
 /// The entries around an admission, the narrowest first. An exempt one has a number that no entry has, so all of those count as one source.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Chain {
+pub(crate) struct Nesting {
     entries: [u32; 3],
     len: usize,
 }
 
-impl Chain {
+impl Nesting {
     /// Of an admission that is counted nowhere.
-    pub(crate) const NONE: Chain = Chain {
+    pub(crate) const NONE: Nesting = Nesting {
         entries: [NOBODY; 3],
         len: 0,
     };
@@ -123,10 +123,10 @@ impl Chain {
     }
 
     #[cfg(test)]
-    pub(crate) fn of(entries: &[u32]) -> Chain {
-        let mut chain = Chain::NONE;
-        entries.iter().for_each(|&index| chain.push(index));
-        chain
+    pub(crate) fn of(entries: &[u32]) -> Nesting {
+        let mut nesting = Nesting::NONE;
+        entries.iter().for_each(|&index| nesting.push(index));
+        nesting
     }
 }
 
@@ -262,14 +262,14 @@ impl Sources {
     }
 
     /// Returns the sources that an admission counts for. Valid while it is counted.
-    pub(crate) fn chain(&self, admission: Admission) -> Chain {
-        let mut chain = Chain::NONE;
+    pub(crate) fn nesting(&self, admission: Admission) -> Nesting {
+        let mut nesting = Nesting::NONE;
         let mut next = admission.narrowest;
         while let Some(source) = self.slab.at(next) {
-            chain.push(next);
+            nesting.push(next);
             next = source.parent;
         }
-        chain
+        nesting
     }
 
     /// Returns the address of the narrowest source of an admission, if there is an entry for it.

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::edge::door::proxy::ProxySource;
-use crate::protocol::Versions;
+use crate::protocol::OfferedVersions;
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -257,7 +257,7 @@ impl Edge {
         &mut self,
         now: Time,
         source: IpAddr,
-        versions: Versions,
+        versions: OfferedVersions,
     ) -> Result<Admitted, Rejected> {
         let limits = &self.config.limits;
         if limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, source) {

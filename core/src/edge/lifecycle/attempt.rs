@@ -56,8 +56,8 @@ impl Edge {
             .map_err(|code| verdict(code, self.run))?;
         let session = self.claimed_session(now, id)?;
         let entry = self.sessions.live(session);
-        let chained = entry.chain().expect("its identity was looked at");
-        let link = chained
+        let numbered = entry.numbered().expect("its identity was looked at");
+        let link = numbered
             .standing
             .judge(position.counter)
             .map_err(|code| self.verdict_on(session, code))?;
@@ -65,14 +65,14 @@ impl Edge {
             session,
             position,
             link,
-            longest_up: chained.longest_up,
+            longest_up: numbered.longest_up,
         })
     }
 
     /// Returns the session of an id that was claimed, or how it ended (step 5).
     fn claimed_session(&self, now: Time, id: ClientId) -> Result<u32, Verdict> {
         let found = self.sessions.lookup(id);
-        let Some(session) = found.filter(|&found| self.sessions.live(found).chain().is_some())
+        let Some(session) = found.filter(|&found| self.sessions.live(found).numbered().is_some())
         else {
             let verdict = verdict(Code::GONE, self.run);
             return Err(match self.ends.find(id) {
@@ -96,16 +96,18 @@ impl Edge {
     /// Returns an Answer with what the edge knows of the session.
     fn verdict_on(&self, session: u32, code: Code) -> Verdict {
         let entry = self.sessions.live(session);
-        let chained = entry.chain().expect("only a chain is resumed by an Answer");
+        let numbered = entry
+            .numbered()
+            .expect("only a session with numbers is resumed by an Answer");
         let wait = match code {
             Code::BUSY => millis(BUSY_WAIT),
             _ => 0,
         };
         Verdict {
-            highest: chained.standing.highest(),
+            highest: numbered.standing.highest(),
             wait_ms: wait,
             jitter_ms: wait,
-            acknowledged_up: chained.progress.taken(),
+            acknowledged_up: numbered.progress.taken(),
             acknowledged_down: entry.outbox.acked(),
             ..verdict(code, self.run)
         }
@@ -196,23 +198,23 @@ impl Edge {
             .away_since()
             .map_or(Duration::ZERO, |at| now.since(at));
         let (until, acked) = (entry.outbox.end(), entry.outbox.acked());
-        let chained = entry
-            .chain_mut()
-            .expect("only a chain is resumed by an Answer");
+        let numbered = entry
+            .numbered_mut()
+            .expect("only a session with numbers is resumed by an Answer");
         let numbers = Numbers {
-            received_up: chained.progress.received(),
-            sent_down: chained.progress.sent().max(acked),
+            received_up: numbered.progress.received(),
+            sent_down: numbered.progress.sent().max(acked),
             acknowledged_down: acked,
         };
         let (opening, _) = self.conns.live_mut(index).opening();
         let counter = opening.numbered().counter();
         opening
             .numbered()
-            .accept(&mut chained.standing)
+            .accept(&mut numbered.standing)
             .expect("the counter was judged in this step");
         let taken_up = Verdict {
             highest: counter,
-            acknowledged_up: chained.progress.taken(),
+            acknowledged_up: numbered.progress.taken(),
             acknowledged_down: acked,
             ..verdict(Code::TAKEN_UP, self.run)
         };
@@ -228,13 +230,13 @@ impl Edge {
             self.drain(now, old, CloseReason::Replaced, None);
         }
         let entry = self.sessions.live_mut(session);
-        let chained = entry
-            .chain_mut()
-            .expect("only a chain is resumed by an Answer");
-        let cause = core::mem::replace(&mut chained.cause, Code::GOODBYE);
-        chained.progress.reconnect();
+        let numbered = entry
+            .numbered_mut()
+            .expect("only a session with numbers is resumed by an Answer");
+        let cause = core::mem::replace(&mut numbered.cause, Code::GOODBYE);
+        numbered.progress.reconnect();
         let (sent, from) = (numbers.sent_down, position.received_down.max(acked));
-        chained.progress.resume_from(from);
+        numbered.progress.resume_from(from);
         let resumed = Resumed {
             until,
             received_up,
@@ -255,8 +257,8 @@ impl Edge {
         self.tell_resumed(index, session, away, missed);
         let pads = self.config.clients.padding;
         let (opening, control) = self.conns.live_mut(index).opening();
-        let chained = self.sessions.live(session).chain();
-        let marks = chained.map_or(&[][..], |chained| chained.standing.before());
+        let numbered = self.sessions.live(session).numbered();
+        let marks = numbered.map_or(&[][..], |numbered| numbered.standing.before());
         let channel = opening.numbered().take_up(
             taken_up,
             random,
@@ -293,7 +295,9 @@ impl Edge {
                 .take_up(taken_up, random, |outbound| outbound, received_up, control);
         let close = Words::new(Code::NUMBERS, 0).close("");
         let lent = self.sessions.live_mut(session).lend();
-        let numbers = lent.numbers.expect("only a chain is resumed by an Answer");
+        let numbers = lent
+            .numbers
+            .expect("only a session with numbers is resumed by an Answer");
         channel.close(&close, false, lent.outbox, numbers);
         conn.say_in_opening(channel.wire());
         self.end_session(now, session, EndReason::NumbersDoNotFit);

@@ -66,8 +66,8 @@ impl Edge {
                 "connection {index} has an alarm"
             );
             if let State::Established { session } = conn.state() {
-                let chained = self.sessions.live(*session).chain();
-                assert_eq!(conn.is_numbered(), chained.is_some(), "session {session}");
+                let numbered = self.sessions.live(*session).numbered();
+                assert_eq!(conn.is_numbered(), numbered.is_some(), "session {session}");
             }
         }
         assert_eq!(self.alarms.len(), alarms, "alarms");

@@ -107,7 +107,7 @@ impl Edge {
         };
         let scaled = self.scale_unless(calm);
         let session = self.sessions.live_mut(index);
-        if session.chain().is_some() {
+        if session.numbered().is_some() {
             return self.deliver_numbered(now, index, data, calm, scaled);
         }
         let room = Room::of(session.place, &self.config.clients, scaled);
@@ -139,10 +139,10 @@ impl Edge {
         scaled: impl Fn(usize) -> usize,
     ) -> Outcome {
         let session = self.sessions.live_mut(index);
-        let overflow = session.chain().and_then(|chained| {
+        let overflow = session.numbered().and_then(|numbered| {
             let clients = &self.config.clients;
             let (outbox, place) = (&session.outbox, session.place);
-            room_in_ring(chained, outbox, place, data.len(), None, clients, scaled)
+            room_in_ring(numbered, outbox, place, data.len(), None, clients, scaled)
         });
         if let Some(reason) = overflow {
             self.end_session(now, index, reason);
@@ -201,7 +201,7 @@ impl Edge {
     fn deliver_classed(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
         let calm = self.is_calm_for(data.len());
         let found = self.sessions.lookup(id);
-        let numbered = found.filter(|found| self.sessions.live(*found).chain().is_some());
+        let numbered = found.filter(|found| self.sessions.live(*found).numbered().is_some());
         match (delivery, numbered) {
             (Delivery::Latest(key), Some(session)) => self.deliver_latest(now, session, key, data),
             (Delivery::Volatile, Some(session)) => self.deliver_volatile(now, session, data),
@@ -216,18 +216,18 @@ impl Edge {
     pub(crate) fn deliver_latest(&mut self, now: Time, session: u32, key: u8, data: &[u8]) {
         let scaled = scaled_by(self.pressure_beyond_calm());
         let entry = self.sessions.live_mut(session);
-        if entry.chain().is_none() {
+        if entry.numbered().is_none() {
             let id = entry.id;
             self.deliver(now, id, data, false);
             return;
         }
-        let (place, chained) = (entry.place, entry.chain());
-        let full = chained.and_then(|chained| {
+        let (place, numbered) = (entry.place, entry.numbered());
+        let full = numbered.and_then(|numbered| {
             let outbox = &entry.outbox;
-            let replaces = chained.progress.replaceable(outbox, key);
+            let replaces = numbered.progress.replaceable(outbox, key);
             let clients = &self.config.clients;
             room_in_ring(
-                chained,
+                numbered,
                 outbox,
                 place,
                 data.len(),
@@ -250,7 +250,7 @@ impl Edge {
     pub(crate) fn deliver_volatile(&mut self, now: Time, session: u32, data: &[u8]) {
         let scaled = scaled_by(self.pressure_beyond_calm());
         let entry = self.sessions.live_mut(session);
-        if entry.chain().is_none() {
+        if entry.numbered().is_none() {
             let waiting = (entry.outbox.packets(), entry.outbox.held_bytes());
             let is_attached = matches!(entry.place, Place::Attached(_));
             if is_attached && has_room_for_volatile(waiting, &self.config.clients, &scaled) {
@@ -259,7 +259,7 @@ impl Edge {
             }
             return;
         }
-        let longest = entry.chain().map_or(0, |chained| chained.longest_down);
+        let longest = entry.numbered().map_or(0, |numbered| numbered.longest_down);
         if data.len() > longest as usize {
             return self.end_session(now, session, EndReason::PacketTooLong);
         }

@@ -13,7 +13,7 @@ use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::state::{Draining, Stage, State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
-use crate::edge::door::sources::Chain;
+use crate::edge::door::sources::Nesting;
 use crate::edge::downlink::Room;
 use crate::edge::sessions::Place;
 use crate::edge::shares::Bound;
@@ -93,15 +93,15 @@ impl Edge {
         let source = self.conns.live(index).admission;
         let clients = &self.config.clients;
         let limits = &self.config.limits;
-        if let Some(chained) = self.sessions.live_mut(session).chain_mut() {
-            chained.progress.lose_transport();
+        if let Some(numbered) = self.sessions.live_mut(session).numbered_mut() {
+            numbered.progress.lose_transport();
             self.sessions.recount(session, &mut self.account);
         }
         let entry = self.sessions.live_mut(session);
         entry.outbox.lose_transport();
         let room = Room::of(Place::Away, clients, |bytes| bytes);
         // What is numbered has room for both kinds of what waits (SPEC 24.2(e)).
-        let fits = entry.chain().is_some() || entry.outbox.is_within(room.bounds);
+        let fits = entry.numbered().is_some() || entry.outbox.is_within(room.bounds);
         self.counters.went_away += 1;
         self.sessions.begin_absence(session, now);
         if stop == Some(Stop::Closed(Code::GOODBYE)) {
@@ -116,12 +116,12 @@ impl Edge {
         }
         let counted = self.sources.lock_for(source).map(|mut sources| {
             (
-                sources.chain(source),
+                sources.nesting(source),
                 sources.count_away(source, &limits.sources),
             )
         });
-        let (chain, over) = counted.unwrap_or((Chain::NONE, None));
-        self.sessions.count_absence(session, source, &chain);
+        let (nesting, over) = counted.unwrap_or((Nesting::NONE, None));
+        self.sessions.count_absence(session, source, &nesting);
         let full = over.filter(|_| limits.enforce_sources == Enforce::On);
         self.tell_away(session);
         let makes_room = match full {
@@ -182,7 +182,7 @@ impl Edge {
         if let Place::Attached(index) = place {
             self.keep_held_frames(index, session);
         }
-        let is_numbered = self.sessions.live(session).chain().is_some();
+        let is_numbered = self.sessions.live(session).numbered().is_some();
         if is_numbered {
             self.remember_end(session, reason, kick);
             if let Place::Attached(index) = place {
@@ -204,8 +204,8 @@ impl Edge {
         entry.claimed = None;
         let nothing = Outbox::new(entry.outbox.retention());
         let outbox = mem::replace(&mut entry.outbox, nothing);
-        if let Some(chained) = entry.chain_mut() {
-            chained.progress.forget_packets();
+        if let Some(numbered) = entry.numbered_mut() {
+            numbered.progress.forget_packets();
         }
         let freed = !entry.waiting;
         self.sessions.recount(session, &mut self.account);

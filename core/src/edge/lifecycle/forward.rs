@@ -49,9 +49,9 @@ impl Edge {
             id: entry.id,
             max_body: entry.longest_up(self.config.clients.max_frame_bytes),
         };
-        let source = channel.source(entry.lend());
+        let opener = channel.opener(entry.lend());
         let (served, packets) = pass_on(
-            source,
+            opener,
             reader,
             &mut input,
             &mut self.link_queue,
@@ -124,10 +124,10 @@ impl Edge {
             let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
             let id = entry.id;
             let (LineEntry { backlog, .. }, lent) = entry.in_line();
-            let mut source = channel.source(lent);
+            let mut opener = channel.opener(lent);
             let mut packets = 0;
             loop {
-                let opened = source.open(reader, &mut &[][..], max_body, |length| {
+                let opened = opener.open(reader, &mut &[][..], max_body, |length| {
                     reserve_tagged(backlog, id, length)
                 });
                 match opened {

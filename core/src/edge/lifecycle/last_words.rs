@@ -200,13 +200,13 @@ impl Edge {
         kick: Option<&Kick<'_>>,
     ) {
         let entry = self.sessions.live(session);
-        let Some(chained) = entry.chain() else {
+        let Some(numbered) = entry.numbered() else {
             return;
         };
         let end = End {
             code: kick.map_or(code_of(reason), |kick| kick.code),
-            highest: chained.standing.highest(),
-            acknowledged_up: chained.progress.received(),
+            highest: numbered.standing.highest(),
+            acknowledged_up: numbered.progress.received(),
             acknowledged_down: entry.outbox.acked(),
         };
         let admission = match entry.place {
@@ -231,8 +231,8 @@ impl Edge {
             (EndReason::Goodbye, None) => Code::GOODBYE,
             (reason, None) => code_of(reason),
         };
-        let detail = match (reason, self.sessions.live(session).chain()) {
-            (EndReason::PacketTooLong, Some(chained)) => chained.longest_down.into(),
+        let detail = match (reason, self.sessions.live(session).numbered()) {
+            (EndReason::PacketTooLong, Some(numbered)) => numbered.longest_down.into(),
             _ => 0,
         };
         let words = Words {
@@ -281,8 +281,8 @@ impl Edge {
 
     /// Records why the edge lets go of the session's connection.
     pub(crate) fn set_cause(&mut self, session: u32, cause: Code) {
-        if let Some(chained) = self.sessions.live_mut(session).chain_mut() {
-            chained.cause = cause;
+        if let Some(numbered) = self.sessions.live_mut(session).numbered_mut() {
+            numbered.cause = cause;
         }
     }
 

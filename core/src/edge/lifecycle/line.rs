@@ -70,7 +70,7 @@ impl Edge {
         }
         let (channel, reader) = conn.input();
         let (served, packets) = pass_on(
-            channel.source(lent),
+            channel.opener(lent),
             reader,
             &mut &[][..],
             &mut self.link_queue,

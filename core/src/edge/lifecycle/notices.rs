@@ -83,7 +83,9 @@ impl Edge {
     #[inline(never)]
     fn notify_away(&mut self, session: u32) {
         let entry = self.sessions.live(session);
-        let cause = entry.chain().map_or(Code::GOODBYE, |chained| chained.cause);
+        let cause = entry
+            .numbered()
+            .map_or(Code::GOODBYE, |numbered| numbered.cause);
         let (id, left_ms) = (entry.id, millis(self.config.clients.stale_timeout));
         self.tell_frame(session, &ToBackend::Away { id, cause, left_ms });
     }
@@ -168,8 +170,8 @@ impl Edge {
     /// Returns the counter of the session's last resume; for version 2, its resumes so far.
     pub(crate) fn counter_of(&self, session: u32) -> u64 {
         let entry = self.sessions.live(session);
-        match entry.chain() {
-            Some(chained) => chained.standing.highest(),
+        match entry.numbered() {
+            Some(numbered) => numbered.standing.highest(),
             None => entry.resumes(),
         }
     }

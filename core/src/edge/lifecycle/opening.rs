@@ -207,7 +207,7 @@ impl Edge {
     /// Makes the newcomer at `index` wait for its turn while many clients come back.
     fn wait_for_turn(&mut self, now: Time, index: u32, key: Option<PublicKey>) {
         let admission = self.conns.live(index).admission;
-        let source = self.sources.lock().chain(admission).widest();
+        let source = self.sources.lock().nesting(admission).widest();
         let joining = self.conns.joining(index, source, key);
         self.conns.enter(index, joining, now);
     }

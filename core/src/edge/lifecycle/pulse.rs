@@ -64,8 +64,8 @@ impl Edge {
         }
         let has_output = channel.has_output(outbox, numbers);
         let (reading, buffer) = (channel.surrender_reading(), outbox.surrender());
-        if confirmed && let Some(chained) = self.sessions.live_mut(session).chain_mut() {
-            chained.standing.confirm();
+        if confirmed && let Some(numbered) = self.sessions.live_mut(session).numbered_mut() {
+            numbered.standing.confirm();
         }
         if let Some(reading) = reading {
             self.spare.keep_reading(reading);

@@ -166,7 +166,7 @@ impl Edge {
             Wait::Write => {
                 self.conns.disarm(Slot::Write, index);
                 if let State::Established { session } = *self.conns.live(index).state() {
-                    match self.sessions.live(session).chain() {
+                    match self.sessions.live(session).numbered() {
                         Some(_) => self.park(now, index, session),
                         None => self.end_session(now, session, EndReason::WriteTimedOut),
                     }

@@ -15,7 +15,7 @@ use crate::edge::counters::CloseReason;
 use crate::edge::lifecycle::last_words::Words;
 use crate::edge::lifecycle::notices::Newcomer;
 use crate::edge::memory::account::Pressure;
-use crate::edge::sessions::{Chained, Identity};
+use crate::edge::sessions::{Identity, Numbered};
 use crate::edge::shares::Bound;
 
 /// How long a client is asked to wait for room.
@@ -135,14 +135,14 @@ impl Edge {
             exporter,
             ..
         } = joined;
-        let chained = Chained {
+        let numbered = Numbered {
             standing,
             progress: Progress::new(ring),
             cause: Code::GOODBYE,
             longest_up,
             longest_down,
         };
-        let identity = Identity::Chain(Box::new(chained));
+        let identity = Identity::Chain(Box::new(numbered));
         let session = self
             .sessions
             .insert(id, identity, index)

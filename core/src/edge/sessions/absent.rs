@@ -3,7 +3,7 @@
 //! Each session is in the order of every source that it went away from, narrow and wide: sessions that never exchanged a packet come first,
 //! then those away for longest. Only sessions that are away take memory.
 
-use crate::edge::door::sources::{Admission, Chain};
+use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::table::by_source::BySource;
 use crate::edge::table::groups::Line;
 
@@ -42,7 +42,7 @@ impl Absent {
     pub(crate) fn enter(
         &mut self,
         admission: Admission,
-        sources: &Chain,
+        sources: &Nesting,
         session: u32,
         exchanged: bool,
     ) -> Absence {
@@ -112,7 +112,7 @@ mod tests {
     fn of_the_source_with_most_away_the_unused_then_the_longest_gone_makes_room() {
         let mut absent = Absent::default();
         let mut enter = |sources: &[u32], session, exchanged| {
-            absent.enter(Admission::EXEMPT, &Chain::of(sources), session, exchanged)
+            absent.enter(Admission::EXEMPT, &Nesting::of(sources), session, exchanged)
         };
         let first = enter(&[1, 10], 1, true);
         enter(&[2, 20], 2, true);
@@ -145,9 +145,9 @@ mod tests {
         for session in 0..3_000 {
             let sources = [draw(30), 100 + draw(5)];
             if draw(5) < 3 {
-                let chain = Chain::of(&sources);
+                let nesting = Nesting::of(&sources);
                 let exchanged = draw(2) == 0;
-                let absence = absent.enter(Admission::EXEMPT, &chain, session, exchanged);
+                let absence = absent.enter(Admission::EXEMPT, &nesting, session, exchanged);
                 away.push((absence, sources, session, exchanged));
             } else if !away.is_empty() {
                 let gone = away.swap_remove(draw(u32::try_from(away.len()).unwrap()) as usize);

@@ -21,7 +21,7 @@ use crate::queue::{FrameQueue, Outbox, Retention};
 use crate::time::Time;
 
 use crate::edge::door::limits::Bucket;
-use crate::edge::door::sources::{Admission, Chain};
+use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::memory::account::Account;
 use crate::edge::sessions::absent::{Absence, Absent};
 use crate::edge::table::by_size::{BySize, Holding, Holds, SMALLEST_CLASS_BYTES};
@@ -70,7 +70,7 @@ pub(crate) enum Identity {
     /// A key, with which it answers challenges.
     Key(PublicKey),
     /// A chain of secrets.
-    Chain(Box<Chained>),
+    Chain(Box<Numbered>),
 }
 
 impl Identity {
@@ -78,7 +78,7 @@ impl Identity {
     #[inline]
     fn numbers_mut(&mut self) -> Option<&mut Progress> {
         match self {
-            Identity::Chain(chained) => Some(&mut chained.progress),
+            Identity::Chain(numbered) => Some(&mut numbered.progress),
             Identity::Key(_) => None,
         }
     }
@@ -86,7 +86,7 @@ impl Identity {
 
 /// The part of a session whose packets are numbered.
 #[derive(Clone, Debug)]
-pub(crate) struct Chained {
+pub(crate) struct Numbered {
     pub(crate) standing: Standing,
     pub(crate) progress: Progress,
     /// Why the edge let go of its last connection, or 0.
@@ -144,20 +144,20 @@ impl Session {
         self.claimed.as_deref()?.key.as_ref()
     }
 
-    /// Returns its chain, if it has one.
+    /// Returns what it has because its packets are numbered, if they are.
     #[inline]
-    pub(crate) fn chain(&self) -> Option<&Chained> {
+    pub(crate) fn numbered(&self) -> Option<&Numbered> {
         match &self.identity {
-            Identity::Chain(chained) => Some(chained),
+            Identity::Chain(numbered) => Some(numbered),
             Identity::Key(_) => None,
         }
     }
 
-    /// Like [`chain`](Self::chain).
+    /// Like [`numbered`](Self::numbered).
     #[inline]
-    pub(crate) fn chain_mut(&mut self) -> Option<&mut Chained> {
+    pub(crate) fn numbered_mut(&mut self) -> Option<&mut Numbered> {
         match &mut self.identity {
-            Identity::Chain(chained) => Some(chained),
+            Identity::Chain(numbered) => Some(numbered),
             Identity::Key(_) => None,
         }
     }
@@ -165,7 +165,7 @@ impl Session {
     /// Returns its numbers, if its packets are numbered.
     #[inline]
     pub(crate) fn numbers(&self) -> Option<&Progress> {
-        self.chain().map(|chained| &chained.progress)
+        self.numbered().map(|numbered| &numbered.progress)
     }
 
     /// Lends what the channel of its connection works on.
@@ -180,7 +180,7 @@ impl Session {
     /// Returns the longest packet of its client in bytes. `now` is what the configuration says.
     #[inline]
     pub(crate) fn longest_up(&self, now: u32) -> u32 {
-        self.chain().map_or(now, |chained| chained.longest_up)
+        self.numbered().map_or(now, |numbered| numbered.longest_up)
     }
 
     /// Returns what it has from its first claim on.
@@ -296,10 +296,10 @@ impl Session {
 
     /// Returns the bytes that wait in this session, in either direction.
     pub(crate) fn held_bytes(&self) -> usize {
-        let of_chain = self.chain().map_or(0, |chained| {
-            chained.standing.held_bytes() + chained.progress.held_bytes()
+        let of_numbers = self.numbered().map_or(0, |numbered| {
+            numbered.standing.held_bytes() + numbered.progress.held_bytes()
         });
-        self.outbox.held_bytes() + self.backlog_bytes() + of_chain
+        self.outbox.held_bytes() + self.backlog_bytes() + of_numbers
     }
 
     /// Adds bytes to its outbox. Returns its total before and after.
@@ -543,7 +543,7 @@ impl Sessions {
     }
 
     /// Counts the absence by the admission of its last connection, with these sources.
-    pub(crate) fn count_absence(&mut self, index: u32, admission: Admission, sources: &Chain) {
+    pub(crate) fn count_absence(&mut self, index: u32, admission: Admission, sources: &Nesting) {
         let session = self.slab.at_mut(index).expect(LIVE);
         session.absence = self
             .absent

@@ -8,7 +8,6 @@ mod handover;
 mod links;
 mod listeners;
 mod memory;
-mod numbered;
 mod pace;
 mod proxied;
 mod reconfigure;
@@ -16,6 +15,7 @@ mod sessions;
 mod states;
 mod transport;
 mod turns;
+mod v3;
 
 use super::*;
 use crate::edge::HasLink;
@@ -24,7 +24,7 @@ use crate::edge::trunk::{Batch, Downward, Upward};
 use crate::id::{ClientId, ShardId};
 use crate::keys::CHALLENGE_BYTES;
 use crate::link::tagged::{Flag, Tagged};
-use crate::protocol::Versions;
+use crate::protocol::OfferedVersions;
 use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES, encode_frame};
 
@@ -48,9 +48,9 @@ struct World {
 }
 
 /// Offers version 2 alone, for tests of the limits of a source: an edge that offers version 3 accepts what is beyond them for a Claim. The tests
-/// of that are in [`numbered`].
+/// of that are in [`v3`].
 fn offer_2(config: &mut EdgeConfig) {
-    config.listener.versions = Versions::new(&[2]).unwrap();
+    config.listener.versions = OfferedVersions::new(&[2]).unwrap();
 }
 
 impl World {

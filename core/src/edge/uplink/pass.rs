@@ -4,7 +4,7 @@ use crate::edge::uplink::link::reserve_tagged;
 use crate::edge::uplink::queue::LinkQueue;
 use crate::id::ClientId;
 use crate::link::tagged::HEADER_BYTES;
-use crate::protocol::{Open, Records, Source, Stop};
+use crate::protocol::{Open, Opener, Records, Stop};
 use crate::wire::frame::FrameReader;
 
 /// Whose packets are passed on.
@@ -27,20 +27,20 @@ pub(crate) enum Served {
     Over(Stop),
 }
 
-/// Puts the whole packets of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. The source opens each
+/// Puts the whole packets of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. The opener opens each
 /// one in its place in the link's queue. It begins no packet that has no room. Returns how far it came, and the number of packets.
 #[inline(always)]
 pub(crate) fn pass_on(
-    source: Source<'_>,
+    opener: Opener<'_>,
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut LinkQueue,
     sender: Sender,
     allowance: Option<&mut usize>,
 ) -> (Served, u64) {
-    match source {
-        Source::Frames(plain) => pass_each(plain, reader, input, link, sender, allowance),
-        Source::Records(mut records) => {
+    match opener {
+        Opener::Frames(plain) => pass_each(plain, reader, input, link, sender, allowance),
+        Opener::Records(mut records) => {
             pass_records(&mut records, reader, input, link, sender, allowance)
         }
     }
@@ -61,7 +61,7 @@ fn pass_records(
 
 #[inline(always)]
 fn pass_each(
-    source: &mut impl Open,
+    opener: &mut impl Open,
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut LinkQueue,
@@ -73,7 +73,7 @@ fn pass_each(
     loop {
         // While even the longest packet has room, the length of a packet need not be checked before it is taken.
         if allowance.is_some() || !link.has_room(max_body as usize) {
-            match source.peek(reader, input, max_body) {
+            match opener.peek(reader, input, max_body) {
                 Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
                 Ok(Some(length)) => {
                     if let Some(left) = &mut allowance {
@@ -88,7 +88,7 @@ fn pass_each(
             }
         }
         let queue = &mut link.frames;
-        let opened = source.open(reader, input, max_body, |length| {
+        let opened = opener.open(reader, input, max_body, |length| {
             reserve_tagged(queue, id, length)
         });
         match opened {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use voltlane_core::edge::{EdgeConfig, Enforce};
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 
 use crate::bytes::Bytes;
 
@@ -29,7 +29,7 @@ pub(super) fn source(number: usize) -> IpAddr {
 pub(super) fn draw(input: &mut Bytes<'_>) -> EdgeConfig {
     let mut config = EdgeConfig::default();
     // Clients of version 3 are in `v3_edge`.
-    config.listener.versions = Versions::new(&[2]).expect("it is one");
+    config.listener.versions = OfferedVersions::new(&[2]).expect("it is one");
     let seconds = Duration::from_secs;
     let flags = input.byte();
 

@@ -10,7 +10,7 @@ use voltlane_core::edge::{
     UNKNOWN_CLIENT,
 };
 use voltlane_core::link::tagged::{Flag, Tagged};
-use voltlane_core::protocol::Versions;
+use voltlane_core::protocol::OfferedVersions;
 use voltlane_core::wire::frame::FrameReader;
 use voltlane_core::{ClientId, Time};
 
@@ -48,7 +48,7 @@ pub(super) struct World<'a> {
 fn draw(input: &mut Bytes<'_>) -> EdgeConfig {
     let mut config = EdgeConfig::default();
     let seconds = Duration::from_secs;
-    config.listener.versions = Versions::new(&[2, 3]).expect("both");
+    config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both");
     let clients = &mut config.clients;
     clients.ring_packets = input.one_of(&[8_192, 4, 1]);
     clients.ring_bytes = input.one_of(&[1 << 20, 64]);

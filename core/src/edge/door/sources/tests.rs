@@ -123,7 +123,7 @@ fn of_more_sessions_away_than_may_be_the_narrowest_source_is_named() {
     let mut sources = Sources::new([1; 16]);
     let mut at = |address: &str| sources.admit(Time::ZERO, ip(address), &limits).unwrap();
     let [one, two, three] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(&mut at);
-    let wide = sources.chain(one).widest();
+    let wide = sources.nesting(one).widest();
     let mut leave = |admission| sources.count_away(admission, &limits);
     assert_eq!([leave(one), leave(one)], [None; 2]);
     assert_eq!(leave(one), Some(one.narrowest), "two of one address");

@@ -2,15 +2,15 @@
 
 use std::net::TcpStream;
 
-use conformance::numbered::Heard;
-use conformance::{Numbered, Signal, bytes_of};
+use conformance::v3::Heard;
+use conformance::{ClientV3, Signal, bytes_of};
 use voltlane_core::client::{Code, DropCause};
 
 use super::super::rig;
 use super::{join, round_trip};
 
 /// Returns why the client leaves its connection, behind packets.
-fn why_it_leaves(client: &mut Numbered) -> DropCause {
+fn why_it_leaves(client: &mut ClientV3) -> DropCause {
     loop {
         match client.hear() {
             Heard::Dropped(cause) => return cause,
@@ -39,7 +39,7 @@ fn a_client_hears_that_the_edge_restarts_behind_what_waits_for_it() {
 #[test]
 fn clients_are_asked_to_leave_before_the_end_and_served_until_they_do() {
     let mut rig = rig("general.drain_secs = 3\n");
-    let mut clients: Vec<Numbered> = (0..5).map(|_| join(&mut rig)).collect();
+    let mut clients: Vec<ClientV3> = (0..5).map(|_| join(&mut rig)).collect();
     let mut old = rig.join();
     rig.edge.signal(Signal::TERM);
     rig.edge.expect_log("asked to leave");

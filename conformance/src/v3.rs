@@ -32,7 +32,7 @@ pub enum Heard {
 
 /// A client of version 3.
 #[derive(Debug)]
-pub struct Numbered {
+pub struct ClientV3 {
     machine: client::Client,
     stream: Option<TcpStream>,
     begun: Instant,
@@ -42,30 +42,30 @@ pub struct Numbered {
     id: Option<ClientId>,
 }
 
-impl Numbered {
+impl ClientV3 {
     /// Joins with a new session.
     #[must_use]
-    pub fn join(edge: SocketAddr) -> Numbered {
-        Numbered::join_over(connect(edge))
+    pub fn join(edge: SocketAddr) -> ClientV3 {
+        ClientV3::join_over(connect(edge))
     }
 
     /// Joins on a connection of which the kernel buffers few bytes.
     #[must_use]
-    pub fn join_narrow(edge: SocketAddr) -> Numbered {
-        Numbered::join_over(narrow(edge))
+    pub fn join_narrow(edge: SocketAddr) -> ClientV3 {
+        ClientV3::join_over(narrow(edge))
     }
 
-    fn join_over(stream: TcpStream) -> Numbered {
-        let mut client = Numbered::new();
+    fn join_over(stream: TcpStream) -> ClientV3 {
+        let mut client = ClientV3::new();
         client.begin(stream);
         assert_eq!(client.outcome(), Heard::Connected);
         client.flush();
         client
     }
 
-    fn new() -> Numbered {
+    fn new() -> ClientV3 {
         let config = client::ClientConfig::default().with_versions(Versions::V3);
-        Numbered {
+        ClientV3 {
             machine: client::Client::new(config, random()),
             stream: None,
             begun: Instant::now(),
@@ -78,7 +78,7 @@ impl Numbered {
     /// Tries to join. Returns what is heard of it.
     #[must_use]
     pub fn try_join(edge: SocketAddr) -> Heard {
-        let mut client = Numbered::new();
+        let mut client = ClientV3::new();
         client.begin(connect(edge));
         client.outcome()
     }

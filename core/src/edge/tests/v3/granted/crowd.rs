@@ -17,7 +17,7 @@ struct Party {
 
 enum Kind {
     Two(Member),
-    Three(Box<Numbered>),
+    Three(Box<ClientV3>),
 }
 
 struct Crowd {

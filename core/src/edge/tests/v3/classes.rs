@@ -11,7 +11,7 @@ fn volatile(data: &[u8], next: u64) -> Came {
 }
 
 /// What the edge has sent and the client has, at the end of the session.
-fn down_at_the_end(world: &mut World, one: &mut Numbered) -> (Ledger, Vec<Came>) {
+fn down_at_the_end(world: &mut World, one: &mut ClientV3) -> (Ledger, Vec<Came>) {
     world.backend_says(one.id(), Flag::Kick, b"");
     let mut came = world.hear3(one);
     match came.pop() {

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Instant;
 
-use conformance::numbered::Heard;
-use conformance::{Numbered, PATIENCE};
+use conformance::v3::Heard;
+use conformance::{ClientV3, PATIENCE};
 
 use super::super::rig;
 use super::{come_back, join, round_trip};
@@ -13,7 +13,7 @@ use super::{come_back, join, round_trip};
 const NO_EXEMPTION: &str = "limits.exempt = []\n";
 
 fn joins(edge: std::net::SocketAddr) -> bool {
-    match Numbered::try_join(edge) {
+    match ClientV3::try_join(edge) {
         Heard::Connected => true,
         Heard::Dropped(_) => false,
         other => panic!("{other:?}"),
@@ -23,7 +23,7 @@ fn joins(edge: std::net::SocketAddr) -> bool {
 #[test]
 fn connections_of_one_source_are_bounded_and_its_sessions_come_back() {
     let mut rig = rig(&format!("{NO_EXEMPTION}limits.source_connections = 3\n"));
-    let mut clients: Vec<Numbered> = (0..3).map(|_| join(&mut rig)).collect();
+    let mut clients: Vec<ClientV3> = (0..3).map(|_| join(&mut rig)).collect();
     // All places are taken.
     for _ in 0..3 {
         assert!(!joins(rig.address()));
@@ -35,7 +35,7 @@ fn connections_of_one_source_are_bounded_and_its_sessions_come_back() {
     round_trip(&mut rig, client, b"here again");
     drop(old);
     // The places are free again once connections have ended.
-    clients.iter_mut().for_each(Numbered::leave);
+    clients.iter_mut().for_each(ClientV3::leave);
     let begin = Instant::now();
     while !joins(rig.address()) {
         assert!(begin.elapsed() < PATIENCE, "no place comes back");

@@ -231,7 +231,7 @@ fn nothing_of_a_client_is_shown() {
     let mut world = world(|config| config.master.channel_capacity = 1);
     let mut one = world.join3();
     let secret = [0xe1, 0xe2, 0xe3, 0xe4];
-    let shown = |world: &World, one: &Numbered| {
+    let shown = |world: &World, one: &ClientV3| {
         let shown = format!("{:?} {:?}", world.edge, one.channel);
         assert!(!shown.contains("225, 226, 227"), "{shown}");
         shown.len()

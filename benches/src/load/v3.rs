@@ -10,7 +10,7 @@ use crate::wire;
 
 /// A session over all its connections.
 #[derive(Debug)]
-pub struct Numbered {
+pub struct ClientV3 {
     machine: Client,
     /// What is to be written to the socket.
     pub wire: Vec<u8>,
@@ -30,7 +30,7 @@ fn random() -> io::Result<[u8; 32]> {
     }
 }
 
-impl Numbered {
+impl ClientV3 {
     /// Creates a client that joins as a new one.
     pub fn new() -> io::Result<Self> {
         let config = ClientConfig::default().with_versions(Versions::V3);

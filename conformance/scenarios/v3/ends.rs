@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use conformance::numbered::Heard;
-use conformance::{Numbered, Packet, bytes_of};
+use conformance::v3::Heard;
+use conformance::{ClientV3, Packet, bytes_of};
 use voltlane_core::client::Code;
 
 use super::super::{METRICS, rig};
@@ -13,7 +13,7 @@ use super::{come_back, join, join_narrow, round_trip};
 const SHORT: &str = "clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 0\n";
 
 #[track_caller]
-fn refused(client: &mut Numbered, edge: std::net::SocketAddr, code: Code) {
+fn refused(client: &mut ClientV3, edge: std::net::SocketAddr, code: Code) {
     match client.try_come_back(edge, false) {
         Heard::Ended(end) => assert_eq!(end.code, code, "{end:?}"),
         other => panic!("an end was expected, not {other:?}"),
@@ -113,8 +113,8 @@ fn a_stale_timeout_of_0_ends_a_client_with_its_connection() {
 fn of_too_many_that_are_away_the_longest_gone_end() {
     // With more shards each of them would have one place.
     let mut rig = rig("general.shards = 1\nclients.max_stale_clients = 2\n");
-    let mut clients: Vec<Numbered> = (0..4).map(|_| join(&mut rig)).collect();
-    clients.iter_mut().for_each(Numbered::leave);
+    let mut clients: Vec<ClientV3> = (0..4).map(|_| join(&mut rig)).collect();
+    clients.iter_mut().for_each(ClientV3::leave);
     for client in &mut clients[..2] {
         rig.link
             .expect_failure(client.id(), "too many stale clients");

@@ -80,7 +80,7 @@ fn beyond_the_connections_of_its_source_too_and_behind_a_proxy() {
 #[test]
 fn a_listener_of_version_2_alone_refuses_them_at_once() {
     let mut world = crowded(1, |config| {
-        config.listener.versions = Versions::new(&[2]).unwrap();
+        config.listener.versions = OfferedVersions::new(&[2]).unwrap();
     });
     world.accept();
     let again = world.edge.handle_accepted(world.now, SOURCE);

@@ -13,9 +13,9 @@ enum Outcome3 {
     Answer(Code),
 }
 
-type Misdeed = fn(&mut World, &mut Numbered) -> Outcome3;
+type Misdeed = fn(&mut World, &mut ClientV3) -> Outcome3;
 
-fn claim(world: &mut World, one: &Numbered, position: Position) -> Vec<u8> {
+fn claim(world: &mut World, one: &ClientV3, position: Position) -> Vec<u8> {
     let head = ClaimHead {
         key_hint: KeyHint::of(&world.edge_keys.public()),
         handle: one.settings.handle,
@@ -26,7 +26,7 @@ fn claim(world: &mut World, one: &Numbered, position: Position) -> Vec<u8> {
     Packet::Claim(claim).body()
 }
 
-fn position(one: &Numbered) -> Position {
+fn position(one: &ClientV3) -> Position {
     Position {
         counter: 1,
         run: one.settings.run,
@@ -36,7 +36,7 @@ fn position(one: &Numbered) -> Position {
 }
 
 /// Sends a Claim, and returns what it is answered.
-fn answer(world: &mut World, one: &Numbered, claim: &[u8]) -> Outcome3 {
+fn answer(world: &mut World, one: &ClientV3, claim: &[u8]) -> Outcome3 {
     let conn = world.begin3(claim, b"");
     let heard = bodies(&world.hear_bytes(conn));
     let Some(Ok(Packet::Answer(answer))) = heard.first().map(|body| Packet::decode(body)) else {
@@ -48,7 +48,7 @@ fn answer(world: &mut World, one: &Numbered, claim: &[u8]) -> Outcome3 {
 }
 
 /// Returns what the client of an established connection is told, which is over.
-fn told(world: &mut World, one: &mut Numbered) -> Outcome3 {
+fn told(world: &mut World, one: &mut ClientV3) -> Outcome3 {
     let came = world.hear3(one);
     match came.last() {
         Some(Came::Closed(code, ..)) => Outcome3::Close(*code),

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::numbered::Heard;
-use conformance::{Numbered, PATIENCE, Random};
+use conformance::v3::Heard;
+use conformance::{ClientV3, PATIENCE, Random};
 use voltlane_core::client::Code;
 use voltlane_core::link::tagged::Flag;
 
@@ -66,7 +66,7 @@ fn nothing_is_lost_and_nothing_comes_twice() {
 
 fn play(edge: SocketAddr, seed: u64, until: Instant) -> Played {
     let mut random = Random::new(seed);
-    let mut client = Numbered::join(edge);
+    let mut client = ClientV3::join(edge);
     let mut old = Vec::new();
     let (mut sent, mut received, mut drops) = (0_u64, 0, 0);
     while Instant::now() < until || drops < LEAST_DROPS {

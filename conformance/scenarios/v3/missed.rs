@@ -1,7 +1,7 @@
 //! Packets for a client of version 3 that is away: all of them come, each once. (SPEC 24.2, 24.5)
 
-use conformance::numbered::Heard;
-use conformance::{Numbered, bytes_of};
+use conformance::v3::Heard;
+use conformance::{ClientV3, bytes_of};
 use voltlane_core::client::Code;
 
 use super::super::{HEALING, rig};
@@ -65,8 +65,8 @@ fn mixed_with_live_packets_keep_their_order() {
 #[test]
 fn of_one_client_are_no_business_of_another() {
     let mut rig = rig("");
-    let mut clients: Vec<Numbered> = (0..10).map(|_| join(&mut rig)).collect();
-    clients.iter_mut().for_each(Numbered::leave);
+    let mut clients: Vec<ClientV3> = (0..10).map(|_| join(&mut rig)).collect();
+    clients.iter_mut().for_each(ClientV3::leave);
     for n in 0..100_u64 {
         for client in &clients {
             let packet = bytes_of(client.id().as_u64() ^ n, 50);

@@ -340,7 +340,7 @@ fn a_session_of_another_run_is_gone_or_not_here() {
     let run = world.edge.run();
     let again = |world: &mut World, seed| {
         let mut config = EdgeConfig::default();
-        config.listener.versions = Versions::new(&[3]).unwrap();
+        config.listener.versions = OfferedVersions::new(&[3]).unwrap();
         world.edge = Edge::new(config, world.edge_keys.clone(), [seed; 32]);
     };
     again(&mut world, 1);
@@ -376,7 +376,7 @@ fn entropy_is_used_in_the_step_that_gets_it() {
 fn a_claim_that_opened_is_handed_over_and_one_that_did_not_is_not() {
     let part = |shard: u8| {
         let mut config = EdgeConfig::default().for_shard(ShardId::new(shard), 2);
-        config.listener.versions = Versions::new(&[3]).unwrap();
+        config.listener.versions = OfferedVersions::new(&[3]).unwrap();
         config
     };
     let mut first = World::with(part(0));

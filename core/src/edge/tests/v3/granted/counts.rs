@@ -137,7 +137,7 @@ fn a_packet_is_acknowledged_to_its_client_when_the_backend_has_it_and_not_before
     world.send3(&mut one, b"1");
     world.send3(&mut one, b"2");
     world.exchange(&mut backend);
-    let hears = |world: &mut World, one: &mut Numbered| {
+    let hears = |world: &mut World, one: &mut ClientV3| {
         // One packet alone is acknowledged after 2 s.
         world.wait(Duration::from_millis(2_100));
         world.hear3(one);

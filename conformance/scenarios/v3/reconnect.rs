@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use conformance::numbered::Heard;
-use conformance::{Numbered, PATIENCE, bytes_of};
+use conformance::v3::Heard;
+use conformance::{ClientV3, PATIENCE, bytes_of};
 
 use super::super::rig;
 use super::{come_back, join, join_narrow, round_trip};
@@ -12,7 +12,7 @@ use super::{come_back, join, join_narrow, round_trip};
 #[test]
 fn with_nothing_ever_sent() {
     let mut rig = rig("");
-    let mut client = Numbered::join(rig.address());
+    let mut client = ClientV3::join(rig.address());
     client.leave();
     come_back(&mut rig, &mut client);
     round_trip(&mut rig, &mut client, b"at last");

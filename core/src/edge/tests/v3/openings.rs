@@ -47,14 +47,14 @@ fn a_session_has_the_ring_that_its_welcome_named() {
 #[test]
 fn version_3_is_refused_by_an_edge_that_does_not_offer_it_and_2_as_well() {
     let mut two = World::new(|config| {
-        config.listener.versions = Versions::new(&[2]).unwrap();
+        config.listener.versions = OfferedVersions::new(&[2]).unwrap();
     });
     let conn = two.accept();
     two.say(conn, Handshake::ProtocolVersion(3));
     assert_eq!(two.edge.client_close(conn), Some(CloseKind::Graceful));
     assert_eq!(two.hear_bytes(conn), b"");
     let mut three = World::new(|config| {
-        config.listener.versions = Versions::new(&[3]).unwrap();
+        config.listener.versions = OfferedVersions::new(&[3]).unwrap();
     });
     let conn = three.accept();
     three.say(conn, Handshake::ProtocolVersion(2));
@@ -68,13 +68,13 @@ fn version_3_is_refused_by_an_edge_that_does_not_offer_it_and_2_as_well() {
 #[test]
 fn versions_are_2_and_3_and_at_least_one() {
     use crate::protocol::VersionsError;
-    let new = |numbers: &[u32]| Versions::new(numbers).map(Versions::numbers);
+    let new = |numbers: &[u32]| OfferedVersions::new(numbers).map(OfferedVersions::numbers);
     assert_eq!(new(&[3, 2, 3]), Ok(vec![2, 3]));
     assert_eq!(new(&[]), Err(VersionsError::None));
     for number in [0, 1, 4, u32::MAX] {
         assert_eq!(new(&[2, number]), Err(VersionsError::Unknown { number }));
     }
-    assert_eq!(Versions::default().numbers(), [2, 3]);
+    assert_eq!(OfferedVersions::default().numbers(), [2, 3]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn joins_have_a_pace_and_wait_for_it() {
 fn hellos_that_wait_for_their_pace_hold_up_no_newcomer_of_version_2() {
     // Ten may begin in a window.
     let mut world = storm(|config| {
-        config.listener.versions = Versions::new(&[2, 3]).unwrap();
+        config.listener.versions = OfferedVersions::new(&[2, 3]).unwrap();
         config.limits.join_rate = 20;
         config.limits.join_burst = 1;
     });

@@ -7,19 +7,19 @@ mod missed;
 mod reconnect;
 mod shutdown;
 
-use conformance::{Numbered, Rig};
+use conformance::{ClientV3, Rig};
 
 /// Joins a client, and makes it known to the backend.
-fn join(rig: &mut Rig) -> Numbered {
-    known(rig, Numbered::join(rig.address()))
+fn join(rig: &mut Rig) -> ClientV3 {
+    known(rig, ClientV3::join(rig.address()))
 }
 
 /// Joins a client that reads little at a time.
-fn join_narrow(rig: &mut Rig) -> Numbered {
-    known(rig, Numbered::join_narrow(rig.address()))
+fn join_narrow(rig: &mut Rig) -> ClientV3 {
+    known(rig, ClientV3::join_narrow(rig.address()))
 }
 
-fn known(rig: &mut Rig, mut client: Numbered) -> Numbered {
+fn known(rig: &mut Rig, mut client: ClientV3) -> ClientV3 {
     client.send(b"here");
     rig.link.expect_data(client.id(), b"here");
     client
@@ -27,7 +27,7 @@ fn known(rig: &mut Rig, mut client: Numbered) -> Numbered {
 
 /// Resumes, and waits for the notice to the backend. Returns how many packets come that were missed.
 #[track_caller]
-fn come_back(rig: &mut Rig, client: &mut Numbered) -> u64 {
+fn come_back(rig: &mut Rig, client: &mut ClientV3) -> u64 {
     let missed = client.come_back(rig.address());
     rig.link.expect_resumed(client.id());
     missed
@@ -35,7 +35,7 @@ fn come_back(rig: &mut Rig, client: &mut Numbered) -> u64 {
 
 /// Sends data both ways.
 #[track_caller]
-fn round_trip(rig: &mut Rig, client: &mut Numbered, data: &[u8]) {
+fn round_trip(rig: &mut Rig, client: &mut ClientV3, data: &[u8]) {
     client.send(data);
     rig.link.expect_data(client.id(), data);
     rig.link.send(client.id(), data);

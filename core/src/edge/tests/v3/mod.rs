@@ -11,7 +11,7 @@ mod resumes;
 mod times;
 
 use super::*;
-use crate::protocol::{Code, Progress, Ring, Versions};
+use crate::protocol::{Code, OfferedVersions, Progress, Ring};
 use crate::queue::{Outbox, Retention};
 use crate::v3::channel::{Arrival, Channel, ChannelError, Delivery};
 use crate::v3::client::{Attempting, Joining, Outcome, Resumable};
@@ -34,7 +34,7 @@ enum Came {
 }
 
 /// A client of version 3, with its session.
-struct Numbered {
+struct ClientV3 {
     settings: Settings,
     session: Resumable,
     outbox: Outbox,
@@ -48,7 +48,7 @@ struct Numbered {
     takes: bool,
 }
 
-impl Numbered {
+impl ClientV3 {
     fn id(&self) -> ClientId {
         self.session.id()
     }
@@ -58,7 +58,7 @@ impl Numbered {
 fn world(change: impl FnOnce(&mut EdgeConfig)) -> World {
     crate::v3::watch::begin();
     World::new(|config| {
-        config.listener.versions = Versions::new(&[2, 3]).unwrap();
+        config.listener.versions = OfferedVersions::new(&[2, 3]).unwrap();
         change(config);
     })
 }
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Joins up to the Join record, which is not sent.
-    fn welcomed(&mut self) -> Numbered {
+    fn welcomed(&mut self) -> ClientV3 {
         let (conn, joining, heard) = self.hello();
         let welcomed = joining.welcome(&heard[0]).unwrap();
         let (up, down) = (&welcomed.join.up, &welcomed.join.down);
@@ -138,7 +138,7 @@ impl World {
             packets: welcomed.settings.ring_packets,
             bytes: welcomed.settings.ring_bytes,
         };
-        Numbered {
+        ClientV3 {
             channel: Channel::joined(up, down, b"token".to_vec(), LONGEST),
             settings: welcomed.settings,
             session: welcomed.session,
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    fn join3(&mut self) -> Numbered {
+    fn join3(&mut self) -> ClientV3 {
         let mut one = self.welcomed();
         self.flush(&mut one);
         assert!(self.edge.sessions.lookup(one.id()).is_some());
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Writes what the client has to say.
-    fn flush(&mut self, one: &mut Numbered) {
+    fn flush(&mut self, one: &mut ClientV3) {
         loop {
             let bytes = one
                 .channel
@@ -173,13 +173,13 @@ impl World {
         }
     }
 
-    fn send3(&mut self, one: &mut Numbered, body: &[u8]) {
+    fn send3(&mut self, one: &mut ClientV3, body: &[u8]) {
         one.outbox.push(body);
         self.flush(one);
     }
 
     /// Sends a record with these items, whatever they are.
-    fn send_items(&mut self, one: &mut Numbered, items: &[Item<'_>]) {
+    fn send_items(&mut self, one: &mut ClientV3, items: &[Item<'_>]) {
         for item in items {
             if let Item::Packet(packet) = item {
                 one.outbox.push(packet);
@@ -194,12 +194,12 @@ impl World {
     }
 
     /// Reads what came for the client.
-    fn hear3(&mut self, one: &mut Numbered) -> Vec<Came> {
+    fn hear3(&mut self, one: &mut ClientV3) -> Vec<Came> {
         let bytes = self.hear_bytes(one.conn);
         self.read3(one, &bytes).unwrap()
     }
 
-    fn read3(&mut self, one: &mut Numbered, bytes: &[u8]) -> Result<Vec<Came>, ChannelError> {
+    fn read3(&mut self, one: &mut ClientV3, bytes: &[u8]) -> Result<Vec<Came>, ChannelError> {
         let mut input = bytes;
         let mut came = Vec::new();
         while let Some(arrival) = one.channel.next(
@@ -243,7 +243,7 @@ impl World {
     }
 
     /// Claims the client's session. Returns the attempt, with its connection.
-    fn claim3(&mut self, one: &mut Numbered) -> (Attempting, ConnKey) {
+    fn claim3(&mut self, one: &mut ClientV3) -> (Attempting, ConnKey) {
         let random = self.random();
         let (first, received) = (one.outbox.acked() + 1, one.progress.received());
         let attempt = one.session.attempt(random, first, received);
@@ -252,7 +252,7 @@ impl World {
     }
 
     /// Sends the first early records of an attempt.
-    fn send_early(&mut self, one: &mut Numbered, attempt: &Attempting, conn: ConnKey) {
+    fn send_early(&mut self, one: &mut ClientV3, attempt: &Attempting, conn: ConnKey) {
         let first = one.outbox.acked() + 1;
         one.outbox.resume_from(first - 1).unwrap();
         one.progress.reconnect();
@@ -263,7 +263,7 @@ impl World {
     }
 
     /// Handles the answer to an attempt. Returns what follows it, if the session is taken up, or the refusal.
-    fn answered(&mut self, one: &mut Numbered, attempt: Attempting) -> Result<Vec<Came>, Verdict> {
+    fn answered(&mut self, one: &mut ClientV3, attempt: Attempting) -> Result<Vec<Came>, Verdict> {
         let heard = self.hear_bytes(one.conn);
         let (answer, rest) = heard.split_at(LENGTH_BYTES + answer_bytes(&heard));
         let received = one.progress.received();
@@ -284,7 +284,7 @@ impl World {
     }
 
     /// Resumes as the client. Returns what it receives first, after RESUMED.
-    fn come_back3(&mut self, one: &mut Numbered) -> Result<Vec<Came>, Verdict> {
+    fn come_back3(&mut self, one: &mut ClientV3) -> Result<Vec<Came>, Verdict> {
         let (attempt, conn) = self.claim3(one);
         one.conn = conn;
         self.send_early(one, &attempt, conn);
@@ -292,16 +292,16 @@ impl World {
     }
 
     /// Acknowledges what the client has taken.
-    fn acknowledge(&mut self, one: &mut Numbered) {
+    fn acknowledge(&mut self, one: &mut ClientV3) {
         one.channel.outbound().acknowledge();
         self.flush(one);
     }
 
-    fn down(&mut self, one: &Numbered, data: &[u8]) {
+    fn down(&mut self, one: &ClientV3, data: &[u8]) {
         self.backend_says(one.id(), Flag::Data, data);
     }
 
-    fn deliver(&mut self, one: &Numbered, delivery: Delivery, data: &[u8]) {
+    fn deliver(&mut self, one: &ClientV3, delivery: Delivery, data: &[u8]) {
         let now = self.now;
         self.edge.handle_delivery(now, one.id(), delivery, data);
         self.edge.audit();
