@@ -2,10 +2,6 @@
 //!
 //! A program is [`main`] with its [`Runtime`](voltlane_driver::Runtime).
 #![deny(unsafe_code)]
-#![cfg_attr(
-    not(feature = "tools"),
-    allow(dead_code, reason = "some of it is for the tools alone")
-)]
 
 pub mod cli;
 mod commands;

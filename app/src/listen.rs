@@ -4,7 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use tracing::warn;
-use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
+#[cfg(feature = "tools")]
+use voltlane_driver::Runtime;
+use voltlane_driver::{BoundAddresses, SocketOptions};
 
 use crate::config::Address;
 
@@ -25,6 +27,7 @@ pub(crate) fn bind(name: &Address, options: SocketOptions) -> io::Result<BoundAd
 ///
 /// # Errors
 /// When the runtime cannot register one.
+#[cfg(feature = "tools")]
 pub(crate) fn for_runtime<R: Runtime>(
     listeners: Vec<TcpListener>,
     options: SocketOptions,

@@ -5,15 +5,19 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
+#[cfg(any(test, feature = "tools"))]
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(any(test, feature = "tools"))]
 use voltlane_driver::register;
 
 /// The number of bytes that may wait for the stream: about two thousand lines.
 pub(crate) const QUEUE_BYTES: usize = 256 * 1024;
 /// The number of bytes up to which a queue has room for tasks that wait for it.
+#[cfg(any(test, feature = "tools"))]
 const ROOM_BYTES: usize = QUEUE_BYTES / 4;
 /// Memory that an empty queue keeps.
 const KEPT_BYTES: usize = 8 * 1024;
@@ -79,11 +83,6 @@ impl Outlet {
         self.append(state, text);
     }
 
-    /// Queues text that must not be lost. Callers wait for [room](Outlet::poll_room) first, so the queue exceeds that by one text at most.
-    pub(crate) fn push_whole(&self, text: &[u8]) {
-        self.append(self.0.lock(), text);
-    }
-
     fn append(&self, mut state: MutexGuard<'_, State>, text: &[u8]) {
         let was_empty = state.queue.is_empty();
         state.queue.extend_from_slice(text);
@@ -91,6 +90,31 @@ impl Outlet {
         if was_empty {
             self.0.changed.notify_all();
         }
+    }
+
+    /// Waits until everything queued so far is written. Returns false if that takes longer than `within`.
+    pub(crate) fn flush(&self, within: Duration) -> bool {
+        let is_busy = |state: &mut State| state.is_writing || !state.queue.is_empty();
+        let (_state, waited) = self
+            .0
+            .changed
+            .wait_timeout_while(self.0.lock(), within, is_busy)
+            .unwrap_or_else(PoisonError::into_inner);
+        !waited.timed_out()
+    }
+
+    /// Returns the number of lines lost since the start.
+    pub(crate) fn lost(&self) -> u64 {
+        self.0.lock().lost
+    }
+}
+
+/// What a tool prints must arrive whole.
+#[cfg(any(test, feature = "tools"))]
+impl Outlet {
+    /// Queues text that must not be lost. Callers wait for [room](Outlet::poll_room) first, so the queue exceeds that by one text at most.
+    pub(crate) fn push_whole(&self, text: &[u8]) {
+        self.append(self.0.lock(), text);
     }
 
     /// Ready while the queue has room. Also wakes the task when the stream fails.
@@ -120,17 +144,6 @@ impl Outlet {
         })
     }
 
-    /// Waits until everything queued so far is written. Returns false if that takes longer than `within`.
-    pub(crate) fn flush(&self, within: Duration) -> bool {
-        let is_busy = |state: &mut State| state.is_writing || !state.queue.is_empty();
-        let (_state, waited) = self
-            .0
-            .changed
-            .wait_timeout_while(self.0.lock(), within, is_busy)
-            .unwrap_or_else(PoisonError::into_inner);
-        !waited.timed_out()
-    }
-
     /// Waits until everything queued so far is written, for as long as the stream accepts some of it. Returns false once it has accepted
     /// nothing for `patience`.
     pub(crate) fn flush_while_read(&self, patience: Duration) -> bool {
@@ -151,11 +164,6 @@ impl Outlet {
             state = waited.0;
         }
         true
-    }
-
-    /// Returns the number of lines lost since the start.
-    pub(crate) fn lost(&self) -> u64 {
-        self.0.lock().lost
     }
 }
 
