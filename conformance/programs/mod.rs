@@ -8,6 +8,7 @@ mod openssl;
 mod packages;
 mod proxies;
 mod suite;
+mod wireshark;
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod capture;
 pub mod cases;
 pub mod churn;
 mod client;

@@ -41,6 +41,8 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
         let config = ClientConfig::default()
             .with_goodbye_timeout(CLOSE_WITHIN)
             .expect("it is some time");
+        #[cfg(debug_assertions)]
+        let config = with_key_log(config)?;
         let builder = Builder::on::<R>(&address).config(config);
         let client = builder.begin().map_err(io::Error::other)?;
         let screen = Screen::begin()?;
@@ -58,6 +60,32 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes the keys of the connection's records to the file that `VOLTLANE_KEY_LOG` names, for `ops/wireshark`. A release build has no such
+/// thing: it cannot be made to give its keys away.
+#[cfg(debug_assertions)]
+fn with_key_log(config: ClientConfig) -> io::Result<ClientConfig> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let Some(path) = std::env::var_os("VOLTLANE_KEY_LOG").filter(|path| !path.is_empty()) else {
+        return Ok(config);
+    };
+    let opened = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path);
+    let file = opened.map_err(|error| {
+        let path = path.display();
+        io::Error::new(error.kind(), format!("VOLTLANE_KEY_LOG: {path}: {error}"))
+    })?;
+    let log = move |line: &str| {
+        // A viewer that lacks a key says so.
+        let _ = (&file).write_all(format!("{line}\n").as_bytes());
+    };
+    Ok(config.with_key_log(voltlane_driver::client::KeyLog::new(log)))
 }
 
 /// A client, its input, and its progress.

@@ -7,6 +7,8 @@ use crate::config::{at_least, some_time};
 use crate::keys::PublicKey;
 use crate::protocol::client::Versions;
 use crate::protocol::{MAX_OPENING_BODY_BYTES, Version};
+#[cfg(debug_assertions)]
+use crate::v3::key_log::KeyLog;
 use crate::wire::frame::LENGTH_BYTES;
 
 /// Maximum length of a handshake packet's body from an edge, in bytes. The longest in version 2 has 74.
@@ -47,6 +49,9 @@ pub struct ClientConfig {
     pub(super) take_over: bool,
     /// Default: false.
     pub(super) padding: bool,
+    /// Default: none.
+    #[cfg(debug_assertions)]
+    pub(super) key_log: Option<KeyLog>,
 }
 
 impl ClientConfig {
@@ -167,6 +172,16 @@ impl ClientConfig {
         self
     }
 
+    /// Gives away the keys of all records of version 3, for a viewer of captures. Default: it does not.
+    ///
+    /// It exists only in builds with debug assertions.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn with_key_log(mut self, log: KeyLog) -> Self {
+        self.key_log = Some(log);
+        self
+    }
+
     /// Returns the versions that the client speaks.
     #[must_use]
     pub fn versions(&self) -> Versions {
@@ -256,6 +271,8 @@ impl Default for ClientConfig {
             trust_first_use: false,
             take_over: false,
             padding: false,
+            #[cfg(debug_assertions)]
+            key_log: None,
         }
     }
 }

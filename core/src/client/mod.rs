@@ -28,6 +28,8 @@ pub use crate::protocol::{
     Breach, Class, Code, Gap, Ledger, Ledgers, MAX_BREACHES, MAX_TOKEN_BYTES,
     MAX_UNPROVABLE_CHALLENGES, STEADY_TIME,
 };
+#[cfg(debug_assertions)]
+pub use crate::v3::key_log::KeyLog;
 pub use config::{ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES};
 pub use error::{DropCause, End, Event, Refusal, SendError, TokenError, Violation};
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
@@ -154,6 +156,8 @@ impl Client {
             longest_packet_down: config.max_receive_bytes,
             takes_over: config.take_over,
             pads: config.padding,
+            #[cfg(debug_assertions)]
+            key_log: config.key_log.clone(),
             ..Trust::default()
         };
         Client {

@@ -13,6 +13,8 @@ pub mod classes;
 pub mod client;
 pub mod inbound;
 pub mod items;
+#[cfg(all(feature = "client", debug_assertions))]
+pub mod key_log;
 #[cfg(feature = "edge")]
 pub(crate) mod opening;
 pub mod order;

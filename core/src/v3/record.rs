@@ -25,6 +25,9 @@ pub const MAX_FIRST_EARLY_RECORD_BYTES: u32 = 4_096;
 /// The greatest length of the bodies of all early records of a connection, in bytes.
 pub const MAX_EARLY_BYTES: usize = 65_536;
 
+/// The bytes of a key and a prefix. (SPEC 20.5(a))
+pub(super) const MATERIAL_BYTES: usize = KEY_BYTES + PREFIX_BYTES;
+
 /// Why there is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -52,7 +55,7 @@ struct Lane {
 
 impl Lane {
     fn new(secret: &Secret) -> Self {
-        let material = secret.expand::<{ KEY_BYTES + PREFIX_BYTES }>(&[b"record"]);
+        let material = secret.expand::<MATERIAL_BYTES>(&[b"record"]);
         let (key, prefix) = material
             .split_first_chunk()
             .expect("the key is the first part");

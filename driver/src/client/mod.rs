@@ -32,6 +32,8 @@ use voltlane_core::ClientId;
 pub use voltlane_core::keys::PublicKey;
 pub use voltlane_core::protocol::Version;
 
+#[cfg(debug_assertions)]
+pub use voltlane_core::client::KeyLog;
 pub use voltlane_core::client::{
     Breach, Class, ClientConfig, Code, DropCause as Why, End, Gap, Ledger, Ledgers, Refusal,
     SavedSession, SavedSessionError, SendError, State, TokenError, Versions, Violation,

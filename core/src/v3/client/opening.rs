@@ -111,6 +111,12 @@ impl Joining {
         }
     }
 
+    /// Returns E_c, which names the connection in a key log.
+    #[cfg(debug_assertions)]
+    pub(super) fn point(&self) -> PublicKey {
+        self.ephemeral.public()
+    }
+
     /// Handles the edge's packet.
     ///
     /// # Errors
@@ -353,6 +359,15 @@ impl Attempting {
     #[must_use]
     pub fn counter(&self) -> u64 {
         self.link.counter()
+    }
+
+    /// Returns r_c, which names the connection in a key log.
+    #[cfg(debug_assertions)]
+    pub(super) fn nonce(&self) -> [u8; NONCE_BYTES] {
+        match Packet::decode(&self.claim) {
+            Ok(Packet::Claim(claim)) => claim.head.nonce,
+            _ => unreachable!("it was encoded here"),
+        }
     }
 
     /// Returns the secret of the early records.

@@ -91,7 +91,10 @@ impl Session {
             .expect("a nonce is shorter than what is given");
         let attempting = seat.resumable.attempt(*nonce, first, progress.received());
         encode_frame(attempting.claim(), &mut self.output);
-        let mut channel = Channel::claimed(&attempting.early(), first);
+        let early = attempting.early();
+        #[cfg(debug_assertions)]
+        trust.log_keys(nonce, &[("EARLY", &early)]);
+        let mut channel = Channel::claimed(&early, first);
         channel.outbound().pad_records(trust.pads);
         // In one piece with the Claim.
         let early = channel.fill(outbox, progress);
@@ -132,12 +135,16 @@ impl Session {
         trust: &mut Trust,
         rng: &mut ChaCha20Rng,
     ) -> Result<Awaits, Leave> {
+        #[cfg(debug_assertions)]
+        let point = joining.point();
         let Welcomed {
             settings,
             edge_key,
             join,
             session,
         } = joining.welcome(body).map_err(Leave::failed)?;
+        #[cfg(debug_assertions)]
+        trust.log_keys(point.as_bytes(), &[("UP", &join.up), ("DOWN", &join.down)]);
         trust.learned = Some(edge_key);
         trust.token_is_new = false;
         let (token, longest) = (trust.token.clone(), trust.longest_packet_down);
@@ -155,9 +162,13 @@ impl Session {
         trust: &Trust,
     ) -> Result<Awaits, Leave> {
         let seat = self.seat.as_mut().expect(HAS_SEAT);
+        #[cfg(debug_assertions)]
+        let nonce = attempting.nonce();
         let outcome = attempting.answer(&mut seat.resumable, body);
         match outcome.map_err(Leave::failed)? {
             Outcome::TakenUp(returning) => {
+                #[cfg(debug_assertions)]
+                trust.log_keys(&nonce, &[("UP", &returning.up), ("DOWN", &returning.down)]);
                 let received = seat.progress.received();
                 let longest = trust.longest_packet_down;
                 channel.answered(returning.up.clone(), &returning.down, received, longest);

@@ -6,6 +6,10 @@ use core::time::Duration;
 pub use crate::end::Gap;
 use crate::keys::PublicKey;
 
+#[cfg(debug_assertions)]
+use super::super::key_log::KeyLog;
+#[cfg(debug_assertions)]
+use super::super::schedule::Secret;
 use super::leave::Leave;
 
 /// What the client tells its application of an established connection.
@@ -48,6 +52,8 @@ pub(crate) struct Trust {
     pub(crate) takes_over: bool,
     /// Whether records are padded.
     pub(crate) pads: bool,
+    #[cfg(debug_assertions)]
+    pub(crate) key_log: Option<KeyLog>,
 }
 
 impl Trust {
@@ -55,6 +61,16 @@ impl Trust {
         match self.pins.as_slice() {
             [] => self.learned.as_slice(),
             pins => pins,
+        }
+    }
+
+    /// Tells the key log of the keys of the records of a connection, by direction.
+    #[cfg(debug_assertions)]
+    pub(super) fn log_keys(&self, connection: &[u8], keys: &[(&str, &Secret)]) {
+        if let Some(log) = &self.key_log {
+            for (direction, secret) in keys {
+                log.log(direction, connection, secret);
+            }
         }
     }
 }
