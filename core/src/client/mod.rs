@@ -556,11 +556,13 @@ impl Client {
         usize::try_from(max).map_or(room, |max| max.min(room))
     }
 
-    /// Returns whether the queue has room for a packet of `length` bytes now.
+    /// Returns whether the queue has room for a packet of `length` bytes now, and may ever have.
     #[must_use]
     pub fn has_room(&self, length: usize) -> bool {
-        self.outbox
-            .takes(Outbox::stored_bytes(length), self.bounds())
+        length <= self.max_packet_bytes()
+            && self
+                .outbox
+                .takes(Outbox::stored_bytes(length), self.bounds())
     }
 
     /// Returns whether a packet waits that the transport has not taken.

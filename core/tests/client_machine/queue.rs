@@ -20,6 +20,15 @@ fn packets_are_bounded_exactly() {
 }
 
 #[test]
+fn there_is_no_room_for_what_is_always_too_long() {
+    let client = client(ClientConfig::default());
+    let longest = client.max_packet_bytes();
+    assert!(client.has_room(longest));
+    assert!(!client.has_room(longest + 1));
+    assert!(!client.has_room(usize::MAX));
+}
+
+#[test]
 fn bytes_are_bounded_exactly_lengths_included() {
     let config = ClientConfig::default().with_queue_bytes(100);
     let config = config.expect("a queue");
