@@ -30,6 +30,19 @@ pub struct Without {
     ids: Vec<ClientId>,
 }
 
+impl From<GroupId> for Group {
+    /// The group of this number, for a library that keeps groups as numbers.
+    fn from(number: GroupId) -> Group {
+        Group(number)
+    }
+}
+
+impl From<Group> for GroupId {
+    fn from(group: Group) -> GroupId {
+        group.0
+    }
+}
+
 impl Group {
     /// Leaves a client out, as the one who said what the others are to hear.
     #[must_use]

@@ -1,0 +1,32 @@
+//! The client and the backend for C. `include/voltlane.h` is made from this crate, and documents it.
+//!
+//! There are two levels. `vl_machine_client` and `vl_machine_backend` are the machines of the core: bytes go in and come out, and their owner
+//! has the socket and the clock. `vl_client` and `vl_backend` own a socket, and work while they are polled. Neither starts a thread.
+//!
+//! Every function can be called with null. A panic ends in an error, and its handle with it.
+#![allow(
+    non_camel_case_types,
+    reason = "C has no namespaces, so its names have a prefix"
+)]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the header says once for all what pointers must be"
+)]
+
+mod backend;
+mod client;
+mod event;
+mod handle;
+mod machine;
+mod net;
+mod options;
+mod result;
+mod target;
+
+pub use backend::*;
+pub use client::*;
+pub use event::{vl_event, vl_event_type, vl_ledger};
+pub use machine::*;
+pub use options::{vl_backend_options, vl_client_options};
+pub use result::*;
+pub use target::*;

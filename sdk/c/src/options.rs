@@ -1,0 +1,265 @@
+//! Options, as C gives them.
+
+use std::ffi::{c_char, c_void};
+use std::mem::size_of;
+use std::time::Duration;
+
+use voltlane_core::client::{ClientConfig, SavedSession, Versions};
+use voltlane_core::keys::PublicKey;
+
+use crate::handle::{bytes, text};
+use crate::result::Fault;
+use crate::result::vl_result::VL_CONFIG;
+
+/// The maximum size of options, so that garbage is not taken for a later version of them.
+const MAX_OPTIONS_BYTES: usize = 4096;
+
+/// The options of a client. Begin with VL_CLIENT_OPTIONS, which sets `size` and what is not 0 by default.
+///
+/// Texts end with a zero. Nothing is kept of them when the call returns.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct vl_client_options {
+    /// sizeof(vl_client_options)
+    pub size: u32,
+    /// The versions of the protocol: 2, 3, or 0 for version 3 and version 2 with an edge that has no other.
+    pub version: u32,
+    /// The edge: "host:port", "unix:/path" or "unix:@name"; with the build options WS and TLS also "ws://", "tls://" and "wss://". A machine
+    /// ignores it.
+    pub address: *const c_char,
+    /// Another address of the edge, to be tried when the first cannot be reached. Null: none.
+    pub or_address: *const c_char,
+    /// What the client shows when it joins, at most 4,096 bytes. It goes only to an edge that is known: by `edge_key`, by its certificate, or
+    /// at a Unix socket.
+    pub token: *const c_void,
+    /// The length of the token.
+    pub token_len: usize,
+    /// The public key that the edge must prove, as 66 hexadecimal digits. Null: any.
+    pub edge_key: *const c_char,
+    /// Another key that it may have instead, while keys are changed. Null: none.
+    pub or_edge_key: *const c_char,
+    /// A session of version 2 to be resumed, as vl_client_saved_session gave it. Null: none.
+    pub saved: *const c_void,
+    /// The length of the saved session.
+    pub saved_len: usize,
+    /// Whether a new session begins by itself after one whose end allows that. A machine ignores it.
+    pub start_over: u8,
+    /// Whether the client goes on when somebody else has resumed its session.
+    pub take_over: u8,
+    /// Whether a token may go to the first edge that answers. Somebody in between can read it then.
+    pub trust_first_use: u8,
+    /// How long the client tries to begin its first session, in microseconds. Negative: for ever. A machine ignores it.
+    pub give_up_after_us: i64,
+    /// How often VL_EVENT_TICK comes, in microseconds. 0: never. A machine ignores it.
+    pub tick_us: i64,
+    /// The maximum length of a packet to the client. 0: 8 MiB.
+    pub max_receive_bytes: u32,
+    /// The capacity of the send queue in packets. 0: 8,192.
+    pub queue_packets: u32,
+    /// The capacity of the send queue in bytes. 0: 8 MiB.
+    pub queue_bytes: usize,
+}
+
+impl vl_client_options {
+    const DEFAULT: Self = vl_client_options {
+        size: 0,
+        version: 0,
+        address: std::ptr::null(),
+        or_address: std::ptr::null(),
+        token: std::ptr::null(),
+        token_len: 0,
+        edge_key: std::ptr::null(),
+        or_edge_key: std::ptr::null(),
+        saved: std::ptr::null(),
+        saved_len: 0,
+        start_over: 0,
+        take_over: 0,
+        trust_first_use: 0,
+        give_up_after_us: 30_000_000,
+        tick_us: 0,
+        max_receive_bytes: 0,
+        queue_packets: 0,
+        queue_bytes: 0,
+    };
+
+    pub(crate) unsafe fn read(from: *const Self) -> Result<Self, Fault> {
+        // SAFETY: as the caller says; every field may be zeros.
+        unsafe { read(from, Self::DEFAULT) }
+    }
+
+    /// Returns the configuration of the machine.
+    pub(crate) unsafe fn config(&self) -> Result<ClientConfig, Fault> {
+        let wrong = |error: voltlane_core::ConfigError| Fault::new(VL_CONFIG, error);
+        let mut config = ClientConfig::default()
+            .with_versions(self.versions()?)
+            .with_take_over(self.take_over != 0)
+            .with_trust_first_use(self.trust_first_use != 0);
+        if self.max_receive_bytes != 0 {
+            config = config.with_max_receive_bytes(self.max_receive_bytes);
+        }
+        if self.queue_packets != 0 {
+            let packets = usize::try_from(self.queue_packets).unwrap_or(usize::MAX);
+            config = config.with_queue_packets(packets).map_err(wrong)?;
+        }
+        if self.queue_bytes != 0 {
+            config = config.with_queue_bytes(self.queue_bytes).map_err(wrong)?;
+        }
+        // SAFETY: as the caller says.
+        for key in unsafe { self.edge_keys() }? {
+            config = config.with_edge_key(key_of(key)?);
+        }
+        Ok(config)
+    }
+
+    fn versions(&self) -> Result<Versions, Fault> {
+        match self.version {
+            0 => Ok(Versions::V3OrV2),
+            2 => Ok(Versions::V2),
+            3 => Ok(Versions::V3),
+            other => {
+                let says = format!("version {other} is unknown: there are 2 and 3, and 0 for both");
+                Err(Fault::new(VL_CONFIG, says))
+            }
+        }
+    }
+
+    unsafe fn edge_keys<'a>(&self) -> Result<Vec<&'a str>, Fault> {
+        let mut keys = Vec::new();
+        for key in [self.edge_key, self.or_edge_key] {
+            // SAFETY: as the caller says.
+            keys.extend(unsafe { text(key, "edge_key") }?);
+        }
+        Ok(keys)
+    }
+
+    pub(crate) unsafe fn token<'a>(&self) -> Result<Option<&'a [u8]>, Fault> {
+        if self.token.is_null() && self.token_len == 0 {
+            return Ok(None);
+        }
+        // SAFETY: as the caller says.
+        unsafe { bytes(self.token, self.token_len) }.map(Some)
+    }
+
+    pub(crate) unsafe fn saved_session(&self) -> Result<Option<SavedSession>, Fault> {
+        if self.saved.is_null() && self.saved_len == 0 {
+            return Ok(None);
+        }
+        // SAFETY: as the caller says.
+        let saved = unsafe { bytes(self.saved, self.saved_len) }?;
+        let saved = SavedSession::from_bytes(saved);
+        saved
+            .map(Some)
+            .map_err(|error| Fault::new(VL_CONFIG, error))
+    }
+}
+
+fn key_of(digits: &str) -> Result<PublicKey, Fault> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        let says = format!("an edge's key has 66 hexadecimal digits: {why}");
+        Fault::new(VL_CONFIG, says)
+    };
+    let key = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
+    let key = key.map_err(|error| wrong(&error))?;
+    PublicKey::from_sec1(&key).map_err(|error| wrong(&error))
+}
+
+/// The options of a backend. Begin with VL_BACKEND_OPTIONS, which sets `size`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct vl_backend_options {
+    /// sizeof(vl_backend_options)
+    pub size: u32,
+    /// The version of the link that the edge is asked for: 2, 3, or 0 for 2.
+    pub version: u32,
+    /// Where the edge comes: "host:port", "unix:/path" or "unix:@name". A machine ignores it.
+    pub address: *const c_char,
+    /// How often VL_EVENT_TICK comes, in microseconds. 0: never. A machine ignores it.
+    pub tick_us: i64,
+    /// Whether each client waits for vl_backend_admit or vl_backend_refuse, after VL_EVENT_VERIFY. A machine ignores it.
+    pub verify: u8,
+    /// The maximum length of a packet to a client. 0: 8 MiB.
+    pub max_send_bytes: u32,
+    /// The capacity of the send queue in bytes. 0: 64 MiB.
+    pub queue_bytes: usize,
+}
+
+impl vl_backend_options {
+    const DEFAULT: Self = vl_backend_options {
+        size: 0,
+        version: 0,
+        address: std::ptr::null(),
+        tick_us: 0,
+        verify: 0,
+        max_send_bytes: 0,
+        queue_bytes: 0,
+    };
+
+    pub(crate) unsafe fn read(from: *const Self) -> Result<Self, Fault> {
+        // SAFETY: as the caller says; every field may be zeros.
+        unsafe { read(from, Self::DEFAULT) }
+    }
+
+    pub(crate) fn link(&self) -> Result<voltlane_core::backend::BackendConfig, Fault> {
+        let mut config = voltlane_core::backend::BackendConfig::default();
+        if self.max_send_bytes != 0 {
+            config = config.with_max_send_bytes(self.max_send_bytes);
+        }
+        if self.queue_bytes != 0 {
+            let wrong = |error| Fault::new(VL_CONFIG, error);
+            config = config.with_queue_bytes(self.queue_bytes).map_err(wrong)?;
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn asks_for_version_3(&self) -> Result<bool, Fault> {
+        match self.version {
+            0 | 2 => Ok(false),
+            3 => Ok(true),
+            other => {
+                let says = format!("version {other} of the link is unknown: there are 2 and 3");
+                Err(Fault::new(VL_CONFIG, says))
+            }
+        }
+    }
+}
+
+/// Reads options of any size: those of an earlier version are shorter, and those of a later one longer.
+///
+/// # Safety
+/// `from` is null, or begins with a size and has as many bytes. Every pattern of bits is a `T`.
+unsafe fn read<T: Copy>(from: *const T, default: T) -> Result<T, Fault> {
+    if from.is_null() {
+        return Err(Fault::argument("the options are null"));
+    }
+    // SAFETY: as the caller says; options begin with their size.
+    let size = unsafe { from.cast::<u32>().read_unaligned() };
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let known = size_of::<T>();
+    if !(size_of::<u32>()..=MAX_OPTIONS_BYTES).contains(&size) {
+        let says = format!("options of {size} bytes, {known} expected: set `size` to their sizeof");
+        return Err(Fault::argument(says));
+    }
+    let mut options = default;
+    let shared = size.min(known);
+    // SAFETY: `from` has `size` bytes, and `options` has `known`.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            from.cast::<u8>(),
+            std::ptr::from_mut(&mut options).cast::<u8>(),
+            shared,
+        );
+    }
+    // SAFETY: `from` has `size` bytes.
+    let more = unsafe { bytes(from.cast::<u8>().add(shared).cast(), size - shared) }?;
+    if more.iter().any(|byte| *byte != 0) {
+        let says = "an option is set that this version of the library does not know";
+        return Err(Fault::new(VL_CONFIG, says));
+    }
+    Ok(options)
+}
+
+/// Reads a time that may be missing: `None` for what is not above 0.
+pub(crate) fn some_time(us: i64) -> Option<Duration> {
+    let us = u64::try_from(us).ok().filter(|us| *us > 0)?;
+    Some(Duration::from_micros(us))
+}
