@@ -181,78 +181,33 @@ impl Edge {
         position: Position,
         random: [u8; 32],
     ) {
-        let entry = self.sessions.live_mut(session);
-        let (id, place) = (entry.id, entry.place);
-        if let Place::Attached(old) = place {
-            // Packets of its last connection that wait in line count as received, and so does a goodbye behind them.
-            let stop = self.keep_held_frames(old, session);
-            if stop == Some(Stop::Closed(Code::GOODBYE)) {
-                self.end_session(now, session, EndReason::Goodbye);
-                let refusal = self.claimed_session(now, id).err();
-                let refusal = refusal.unwrap_or_else(|| verdict(Code::GONE, self.run));
-                return self.refuse_proven(now, index, refusal, random);
-            }
+        let place = self.sessions.live(session).place;
+        if let Place::Attached(old) = place
+            && let Some(refusal) = self.take_held(now, old, session)
+        {
+            return self.refuse_proven(now, index, refusal, random);
         }
-        let entry = self.sessions.live_mut(session);
+        let entry = self.sessions.live(session);
         let away = entry
             .away_since()
             .map_or(Duration::ZERO, |at| now.since(at));
         let (until, acked) = (entry.outbox.end(), entry.outbox.acked());
-        let numbered = entry
-            .numbered_mut()
-            .expect("only a session with numbers is resumed by an Answer");
-        let numbers = Numbers {
-            received_up: numbered.progress.received(),
-            sent_down: numbered.progress.sent().max(acked),
-            acknowledged_down: acked,
-        };
-        let (opening, _) = self.conns.live_mut(index).opening();
-        let counter = opening.numbered().counter();
-        opening
-            .numbered()
-            .accept(&mut numbered.standing)
-            .expect("the counter was judged in this step");
-        let taken_up = Verdict {
-            highest: counter,
-            acknowledged_up: numbered.progress.taken(),
-            acknowledged_down: acked,
-            ..verdict(Code::TAKEN_UP, self.run)
-        };
+        let (taken_up, numbers) = self.take_up(index, session);
         let received_up = numbers.received_up;
         let Ok(gap) = numbers.fit(&position) else {
             return self.end_unfitting(now, index, session, taken_up, received_up, random);
         };
         if let Place::Attached(old) = place {
-            // Its ACK counts from the last one of its own connection.
-            self.counters.takeovers += 1;
-            let words = Words::new(Code::TAKEN_OVER, counter);
-            self.say(old, session, &words);
-            self.drain(now, old, CloseReason::Replaced, None);
+            self.end_replaced(now, old, session, taken_up.highest);
         }
-        let entry = self.sessions.live_mut(session);
-        let numbered = entry
-            .numbered_mut()
-            .expect("only a session with numbers is resumed by an Answer");
-        let cause = core::mem::replace(&mut numbered.cause, Code::GOODBYE);
-        numbered.progress.reconnect();
         let (sent, from) = (numbers.sent_down, position.received_down.max(acked));
-        numbered.progress.resume_from(from);
         let resumed = Resumed {
             until,
             received_up,
             away_ms: u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
-            cause,
+            cause: self.replay(session, from, sent),
         };
-        entry
-            .outbox
-            .resume_within(from, sent)
-            .expect("it lies between what was acknowledged and what was sent");
-        self.end_absence(now, session);
-        self.sessions.live_mut(session).place = Place::Attached(index);
-        self.counters.resumed += 1;
-        if self.counts_for_storm(now, session) {
-            self.storm.resumed(now);
-        }
+        self.attach_again(now, index, session);
         let missed = until.saturating_sub(position.received_down);
         self.tell_resumed(index, session, away, missed);
         let pads = self.config.clients.padding;
@@ -273,8 +228,83 @@ impl Edge {
         self.establish(now, index, session, channel.into());
         self.watch_writes(now, index);
         self.sessions.recount(session, &mut self.account);
+        let id = self.sessions.live(session).id;
         tracing::debug!(conn = index, %id, "resumed");
         self.resume_reading(now, index);
+    }
+
+    /// Passes on the packets of a session's last connection, `old`, that wait in line: they count as received, and so does a goodbye behind
+    /// them. Returns the refusal of the attempt if there was one.
+    fn take_held(&mut self, now: Time, old: u32, session: u32) -> Option<Verdict> {
+        if self.keep_held_frames(old, session) != Some(Stop::Closed(Code::GOODBYE)) {
+            return None;
+        }
+        let id = self.sessions.live(session).id;
+        self.end_session(now, session, EndReason::Goodbye);
+        let refusal = self.claimed_session(now, id).err();
+        Some(refusal.unwrap_or_else(|| verdict(Code::GONE, self.run)))
+    }
+
+    /// Accepts the counter of the attempt at `index`. Returns the Answer to it, and the numbers of the session as they are.
+    fn take_up(&mut self, index: u32, session: u32) -> (Verdict, Numbers) {
+        let entry = self.sessions.live_mut(session);
+        let acked = entry.outbox.acked();
+        let numbered = entry
+            .numbered_mut()
+            .expect("only a session with numbers is resumed by an Answer");
+        let numbers = Numbers {
+            received_up: numbered.progress.received(),
+            sent_down: numbered.progress.sent().max(acked),
+            acknowledged_down: acked,
+        };
+        let (opening, _) = self.conns.live_mut(index).opening();
+        let counter = opening.numbered().counter();
+        opening
+            .numbered()
+            .accept(&mut numbered.standing)
+            .expect("the counter was judged in this step");
+        let taken_up = Verdict {
+            highest: counter,
+            acknowledged_up: numbered.progress.taken(),
+            acknowledged_down: acked,
+            ..verdict(Code::TAKEN_UP, self.run)
+        };
+        (taken_up, numbers)
+    }
+
+    /// Tells the connection `old` of a session that another one takes it over, and ends it.
+    fn end_replaced(&mut self, now: Time, old: u32, session: u32, counter: u64) {
+        // Its ACK counts from the last one of its own connection.
+        self.counters.takeovers += 1;
+        let words = Words::new(Code::TAKEN_OVER, counter);
+        self.say(old, session, &words);
+        self.drain(now, old, CloseReason::Replaced, None);
+    }
+
+    /// Goes back to the packet down after `from`, of those up to `sent`. Returns why the edge let go of the last connection.
+    fn replay(&mut self, session: u32, from: u64, sent: u64) -> Code {
+        let entry = self.sessions.live_mut(session);
+        let numbered = entry
+            .numbered_mut()
+            .expect("only a session with numbers is resumed by an Answer");
+        let cause = core::mem::replace(&mut numbered.cause, Code::GOODBYE);
+        numbered.progress.reconnect();
+        numbered.progress.resume_from(from);
+        entry
+            .outbox
+            .resume_within(from, sent)
+            .expect("it lies between what was acknowledged and what was sent");
+        cause
+    }
+
+    /// Attaches a session to the connection `index`, and counts that.
+    fn attach_again(&mut self, now: Time, index: u32, session: u32) {
+        self.end_absence(now, session);
+        self.sessions.live_mut(session).place = Place::Attached(index);
+        self.counters.resumed += 1;
+        if self.counts_for_storm(now, session) {
+            self.storm.resumed(now);
+        }
     }
 
     /// Ends a session whose client and edge have numbered different packets (step 14).
