@@ -357,7 +357,7 @@ class Client:
         self.input, self.wire, self.wants_close = b"", frame(VERSION_3), False
         self.deadline, self.heard_at, self.pinged = self.now + 5000, self.now, False
         self.opened_at, self.pieces, self.pong, self.ack_now = None, [], None, False
-        self.told, self.heard, self.leave_at, self.first_record = 0, 0, None, True
+        self.told, self.heard, self.leave_at = 0, 0, None
         self.due_since, self.has_answer = None, False
         self.part_of, self.part_at, self.sent_items = None, 0, False
         if self.session is None:
@@ -409,6 +409,7 @@ class Client:
 
     def claim(self, random):
         s = self.session
+        self.untried = not self.has_opened and max(self.ever, self.sent) == 0
         s.counter = min(max(s.counter + 1, s.least), s.confirmed + 64)
         s.used = max(s.used, s.counter)
         self.rs = s.rs
@@ -490,7 +491,7 @@ class Client:
         self.session, self.pin, self.number = session, key, 1
         self.sealer, self.opener = Lane(expand(prk, b"up" + th)), Lane(expand(prk, b"down" + th))
         self.window_from = self.now
-        self.sent = self.ever = 0
+        self.sent, self.ever, self.begun, self.has_opened = 0, 0, False, False
         self.wire += frame(self.sealer.seal(1, self.joining_items()))
         self.events.append(("connected", int.from_bytes(session.id, "little")))
         self.opened()
@@ -530,6 +531,8 @@ class Client:
         else:
             s.refusals = 0
             self.acknowledge(acknowledged)
+            if code == 301 and self.untried:
+                return self.join_again(wait, jitter)
             self.by_class(code, wait, jitter)
 
     def refused(self, code, highest):
@@ -561,7 +564,7 @@ class Client:
         if plain is None:
             return self.pause() if self.state != CLOSING else self.end(0, "the edge did not answer")
         self.heard_at = self.window_from = self.now
-        self.pinged = False
+        self.pinged, self.has_opened = False, True
         try:
             for one in read_items(plain, True):
                 self.handle(*one)
@@ -571,6 +574,8 @@ class Client:
             self.leave(wrong.code, wrong.detail)
 
     def handle(self, name, *fields):
+        if name not in ("pad", "ignored"):
+            self.first_item, self.begun = not self.begun, True
         if self.state == RESUMED:
             if name in ("pad", "ignored"):
                 return
@@ -663,9 +668,8 @@ class Client:
         s = self.session
         if self.goodbye == "said" and code == 0:
             return self.end(0, "")
-        if code == 204 and self.first_record and s.least == 1 and self.heard == 0 and self.got == 0:
-            self.session = None
-            return self.pause(wait, jitter)
+        if code == 204 and self.first_item:
+            return self.join_again(wait, jitter)
         if ledger[0] == sum(ledger[1:6]):
             self.acknowledge(ledger[1])
         if code == 402:
@@ -676,6 +680,11 @@ class Client:
             s.used = detail
             return self.at_once()
         self.by_class(code, wait, jitter, text)
+
+    def join_again(self, wait, jitter):
+        """The session did not begin: its packets go again, in another one."""
+        self.session = None
+        self.pause(wait, jitter)
 
     def by_class(self, code, wait, jitter, text=""):
         if 100 <= code < 200:

@@ -14,7 +14,7 @@ use super::{DropCause, Refusal, Violation};
 #[derive(Debug)]
 pub(super) enum Ending {
     Dropped(DropCause, Pause),
-    /// The edge had no room for the session, so it did not begin.
+    /// The session did not begin: the edge had no room for it, or does not know it.
     NotBegun(DropCause, Pause),
     Refused(Refusal),
     /// The session is over. The pause comes before the next one.

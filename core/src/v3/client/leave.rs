@@ -89,7 +89,7 @@ pub(crate) enum Leave {
         wait_ms: u32,
         jitter_ms: u32,
     },
-    /// The edge has no room for another session, so this one did not begin. The client joins again after such a pause.
+    /// The edge had no room for the session, or does not know it: it did not begin. The client joins again after such a pause.
     NotBegun {
         code: Code,
         wait_ms: u32,

@@ -36,6 +36,10 @@ pub(super) struct Seat {
     pub(super) heard: Time,
     /// Whether the edge has said anything but that the session did not begin.
     pub(super) has_begun: bool,
+    /// Whether a record of the session was opened, whatever was in it.
+    pub(super) has_opened: bool,
+    /// Whether none was, and no packet of the session was sent, before this attempt.
+    pub(super) is_untried: bool,
     /// The highest number up that the edge has told as acknowledged with its last word.
     pub(super) told_up: u64,
     /// The edge's account of the packets down, of its last word.
@@ -57,6 +61,8 @@ impl Seat {
             holes: Holes::default(),
             heard: now,
             has_begun: false,
+            has_opened: false,
+            is_untried: false,
             told_up: 0,
             told_down: Ledger::default(),
             skipped: 0,

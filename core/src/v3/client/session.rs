@@ -80,6 +80,7 @@ impl Session {
             return Awaits::Welcome;
         };
         let progress = &mut seat.progress;
+        seat.is_untried = !seat.has_opened && progress.sent() == 0;
         progress.reconnect();
         // All that is not acknowledged goes again, as far as the edge does not say that it has it.
         outbox
@@ -189,6 +190,14 @@ impl Session {
             Outcome::ByClass(verdict) => {
                 seat.told_up = seat.told_up.max(verdict.acknowledged_up);
                 let (wait_ms, jitter_ms) = (verdict.wait_ms, verdict.jitter_ms);
+                // The edge threw away what came with this Claim, and nothing was sent before it: no packet can be in doubt.
+                if verdict.code == Code::GONE && seat.is_untried {
+                    return Err(Leave::NotBegun {
+                        code: verdict.code,
+                        wait_ms,
+                        jitter_ms,
+                    });
+                }
                 Err(Leave::by_class(verdict.code, wait_ms, jitter_ms, ""))
             }
         }
@@ -228,7 +237,7 @@ impl Session {
                 let is_foreign = returning.resumed(&mut seat.resumable, marks);
                 channel.accept(&mut seat.progress);
                 channel.take_records();
-                (seat.heard, seat.has_begun) = (now, true);
+                (seat.heard, seat.has_opened, seat.has_begun) = (now, true, true);
                 let mut open = Open {
                     resumption: Some(Resumption {
                         missed: resumed.until.saturating_sub(received),
@@ -321,7 +330,7 @@ impl Session {
             }
             let next = open.channel.next(reader, input, outbox, &mut seat.progress);
             if open.channel.take_records() > 0 {
-                seat.heard = now;
+                (seat.heard, seat.has_opened) = (now, true);
                 open.is_fresh = false;
                 self.miscounts = 0;
             }

@@ -18,6 +18,8 @@ export class Connection {
   /** Whether RESUMED is awaited, and the number that was claimed as received. */
   awaitsResumed = false;
   claimed = 0n;
+  /** Whether no record of the session was opened, and no packet of it sent, before this attempt. */
+  isUntried = false;
   /** What the ACKs of this connection come to, up and down. */
   told = 0n;
   heard = 0n;

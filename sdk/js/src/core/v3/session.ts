@@ -94,6 +94,8 @@ export class Session3 {
   private sentEver = 0n;
   /** Whether the session has begun for sure. */
   private hasBegun = false;
+  /** Whether a record of it was opened, whatever was in it. */
+  private hasOpened = false;
   /** What the edge's last words say. */
   private toldUp = 0n;
   private breaches = 0;
@@ -142,6 +144,7 @@ export class Session3 {
     this.outbox.rewind();
     const first = this.outbox.acked + 1n;
     on.claimed = this.down.got;
+    on.isUntried = !this.hasOpened && !this.isRestored && this.sentEver === 0n;
     on.attempt = this.resumable.attempt(random, first, on.claimed);
     on.sealer = new Lane(on.attempt.early);
     on.number = first;
@@ -219,6 +222,10 @@ export class Session3 {
       case "code": {
         const { code, wait, jitter, acknowledgedUp } = outcome.verdict;
         this.hearUp(acknowledgedUp);
+        // The edge threw away what came with this Claim, and nothing was sent before it: no packet can be in doubt (SPEC 22(h)).
+        if (code === Code.gone && on.isUntried) {
+          throw new Leave({ then: "join", cause: told(code), wait, jitter });
+        }
         throw code === 0 ? over(Code.gone) : byClass(code, wait, jitter, "");
       }
     }
@@ -251,6 +258,7 @@ export class Session3 {
     const plain = on.opener!.open(this.down.got + 1n, body);
     if (!plain) throw this.unopened();
     this.windowFrom = now;
+    this.hasOpened = true;
     if (on.awaitsResumed) return this.firstRecord(now, plain);
     if (on.isFresh) {
       on.isFresh = false;
@@ -692,7 +700,7 @@ export class Session3 {
     this.settings = undefined;
     this.down = new Received();
     this.sentEver = this.toldUp = 0n;
-    this.hasBegun = false;
+    this.hasBegun = this.hasOpened = false;
     this.trust.tokenIsNew = true;
   }
 
