@@ -12,7 +12,9 @@ use crate::cli::{
     self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs, HealthArgs,
 };
 use crate::commands::health;
-use crate::config::{self, Loaded, LogLevel, Note, Problems, Report, Settings, WhenMissing};
+use crate::config::{
+    self, Loaded, LogFormat, LogLevel, Note, Problems, Report, Settings, WhenMissing,
+};
 use crate::dial;
 use crate::doors::Doors;
 #[cfg(unix)]
@@ -71,7 +73,7 @@ pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -
     match prepare(program, std::env::args_os(), Path::new(".")) {
         Err(ending) => ending.end(),
         Ok((task, note)) => {
-            if let Err(error) = logging::start(task.log_level()) {
+            if let Err(error) = logging::start(task.log_level(), task.log_format()) {
                 logging::say_last(&format!("{program}: there can be no log: {error}\n"));
                 return ExitCode::FAILURE;
             }
@@ -102,6 +104,13 @@ impl Task {
             Task::Run(settings, _) => settings.general.log_level,
             Task::Echo(_) => LogLevel::Info,
             Task::Demo(_) | Task::Connect(_) => LogLevel::Warn,
+        }
+    }
+
+    fn log_format(&self) -> LogFormat {
+        match self {
+            Task::Run(settings, _) => settings.general.log_format,
+            _ => LogFormat::Text,
         }
     }
 }

@@ -11,7 +11,8 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
 use std::panic::{self, PanicHookInfo};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
 
+mod json;
 mod kinds;
 
 use kinds::{Allowance, Kinds};
 pub use kinds::{BURST, DETAIL_BURST};
 
-use crate::config::LogLevel;
+use crate::config::{LogFormat, LogLevel};
 use crate::outlet::Outlet;
 use crate::text::{Printable, excerpt};
 
@@ -40,14 +42,47 @@ type Filter = reload::Handle<LevelFilter, Registry>;
 
 /// The filter of the process.
 static FILTER: OnceLock<Filter> = OnceLock::new();
+/// The style of the process's log.
+static STYLE: OnceLock<Style> = OnceLock::new();
 /// The outlet of the process's log.
 static OUTLET: OnceLock<Outlet> = OnceLock::new();
 
 /// How long the end of the process waits for the log to be read.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
-/// Sets the log level, if [`start`] was called.
-pub fn set_level(level: LogLevel) {
+/// How lines are written. It can change while the process runs.
+#[derive(Clone, Debug)]
+struct Style {
+    is_json: Arc<AtomicBool>,
+    /// Whether text has colours.
+    colours: bool,
+}
+
+impl Style {
+    fn new(format: LogFormat, colours: bool) -> Self {
+        let style = Style {
+            is_json: Arc::default(),
+            colours,
+        };
+        style.set(format);
+        style
+    }
+
+    fn set(&self, format: LogFormat) {
+        let is_json = format == LogFormat::Json;
+        self.is_json.store(is_json, Ordering::Relaxed);
+    }
+
+    fn is_json(&self) -> bool {
+        self.is_json.load(Ordering::Relaxed)
+    }
+}
+
+/// Sets the level and the format of the log, if [`start`] was called.
+pub fn set(level: LogLevel, format: LogFormat) {
+    if let Some(style) = STYLE.get() {
+        style.set(format);
+    }
     if let Some(filter) = FILTER.get() {
         // Fails only if the log is gone.
         let _ = filter.reload(level_filter(level));
@@ -69,7 +104,7 @@ fn level_filter(level: LogLevel) -> LevelFilter {
 ///
 /// # Errors
 /// When no thread can be started for writing.
-pub fn start(level: LogLevel) -> io::Result<()> {
+pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     if OUTLET.get().is_some() {
         return Ok(());
     }
@@ -77,26 +112,29 @@ pub fn start(level: LogLevel) -> io::Result<()> {
     let stderr = io::stderr();
     let colours =
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let style = Style::new(format, colours);
+    let of_outlet = style.clone();
     let tell_lost = move |lost| {
         let plural = if lost == 1 { " was" } else { "s were" };
         let text = format!("{lost} line{plural} of the log lost: nobody took them in time");
-        whole_line(colours, Level::WARN, &text)
+        whole_line(&of_outlet, Level::WARN, &text)
     };
     let outlet = Outlet::start("log", stderr, tell_lost)?;
     let lines = outlet.clone();
     let (subscriber, filter) = subscriber(
         level,
         move || lines.clone(),
-        colours,
+        style.clone(),
         move || begin.elapsed(),
     );
     // Fails only if there is one already.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let _ = FILTER.set(filter);
+        let _ = STYLE.set(style.clone());
     }
     let panics = outlet.clone();
     panic::set_hook(Box::new(move |panic| {
-        panics.push(describe_panic(colours, panic).as_bytes());
+        panics.push(describe_panic(&style, panic).as_bytes());
         // Nothing else of the process runs after it.
         if cfg!(panic = "abort") {
             panics.flush(FLUSH_WITHIN);
@@ -128,26 +166,36 @@ pub(crate) fn say_last(text: &str) {
 }
 
 /// Formats a line that has no event.
-fn whole_line(colours: bool, level: Level, text: &str) -> String {
+fn whole_line(style: &Style, level: Level, text: &str) -> String {
+    if style.is_json() {
+        return json::Line::new(level, text).end(0);
+    }
     let mut line = String::new();
     // Writing into a string does not fail.
-    let _ = begin_line(&mut Writer::new(&mut line), colours, level);
+    let _ = begin_line(&mut Writer::new(&mut line), style.colours, level);
     let _ = write!(Printable(&mut line), "{text}");
     line.push('\n');
     line
 }
 
 /// Formats the standard library's message about a panic as a log line.
-fn describe_panic(colours: bool, panic: &PanicHookInfo<'_>) -> String {
+fn describe_panic(style: &Style, panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let place = panic.location().map(ToString::to_string);
     let place = place.as_deref().unwrap_or("an unknown place");
     let why = panic.payload_as_str().unwrap_or("no text");
     let text = format!("thread '{name}' panicked at {place}: {why}");
-    let mut line = whole_line(colours, Level::ERROR, &text);
     // RUST_BACKTRACE decides.
     let backtrace = Backtrace::capture();
+    if style.is_json() {
+        let mut line = json::Line::new(Level::ERROR, &text);
+        if backtrace.status() == BacktraceStatus::Captured {
+            line.text("backtrace", &backtrace.to_string());
+        }
+        return line.end(0);
+    }
+    let mut line = whole_line(style, Level::ERROR, &text);
     if backtrace.status() == BacktraceStatus::Captured {
         let _ = writeln!(line, "{backtrace}");
     }
@@ -158,7 +206,7 @@ fn describe_panic(colours: bool, panic: &PanicHookInfo<'_>) -> String {
 fn subscriber<W>(
     level: LogLevel,
     writer: W,
-    colours: bool,
+    style: Style,
     clock: impl Fn() -> Duration + Send + Sync + 'static,
 ) -> (impl Subscriber, Filter)
 where
@@ -172,10 +220,11 @@ where
     let lines = tracing_subscriber::fmt::layer()
         // It would report to the very stream that is closed, with a macro that then panics.
         .log_internal_errors(false)
-        .with_ansi(colours)
+        .with_ansi(style.colours)
         .fmt_fields(fields.delimited(" "))
         .event_format(Lines {
             kinds: Mutex::new(Kinds::default()),
+            style,
             clock,
         })
         .with_writer(writer);
@@ -183,9 +232,10 @@ where
     (subscriber, handle)
 }
 
-/// Formats one line per event: time, level, spans, fields.
+/// Formats one line per event.
 struct Lines<C> {
     kinds: Mutex<Kinds>,
+    style: Style,
     clock: C,
 }
 
@@ -202,12 +252,12 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        let colours = writer.has_ansi_escapes();
         let is_ours = metadata.target().starts_with("voltlane");
         // Dependencies log their every step at Debug and Trace.
         if *metadata.level() > Level::INFO && !is_ours {
             return Ok(());
         }
+        let is_json = self.style.is_json();
         let left_out = {
             // Counts stay correct whatever a panic elsewhere interrupted.
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,36 +266,58 @@ where
             let kind = metadata.callsite();
             let admitted = kinds.admit(kind, allowance, now, || Message::of(event));
             for (message, count) in kinds.take_overdue(now) {
-                begin_line(&mut writer, colours, Level::INFO)?;
-                writeln!(writer, "{count} more like \"{message}\" were left out")?;
+                let text = format!("{count} more like \"{message}\" were left out");
+                if is_json {
+                    let line = json::Line::new(Level::INFO, &text);
+                    writer.write_str(&line.end(count))?;
+                } else {
+                    begin_line(&mut writer, self.style.colours, Level::INFO)?;
+                    writeln!(writer, "{text}")?;
+                }
             }
             match admitted {
                 Some(left_out) => left_out,
                 None => return Ok(()),
             }
         };
-        begin_line(&mut writer, colours, *metadata.level())?;
-        for span in context
-            .event_scope()
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
-            write!(writer, "{}", span.name())?;
-            if let Some(fields) = span
-                .extensions()
-                .get::<FormattedFields<N>>()
-                .filter(|fields| !fields.is_empty())
-            {
-                write!(writer, "{{{fields}}}")?;
+        if is_json {
+            let mut line = json::Line::of(event);
+            let mut spans = String::new();
+            write_spans(context, &mut spans)?;
+            if let Some(spans) = spans.strip_suffix(": ") {
+                line.text("span", spans);
             }
-            writer.write_str(": ")?;
+            return writer.write_str(&line.end(left_out));
         }
+        begin_line(&mut writer, self.style.colours, *metadata.level())?;
+        write_spans(context, &mut writer)?;
         context.format_fields(writer.by_ref(), event)?;
         if left_out > 0 {
             write!(writer, " ({left_out} more like this were left out)")?;
         }
         writeln!(writer)
     }
+}
+
+/// Writes the spans that an event is in, each with its fields, from the outermost.
+fn write_spans<S, N>(context: &FmtContext<'_, S, N>, out: &mut impl fmt::Write) -> fmt::Result
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    let scope = context.event_scope();
+    for span in scope.into_iter().flat_map(|scope| scope.from_root()) {
+        write!(out, "{}", span.name())?;
+        if let Some(fields) = span
+            .extensions()
+            .get::<FormattedFields<N>>()
+            .filter(|fields| !fields.is_empty())
+        {
+            write!(out, "{{{fields}}}")?;
+        }
+        out.write_str(": ")?;
+    }
+    Ok(())
 }
 
 fn begin_line(writer: &mut Writer<'_>, colours: bool, level: Level) -> fmt::Result {
@@ -286,8 +358,7 @@ impl Visit for Message {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
 
@@ -314,10 +385,15 @@ mod tests {
 
     impl Log {
         fn with(&self, level: LogLevel, test: impl FnOnce()) {
+            self.with_format(level, LogFormat::Text, test);
+        }
+
+        fn with_format(&self, level: LogLevel, format: LogFormat, test: impl FnOnce()) {
+            let style = Style::new(format, false);
             let (writer, clock) = (self.clone(), self.clone());
             let clock = move || Duration::from_millis(clock.millis.load(Ordering::Relaxed));
             tracing::subscriber::with_default(
-                subscriber(level, move || writer.clone(), false, clock).0,
+                subscriber(level, move || writer.clone(), style, clock).0,
                 test,
             );
         }
@@ -490,7 +566,12 @@ mod tests {
         let log = Log::default();
         let writer = log.clone();
         let clock = || Duration::ZERO;
-        let (subscriber, filter) = subscriber(LogLevel::Warn, move || writer.clone(), false, clock);
+        let (subscriber, filter) = subscriber(
+            LogLevel::Warn,
+            move || writer.clone(),
+            Style::new(LogFormat::Text, false),
+            clock,
+        );
         tracing::subscriber::with_default(subscriber, || {
             let say = || tracing::debug!("d");
             say();
@@ -520,5 +601,87 @@ mod tests {
             "INFO client{{name={escaped}}}: said {escaped} plain=\"{escaped}\" shown={escaped}"
         );
         assert_eq!(log.lines(), [line]);
+    }
+
+    /// Returns the lines as JSON, without their times.
+    fn objects(log: &Log) -> Vec<serde_json::Value> {
+        let bytes = std::mem::take(&mut *log.bytes.lock().expect("no test panics with the lock"));
+        let text = String::from_utf8(bytes).expect("a log is text");
+        let parse = |line: &str| {
+            assert!(line.len() <= json::MAX_LINE_BYTES, "{}", line.len());
+            let mut object: serde_json::Value = serde_json::from_str(line).expect(line);
+            let time = object.as_object_mut().and_then(|map| map.remove("ts"));
+            let time = time.expect("a time");
+            assert!(time.as_str().is_some_and(|time| time.ends_with('Z')));
+            object
+        };
+        text.lines().map(parse).collect()
+    }
+
+    #[test]
+    fn a_line_of_json_has_its_fields_by_name() {
+        let log = Log::default();
+        log.with_format(LogLevel::Info, LogFormat::Json, || {
+            let evil = "x\n\"\u{1b}[2J\u{202e}é";
+            let span = tracing::info_span!("client", name = %evil);
+            span.in_scope(|| {
+                tracing::warn!(
+                    number = 7,
+                    below = -7,
+                    share = 0.5,
+                    none = f64::NAN,
+                    is_good = true,
+                    plain = evil,
+                    shown = %evil,
+                    "said {evil}"
+                );
+            });
+            let objects = objects(&log);
+            let expected = serde_json::json!({
+                "level": "WARN", "target": "voltlane_app::logging::tests", "msg": format!("said {evil}"),
+                "number": 7, "below": -7, "share": 0.5, "none": "NaN", "is_good": true, "plain": evil, "shown": evil,
+                "span": "client{name=x\\n\"\\u{1b}[2J\\u{202e}é}",
+            });
+            assert_eq!(objects, [expected]);
+        });
+    }
+
+    #[test]
+    fn lines_of_json_that_were_left_out_are_counted() {
+        let log = Log::default();
+        log.with_format(LogLevel::Info, LogFormat::Json, || {
+            flood(BURST as usize + 5);
+            assert_eq!(objects(&log).len(), BURST as usize);
+            log.set_millis(1_000);
+            flood(1);
+            assert_eq!(objects(&log)[0]["left_out"], 5);
+            flood(3);
+            log.set_millis(3_000);
+            tracing::warn!("another");
+            let lines = objects(&log);
+            assert_eq!(lines[0]["left_out"], 3);
+            assert_eq!(lines[0]["msg"], "3 more like \"refused\" were left out");
+            assert_eq!(lines[1]["msg"], "another");
+        });
+    }
+
+    #[test]
+    fn a_line_of_json_is_bounded_and_says_what_it_lacks() {
+        let log = Log::default();
+        log.with_format(LogLevel::Info, LogFormat::Json, || {
+            let long = "\u{1}".repeat(100_000);
+            tracing::info!(a = %long, b = %long, c = %long, d = %long, e = 1, "{long}");
+            let lines = objects(&log);
+            assert_eq!(lines[0]["cut"], true);
+            assert_eq!(lines[0]["e"], 1);
+            assert!(
+                lines[0]["a"]
+                    .as_str()
+                    .is_some_and(|text| text.ends_with('…'))
+            );
+            assert!(lines[0].get("d").is_none());
+            tracing::info!(a = "short", "short");
+            assert!(objects(&log)[0].get("cut").is_none());
+        });
     }
 }

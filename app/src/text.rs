@@ -22,7 +22,7 @@ impl<W: Write> Write for Printable<W> {
 }
 
 /// Control characters, and those that turn the direction of the text round.
-fn is_harmful(character: char) -> bool {
+pub(crate) fn is_harmful(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }

@@ -199,6 +199,7 @@ mod tests {
             "true",
             "Debug",
             "Off",
+            "json",
             "report",
             "all",
             "required",
@@ -233,7 +234,7 @@ mod tests {
         (
             config,
             (settings.master.address.clone(), settings.master_options()),
-            settings.general.log_level,
+            (settings.general.log_level, settings.general.log_format),
             (
                 settings.general.shutdown_timeout_secs,
                 settings.general.drain_secs,

@@ -21,8 +21,8 @@ use super::networks::Networks;
 use super::place::{FileMode, Place, UserIds};
 use super::problem::Fault;
 use super::value::{
-    self, Announce, ClientAuth, Data, Enforce, Forwarded, Kind, LinkProtocol, LogLevel, MinVersion,
-    ProxyProtocol, Raw, Restriction, Sni, Transport, Value,
+    self, Announce, ClientAuth, Data, Enforce, Forwarded, Kind, LinkProtocol, LogFormat, LogLevel,
+    MinVersion, ProxyProtocol, Raw, Restriction, Sni, Transport, Value,
 };
 use super::web::{OriginList, UrlPath};
 
@@ -215,6 +215,9 @@ settings! {
         /// Level of the log, which goes to standard error. Debug and Trace report changes of state and never packets,
         /// at most 1,000 lines a second from one place in the code. The next line counts those that were left out.
         log_level: LogLevel = LogLevel::Info, ();
+        /// "text": a line of the log is for people. "json": it is an object with ts, level, msg, target and the fields of
+        /// the event, of at most 8 KiB.
+        log_format: LogFormat = LogFormat::Text, ();
         /// File with the edge's private key. It is created with mode 0600 if it is missing. With it clients recognise
         /// the edge after a restart. Empty: a new key at every start. Beside it, in the same name with .runs, the edge
         /// names its runs, so that clients of version 3 learn at once that their session is gone.

@@ -47,7 +47,7 @@ pub use render::{default_file, markdown_table};
 pub use report::Report;
 pub use schema::json_schema;
 pub use value::{
-    Announce, ClientAuth, Enforce, Forwarded, LinkProtocol, LogLevel, MinVersion, ProxyProtocol,
-    Sni, Transport,
+    Announce, ClientAuth, Enforce, Forwarded, LinkProtocol, LogFormat, LogLevel, MinVersion,
+    ProxyProtocol, Sni, Transport,
 };
 pub use web::{OriginList, UrlPath};

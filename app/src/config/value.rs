@@ -504,6 +504,16 @@ choice! {
 }
 
 choice! {
+    /// How a line of the log is written.
+    LogFormat {
+        /// For people: the time, the level, the message, and fields as name=value.
+        Text = "text",
+        /// For machines: a JSON object.
+        Json = "json",
+    }
+}
+
+choice! {
     /// Notices to the backend when its link opens again.
     Announce {
         /// None, as published backends expect.

@@ -111,7 +111,8 @@ impl<R: Runtime> Orders<R> {
                 .connector
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = dialer::<R>(&self.settings);
-            logging::set_level(self.settings.general.log_level);
+            let general = &self.settings.general;
+            logging::set(general.log_level, general.log_format);
         }
         if matches!(self.ending, Ending::No) && pin!(&mut self.stop).poll(cx).is_ready() {
             let timer = R::Timer::default();
