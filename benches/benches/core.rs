@@ -1,4 +1,4 @@
-//! Every kind of the core's work, timed: `cargo bench -p benches --features criterion`, with `-- decode` for one.
+//! Every kind of work in `src/work`, timed: `cargo bench -p benches --features criterion`, with `-- decode` for one.
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ enum Command {
     Attack(AttackArgs),
     /// Version 3 beside version 2, with the goals of each figure
     V3(V3Args),
-    /// Instructions per packet of the core's work, counted under callgrind
+    /// Instructions per packet of the core and of WebSocket's layer, counted under callgrind
     Instructions(InstructionsArgs),
     /// Becomes a program under test; used by the load tool to start them
     #[command(hide = true)]

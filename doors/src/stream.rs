@@ -26,7 +26,8 @@ struct Buffers {
 
 thread_local! {
     /// The buffers for all connections of this thread: one, or as many as there were doors within each other.
-    static BUFFERS: RefCell<Vec<Buffers>> = RefCell::default();
+    #[expect(clippy::vec_box, reason = "each call moves one of them out and back")]
+    static BUFFERS: RefCell<Vec<Box<Buffers>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `run` with buffers of this thread. Within it, another call gets others.
@@ -257,7 +258,20 @@ impl Layers {
     }
 
     /// Sends what waits. After a failure nothing waits any more, and each call fails.
+    #[inline]
     fn poll_flush<S: Stream>(
+        &mut self,
+        inner: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        // So it is at nearly every call.
+        if self.out.is_empty() && self.write_failed.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_flush_some(inner, cx)
+    }
+
+    fn poll_flush_some<S: Stream>(
         &mut self,
         inner: &mut S,
         cx: &mut Context<'_>,
@@ -375,7 +389,9 @@ impl<S: Stream> Stream for DoorStream<S> {
             return self.inner.poll_flush(cx);
         };
         ready!(layers.poll_flush(&mut self.inner, cx))?;
-        with_buffers(|buffers| layers.give_back(&mut buffers.scratch));
+        if layers.out.capacity() > 0 {
+            with_buffers(|buffers| layers.give_back(&mut buffers.scratch));
+        }
         self.inner.poll_flush(cx)
     }
 

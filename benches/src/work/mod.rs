@@ -1,6 +1,7 @@
-//! The core's work in repeatable steps, without sockets. The same steps are timed by criterion
+//! The work of the core and of WebSocket's layer in repeatable steps, without sockets. The same steps are timed by criterion
 //! (`cargo bench -p benches --features criterion`), checked for allocations (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
 
+mod doors;
 mod edge;
 mod v3;
 mod wire;
@@ -97,5 +98,6 @@ pub fn kinds() -> Vec<Kind> {
     let mut kinds = wire::kinds();
     kinds.extend(edge::kinds());
     kinds.extend(v3::kinds());
+    kinds.extend(doors::kinds());
     kinds
 }
