@@ -11,7 +11,10 @@ use voltlane_core::link::v3::{
 
 use super::{HEALING, METRICS};
 
-const DEMANDED: &str = "general.shards = 1\nmaster.protocol = \"3\"\n";
+const DEMANDED: &str = "master.protocol = \"3\"\n";
+
+/// Numbers of shards with which a script is run.
+const SHARDS: [u8; 2] = [1, 3];
 
 /// A backend of version 3, as simple as can be.
 struct Asking {
@@ -102,7 +105,11 @@ fn packet(id: ClientId, packet: &[u8]) -> ToEdge<'_> {
 
 #[test]
 fn a_backend_that_asks_hears_of_everything_that_happens_to_its_clients() {
-    let automatic = "general.shards = 1\nmaster.protocol = \"auto\"\n";
+    SHARDS.into_iter().for_each(hears_of_everything);
+}
+
+fn hears_of_everything(shards: u8) {
+    let automatic = format!("general.shards = {shards}\nmaster.protocol = \"auto\"\n");
     let (edge, backend) = start(&format!("{automatic}{HEALING}"));
     let mut backend = Asking::ask(backend.accept(), 1, None);
     let mut one = Client::join(edge.address());
@@ -140,7 +147,11 @@ fn a_backend_that_asks_hears_of_everything_that_happens_to_its_clients() {
 
 #[test]
 fn a_link_that_is_lost_goes_on_and_a_new_boot_is_told_of_who_is_there() {
-    let (edge, listener) = start(DEMANDED);
+    SHARDS.into_iter().for_each(goes_on);
+}
+
+fn goes_on(shards: u8) {
+    let (edge, listener) = start(&format!("general.shards = {shards}\n{DEMANDED}"));
     let mut backend = Asking::ask(listener.accept(), 1, None);
     let run = backend.grant.run;
     let mut one = Client::join(edge.address());
@@ -168,6 +179,42 @@ fn a_link_that_is_lost_goes_on_and_a_new_boot_is_told_of_who_is_there() {
     assert_eq!(backend.grant.sessions, 1);
     assert_eq!(backend.hear(), "OWN Attached 4");
     assert_eq!(backend.hear(), "4");
+    edge.stop();
+}
+
+#[test]
+fn the_picture_and_the_groups_of_a_backend_span_all_shards() {
+    let (edge, listener) = start(&format!("general.shards = 3\n{DEMANDED}"));
+    let backend = Asking::ask(listener.accept(), 1, None);
+    let mut clients: Vec<Client> = (0..12).map(|_| Client::join(edge.address())).collect();
+    drop(backend);
+    let mut backend = Asking::ask(listener.accept(), 2, None);
+    assert_eq!(backend.grant.sessions, 12);
+    for _ in 0..12 {
+        assert!(backend.hear().starts_with("OWN Attached"), "OWN go first");
+    }
+    for _ in 0..12 {
+        assert_eq!(backend.hear(), "JOINED 2");
+    }
+    let ids: Vec<ClientId> = clients.iter().map(Client::id).collect();
+    let group = GroupId(9);
+    let add = Ids::from(&ids[..]);
+    backend.send(&ToEdge::GroupAdd { group, ids: add });
+    let send = GroupSend {
+        delivery: Delivery::Ordinary,
+        left_out: Ids::from(&ids[3..4]),
+        packet: b"to all but one",
+    };
+    backend.send(&ToEdge::GroupSend { group, send });
+    for id in &ids {
+        backend.send(&packet(*id, b"to each"));
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        if number != 3 {
+            client.expect(b"to all but one");
+        }
+        client.expect(b"to each");
+    }
     edge.stop();
 }
 

@@ -15,8 +15,8 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{error, info, warn};
+use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
-use voltlane_core::edge::{Edge, LinkProtocol};
 use voltlane_driver::{
     Connect, Connector, EdgeDriver, EdgeHandle, Openings, Runtime, Stream, Timer, Uplink,
 };
@@ -166,13 +166,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
             .await
             .map_err(cannot)?;
     } else {
-        if config.master.protocol != LinkProtocol::V2 {
-            warn!(
-                shards,
-                "master.protocol has no effect: version 3 of the link is for one shard (general.shards = 1)"
-            );
-        }
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
+        machines.1.iter_mut().for_each(|edge| edge.set_term(term()));
         enter_run(runs.as_mut(), &mut machines.1);
         shards::serve::<R>(machines, entrances, (backend, own), orders, asked)
             .await

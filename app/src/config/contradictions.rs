@@ -10,7 +10,7 @@ use super::keys::{Listener, Settings};
 use super::load::Build;
 use super::place::Place;
 use super::problem::{Fault, Origin, Problem};
-use super::value::{ClientAuth, Enforce, Forwarded, LinkProtocol, ProxyProtocol};
+use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol};
 
 /// Bytes of the length in front of every packet (SPEC section 3).
 const LENGTH_BYTES: u128 = 4;
@@ -59,16 +59,6 @@ const RULES: &[Rule] = &[
             })
         },
     ),
-    (&["master.protocol", "general.shards"], |settings| {
-        let shards = settings.shards().get();
-        (settings.master.protocol == LinkProtocol::V3 && shards > 1).then(|| {
-            let what = format!(
-                "master.protocol is \"3\" and general.shards is {}: version 3 of the link is for one shard",
-                settings.general.shards
-            );
-            Fault::new(what).remedy("set general.shards = 1".to_owned())
-        })
-    }),
     (&["listener.address", "master.address"], |settings| {
         let (listener, master) = (&settings.listener.address, &settings.master.address);
         leads_to(listener, master).then(|| {

@@ -356,7 +356,6 @@ settings! {
         announce: Announce = Announce::None, ();
         /// Versions of the link that the backend may ask for: "2", "auto" (2 until it asks for 3), or "3": nothing is sent to a
         /// backend that does not ask. Version 3 tells it who comes and goes, and has groups, credit and acknowledgements.
-        /// It needs general.shards = 1.
         protocol: LinkProtocol = LinkProtocol::V2, ();
         /// Whether a backend that cannot be reached at the start ends the process with an error. false: the edge serves
         /// and keeps trying.

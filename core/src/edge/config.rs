@@ -58,7 +58,6 @@ impl EdgeConfig {
         config.master.reconnect_min = Duration::ZERO;
         config.master.reconnect_max = Duration::ZERO;
         config.master.connect_timeout = Duration::MAX;
-        config.master.protocol = LinkProtocol::V2;
         config
     }
 

@@ -180,7 +180,7 @@ impl Edge {
         let shares = Shares::new(&config);
         Edge {
             uplink: Uplink::new(&config),
-            link_queue: LinkQueue::new(&config.master),
+            link_queue: LinkQueue::new(&config.master, config.shards != 0),
             account: Account::new(shares.own(Bound::Memory)),
             config,
             keys,

@@ -10,6 +10,11 @@
 //! within the process, in [batches](Batch) that change hands. The trunk queues those of the shards as they are, and routes each
 //! frame of the backend to the shard in its id. A branch exists while the link does. When the link is lost, each shard sees the end of its
 //! branch, and what a shard had put on its branch is kept for the next link. So nothing is lost between a shard and the trunk.
+//!
+//! Version 3 of the link is in `granted.rs`. A branch exists from the moment at which the version of the link is known.
+
+mod counts;
+mod granted;
 
 use core::num::NonZeroU8;
 use core::time::Duration;
@@ -17,12 +22,14 @@ use core::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::edge::trunk::counts::Counts;
 use crate::edge::uplink::batch::{BatchQueue, Sealed, Spares};
+use crate::edge::uplink::hold::Hold;
 use crate::edge::uplink::link::{HasLink, Link, read_packets};
 use crate::edge::{
     Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig, TrunkShare,
 };
-use crate::id::{ClientId, ShardId};
+use crate::id::ShardId;
 use crate::keys::KeyPair;
 use crate::queue::FrameQueue;
 use crate::time::Time;
@@ -50,6 +57,8 @@ const LEAST_PART_BYTES: usize = 256;
 enum BranchState {
     /// There is no branch: the shard waits for the link.
     Closed,
+    /// The backend has asked for version 3, and the shard has not taken it up yet.
+    Asked,
     /// The link is up, and the shard has not announced all its sessions yet.
     Announcing,
     /// Packets go both ways.
@@ -67,6 +76,10 @@ struct Branch {
     /// Whether the shard may send what waits there, and whether it still has to be told.
     released: bool,
     tells_release: bool,
+    /// Whether it still has to be told that the link has version 2.
+    tells_version: bool,
+    /// What the shard handed up to a link of version 2, before an ASK.
+    returned: Option<Batch>,
     /// The number of bytes that it may still bring in this round. What its last batch brought above that is taken off the next rounds.
     allowance: isize,
     /// Whether it had nothing to bring at the last check. It then does not delay the round.
@@ -82,6 +95,8 @@ impl Branch {
             state,
             released: false,
             tells_release: false,
+            tells_version: false,
+            returned: None,
             allowance: 0,
             idle: true,
             sealed: Sealed::default(),
@@ -121,6 +136,9 @@ pub struct Trunk {
     now: Time,
     rng: ChaCha20Rng,
     link: Link,
+    hold: Hold,
+    /// What is counted, from the first grant of this run on.
+    counts: Option<Box<Counts>>,
     /// The shards' frames for the backend. Announcements go before all others.
     announcements: BatchQueue,
     queue: BatchQueue,
@@ -140,6 +158,8 @@ impl Trunk {
             now: Time::ZERO,
             rng: ChaCha20Rng::from_seed(seed),
             link: Link::new(config),
+            hold: Hold::new(config.protocol),
+            counts: None,
             announcements: BatchQueue::default(),
             queue: BatchQueue::default(),
             spares: Spares::default(),
@@ -188,19 +208,26 @@ impl Trunk {
         self.branches.len()
     }
 
-    /// Returns whether this shard gets its branch if it dials now: the backend is there, and its last one is finished.
+    /// Returns whether this shard gets its branch if it dials now: the backend is there, it is known which version the link has, and its last
+    /// branch is finished.
     #[must_use]
     pub fn branch_accepts(&self, shard: ShardId) -> bool {
-        self.link.is_open() && self.state(shard) == BranchState::Closed
+        self.link.is_open() && !self.hold.is_held() && self.state(shard) == BranchState::Closed
     }
 
     /// Handles that the shard has its branch.
     pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
+        let is_granted = self.hold.is_granted();
+        let tells_version = self.hold.may_be_new() && !is_granted;
         if self.branch_accepts(shard)
             && let Some(branch) = self.branch_mut(shard)
         {
-            branch.state = BranchState::Announcing;
+            branch.state = match is_granted {
+                true => BranchState::Asked,
+                false => BranchState::Announcing,
+            };
+            branch.tells_version = tells_version;
             branch.released = false;
         }
     }
@@ -213,6 +240,8 @@ impl Trunk {
         };
         let (waiting, has_turn) = match branch.state {
             BranchState::Closed | BranchState::Gone => return false,
+            // It grants, and nothing of the others goes to the backend before that.
+            BranchState::Asked => return true,
             // The shard is about to see the end of its branch, and hands up nothing after that. What it handed up before must find room, or
             // its own end could never be seen.
             BranchState::Ending if self.branch_wants_close(shard) => return true,
@@ -234,7 +263,15 @@ impl Trunk {
         branch.idle = false;
         match (branch.state, input) {
             (BranchState::Closed | BranchState::Gone, _) => return,
+            (BranchState::Asked, Upward::Granted(grant)) => {
+                branch.state = BranchState::Announcing;
+                self.handle_granted(&grant);
+            }
+            (_, Upward::Granted(_)) => {}
             (BranchState::Announcing, Upward::Announcements(batch)) => {
+                if let Some(counts) = &mut self.counts {
+                    counts.announced.push(shard, batch.frames());
+                }
                 self.announcements.push(batch, &mut self.spares);
             }
             (BranchState::Announcing, Upward::Announced) => branch.state = BranchState::Open,
@@ -245,7 +282,17 @@ impl Trunk {
                 branch.allowance = branch
                     .allowance
                     .saturating_sub_unsigned(batch.bytes().len());
-                self.queue.push(batch, &mut self.spares);
+                let is_lost = branch.state == BranchState::Ending;
+                match &mut self.counts {
+                    // Its shard keeps them for the next link.
+                    Some(_) if is_lost => self.spares.keep(batch),
+                    counts => {
+                        if let Some(counts) = counts {
+                            counts.queued.push(shard, batch.frames());
+                        }
+                        self.queue.push(batch, &mut self.spares);
+                    }
+                }
             }
         }
         self.release_branches();
@@ -317,7 +364,10 @@ impl Trunk {
     pub fn branch_has_output(&self, shard: ShardId) -> bool {
         self.branch(shard).is_some_and(|branch| {
             !matches!(branch.state, BranchState::Closed | BranchState::Gone)
-                && (branch.tells_release || branch.held_bytes() > 0)
+                && (branch.tells_version
+                    || branch.returned.is_some()
+                    || branch.tells_release
+                    || branch.held_bytes() > 0)
         })
     }
 
@@ -339,6 +389,12 @@ impl Trunk {
             return None;
         }
         let branch = self.branch_mut(shard)?;
+        if core::mem::take(&mut branch.tells_version) {
+            return Some(Downward::Tagged);
+        }
+        if let Some(batch) = branch.returned.take() {
+            return Some(Downward::Returned(batch));
+        }
         if core::mem::take(&mut branch.tells_release) {
             return Some(Downward::Released);
         }
@@ -361,7 +417,7 @@ impl Trunk {
         self.advance(now);
         let lost = matches!(
             self.state(shard),
-            BranchState::Announcing | BranchState::Open
+            BranchState::Asked | BranchState::Announcing | BranchState::Open
         );
         if lost && self.shutdown_at.is_some() {
             return self.end_branch(shard, BranchState::Gone);
@@ -385,6 +441,7 @@ impl Trunk {
         {
             *branch = Branch::new(state);
         }
+        self.make_grant();
         self.begin_round();
         self.settle();
     }
@@ -396,11 +453,11 @@ impl Trunk {
             self.counters.malformed_down += 1;
             return;
         }
-        let shard = body
-            .first_chunk()
-            .map(|id| ClientId::from_u64(u64::from_le_bytes(*id)).shard())
-            .filter(|shard| usize::from(shard.as_u8()) < self.branches.len())
-            .unwrap_or_default();
+        self.hand_down(self.shard_of(body), body);
+    }
+
+    /// Queues a frame for this shard.
+    fn hand_down(&mut self, shard: ShardId, body: &[u8]) {
         if let Some(branch) = self.branch_mut(shard)
             && branch.state != BranchState::Gone
         {
@@ -419,14 +476,17 @@ impl Trunk {
             at,
             reason: DeadlineReason::Shutdown,
         });
-        let deadlines = [self.link.deadline(), shutdown].into_iter().flatten();
-        deadlines.min_by_key(|due| due.at)
+        let deadlines = [self.link.deadline(), self.granted_deadline(), shutdown];
+        deadlines.into_iter().flatten().min_by_key(|due| due.at)
     }
 
     /// Like [`Edge::handle_timeout`](crate::edge::Edge::handle_timeout).
     pub fn handle_timeout(&mut self, now: Time) {
         let now = self.advance(now);
         self.link.handle_timeout(now);
+        if self.hold.may_be_new() {
+            self.handle_granted_timeout(now);
+        }
     }
 
     /// Changes the configuration in this step (SPEC 10.8): the pauses and the longest frame.
@@ -463,8 +523,9 @@ impl Trunk {
             link_packets: self.queue.packets(),
             link_bytes: self.queue.held_bytes(),
             held_bytes: self.held_bytes(),
-            link_is_up: self.link.is_up(),
+            link_is_up: self.link.is_up() && !self.hold.is_held(),
             link_is_doubted: self.link.is_doubted(),
+            link_is_unasked: self.hold.is_unasked(),
             ..Gauges::default()
         }
     }
@@ -518,6 +579,8 @@ impl HasLink for Trunk {
         let now = self.advance(now);
         if self.link.connected(now) {
             self.counters.link_up += 1;
+            let (written, keeps) = (self.counters.link_bytes_out, self.counts.is_some());
+            self.hold.connected(now, written, keeps);
         }
     }
 
@@ -527,18 +590,26 @@ impl HasLink for Trunk {
             return;
         };
         self.counters.link_down += 1;
+        self.hold.closed();
         self.queue.rewind();
         self.announcements.clear();
+        if let Some(counts) = &mut self.counts {
+            counts.lose_link();
+            self.queue.clear();
+        }
         if !was_up {
             return;
         }
         for branch in &mut self.branches {
             branch.state = match branch.state {
-                BranchState::Announcing | BranchState::Open => BranchState::Ending,
+                BranchState::Asked | BranchState::Announcing | BranchState::Open => {
+                    BranchState::Ending
+                }
                 // Frames for a shard that has not got its branch yet wait for its next one.
                 other => other,
             };
             branch.tells_release = false;
+            branch.tells_version = false;
         }
         self.settle();
     }
@@ -571,7 +642,10 @@ impl HasLink for Trunk {
             self,
             |trunk| &mut trunk.link,
             bytes,
-            |trunk, body, _| trunk.route(body),
+            |trunk, body, _| match trunk.hold.may_be_new() {
+                true => trunk.handle_frame(body),
+                false => trunk.route(body),
+            },
         ) {
             self.counters.link_violations += 1;
         }
@@ -583,20 +657,10 @@ impl HasLink for Trunk {
         if !self.link.is_open() {
             return [&[], &[]];
         }
-        if !self.announcements.is_empty() {
-            return self.announcements.output();
+        if let Some(counts) = &self.counts {
+            return self.counted_output(counts);
         }
-        let silent = |branch: &Branch| {
-            matches!(
-                branch.state,
-                BranchState::Closed | BranchState::Announcing | BranchState::Ending
-            )
-        };
-        if self.branches.iter().any(silent) {
-            [&[], &[]]
-        } else {
-            self.queue.output()
-        }
+        self.plain_output()
     }
 
     fn handle_link_written(&mut self, now: Time, bytes: usize) {
@@ -605,11 +669,37 @@ impl HasLink for Trunk {
             return;
         }
         self.counters.link_bytes_out += bytes as u64;
+        let bytes = self.control_written(bytes);
+        let before = (self.announcements.packets(), self.queue.packets());
         let announced = bytes.min(self.announcements.unwritten_bytes());
         self.announcements.advance(announced, &mut self.spares);
         let queued = (bytes - announced).min(self.queue.unwritten_bytes());
         self.queue.advance(queued, &mut self.spares);
+        self.count_written(before);
         self.release_branches();
         self.settle();
+    }
+}
+
+impl Trunk {
+    /// Returns what the shards have handed up and may be written.
+    fn plain_output(&self) -> [&[u8]; 2] {
+        if !self.announcements.is_empty() {
+            return self.announcements.output();
+        }
+        let silent = |branch: &Branch| {
+            matches!(
+                branch.state,
+                BranchState::Closed
+                    | BranchState::Asked
+                    | BranchState::Announcing
+                    | BranchState::Ending
+            )
+        };
+        if self.branches.iter().any(silent) {
+            [&[], &[]]
+        } else {
+            self.queue.output()
+        }
     }
 }

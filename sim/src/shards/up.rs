@@ -37,7 +37,7 @@ impl Ledger {
     pub(super) fn on_branch(&mut self, shard: usize, generation: u32, output: &Upward) {
         let current = generation == self.generation;
         match output {
-            Upward::Packets(_) => {}
+            Upward::Packets(_) | Upward::Granted(_) => {}
             Upward::Announced => self.announced.marks += usize::from(current),
             Upward::Announcements(batch) => {
                 let mut frames = Frames::default();

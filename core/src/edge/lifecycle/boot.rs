@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::ClientId;
+use crate::id::{ClientId, ShardId};
 use crate::link::tagged::TAG_BYTES;
 use crate::link::v3::{
     Ask, Feature, Features, FrameError, GROUPS_OF_A_SESSION, Grant, JOINED_BYTES, LinkAck,
@@ -15,7 +15,10 @@ use crate::edge::Edge;
 use crate::edge::lifecycle::notices::living;
 use crate::edge::lifecycle::settled::Settling;
 use crate::edge::sessions::Place;
-use crate::edge::uplink::speech::{Granting, Waiting, Wrong, to_new_boot, to_tagged, waiting_of};
+use crate::edge::uplink::Uplink;
+use crate::edge::uplink::hold::{Plain, Wrong};
+use crate::edge::uplink::link::Link;
+use crate::edge::uplink::speech::{Granting, Waiting, to_new_boot, to_tagged, waiting_of};
 
 /// Packets that the backend has acknowledged, by session.
 #[derive(Debug, Default)]
@@ -26,6 +29,32 @@ impl Gone {
         if let Some((id, [flag::DATA, ..])) = body.split_first_chunk() {
             let id = ClientId::from_u64(u64::from_le_bytes(*id));
             *self.0.entry(id).or_default() += 1;
+        }
+    }
+}
+
+/// Drops a link on which something is wrong. `is_new` tells whether the log does not have it yet that the backend does not ask. Returns
+/// whether the counts mean nothing any more.
+pub(crate) fn drop_link(link: &mut Link, wrong: Wrong, is_new: impl FnOnce() -> bool) -> bool {
+    match wrong {
+        Wrong::NotAsked => {
+            link.refuse();
+            if is_new() {
+                tracing::warn!(
+                    "{wrong}, which master.protocol or an earlier link of this run demands; nothing is sent to it. Still trying"
+                );
+            }
+            false
+        }
+        Wrong::Late => {
+            link.wants_close = true;
+            tracing::info!("{wrong}");
+            false
+        }
+        Wrong::Acknowledged { .. } | Wrong::Miscounted { .. } | Wrong::Divided => {
+            link.wants_close = true;
+            tracing::warn!("{wrong}; the link is opened again, and begins anew");
+            true
         }
     }
 }
@@ -56,7 +85,9 @@ impl Edge {
                 return self.handle_not_asked();
             }
         };
-        self.uplink.link_mut().trust();
+        if let Uplink::Link(link) = &mut self.uplink {
+            link.trust();
+        }
         let of_edge = (self.run, self.counters.link_bytes_out);
         let queue = &mut self.link_queue;
         let granted = queue
@@ -66,7 +97,9 @@ impl Edge {
             Ok(granting) => granting,
             Err(wrong) => return self.handle_wrong(wrong),
         };
-        self.warn_of_length(ask.longest_body);
+        if self.config.shard == ShardId::default() {
+            self.warn_of_length(ask.longest_body);
+        }
         let features = self.link_queue.speech.features().unwrap_or_default();
         let (received, ended) = match granting {
             Granting::GoesOn => {
@@ -95,8 +128,13 @@ impl Edge {
             groups_of_a_session: GROUPS_OF_A_SESSION,
             sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         };
-        self.link_queue.speech.make_control(|out| grant.encode(out));
-        tracing::info!(%features, ?granting, "the backend asked for version 3 of the link");
+        match &mut self.uplink {
+            Uplink::Link(_) => {
+                self.link_queue.speech.make_control(|out| grant.encode(out));
+                tracing::info!(%features, ?granting, "the backend asked for version 3 of the link");
+            }
+            Uplink::Branch(branch) => branch.grant(grant),
+        }
         self.hear_asked(now);
     }
 
@@ -164,15 +202,17 @@ impl Edge {
     pub(crate) fn handle_not_asked(&mut self) {
         let queue = &mut self.link_queue;
         match queue.speech.is_not_asked(&mut queue.frames) {
-            Ok(true) => self.speak_tagged(),
-            Ok(false) => {}
+            Ok(Some(plain)) => self.speak_tagged(plain),
+            Ok(None) => {}
             Err(wrong) => self.handle_wrong(wrong),
         }
     }
 
     /// Rewrites what waits in line, since the link has version 2.
-    pub(crate) fn speak_tagged(&mut self) {
-        self.rewrite_backlogs(to_tagged);
+    pub(crate) fn speak_tagged(&mut self, plain: Plain) {
+        if plain == Plain::First {
+            self.rewrite_backlogs(to_tagged);
+        }
         let announces = self.config.master.announce_all;
         self.link_queue.begin_announcing(announces, &self.sessions);
     }
@@ -189,25 +229,10 @@ impl Edge {
     /// Drops a link on which something is wrong.
     pub(crate) fn handle_wrong(&mut self, wrong: Wrong) {
         let link = self.uplink.link_mut();
-        match wrong {
-            Wrong::NotAsked => {
-                link.refuse();
-                if self.link_queue.speech.complains() {
-                    tracing::warn!(
-                        "{wrong}, which master.protocol or an earlier link of this run demands; nothing is sent to it. Still trying"
-                    );
-                }
-            }
-            Wrong::Late => {
-                link.wants_close = true;
-                tracing::info!("{wrong}");
-            }
-            Wrong::Acknowledged { .. } | Wrong::Miscounted { .. } => {
-                link.wants_close = true;
-                self.counters.link_violations += 1;
-                self.link_queue.speech.forget_counts();
-                tracing::warn!("{wrong}; the link is opened again, and begins anew");
-            }
+        let is_new = || self.link_queue.speech.complains();
+        if drop_link(link, wrong, is_new) {
+            self.counters.link_violations += 1;
+            self.link_queue.speech.forget_counts();
         }
     }
 
@@ -215,8 +240,8 @@ impl Edge {
     pub(crate) fn link_timeout(&mut self, now: Time) {
         let queue = &mut self.link_queue;
         match queue.speech.end_hold(now, &mut queue.frames) {
-            Ok(true) => self.speak_tagged(),
-            Ok(false) => queue.speech.handle_timeout(now, &queue.frames),
+            Ok(Some(plain)) => self.speak_tagged(plain),
+            Ok(None) => queue.speech.handle_timeout(now, &queue.frames),
             Err(wrong) => self.handle_wrong(wrong),
         }
     }
@@ -227,6 +252,7 @@ impl Edge {
         self.end_groups();
         self.end_pauses();
         self.settling = Settling::default();
+        self.link_queue.unseal();
         let waiting = self.waiting_for_backend();
         let (mut frames, mut ended) = (FrameQueue::new(), 0);
         if features.has(Feature::LinkAcks) {
@@ -238,6 +264,8 @@ impl Edge {
                 frames.push_frame(&frame, &[]);
             }
         }
+        let owns = frames.packets() as u64;
+        self.link_queue.speech.begin_with_owns(owns);
         let unacknowledged = self.sessions.iter().map(|(session, entry)| {
             let waiting = waiting.get(&entry.id);
             (session, waiting.map_or(0, |waiting| waiting.packets))

@@ -28,8 +28,14 @@ impl Edge {
     /// Handles what the trunk handed down.
     pub fn handle_branch_input(&mut self, now: Time, input: &Downward) {
         self.step(now, |edge, now| {
-            if let Some(batch) = edge.uplink.take_in(input) {
-                edge.handle_batch(now, batch);
+            let Some(branch) = edge.uplink.open_branch() else {
+                return;
+            };
+            match input {
+                Downward::Released => branch.release(),
+                Downward::Tagged => edge.handle_not_asked(),
+                Downward::Returned(batch) => edge.link_queue.take_back(batch),
+                Downward::Packets(batch) => edge.handle_batch(now, batch),
             }
         });
     }

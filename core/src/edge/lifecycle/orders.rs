@@ -1,7 +1,7 @@
 //! What a backend of version 3 sends (SPEC 36).
 
 use crate::id::ClientId;
-use crate::link::v3::{Ask, Delivery, Kick, Policy, Refusal, ToEdge, flag};
+use crate::link::v3::{Ask, Delivery, Feature, Kick, Policy, Refusal, ToEdge, flag};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -38,7 +38,11 @@ impl Edge {
     }
 
     fn handle_order(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
-        let features = self.link_queue.speech.features().unwrap_or_default();
+        let mut features = self.link_queue.speech.features().unwrap_or_default();
+        if self.uplink.link().is_none() {
+            // By it the trunk tells what the backend has taken, whatever the backend does.
+            features = features.with(Feature::LinkAcks);
+        }
         let order = match ToEdge::decode(body, features) {
             Ok(order) => order,
             Err(error) => {

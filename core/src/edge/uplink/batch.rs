@@ -8,6 +8,7 @@ use core::fmt;
 use core::mem;
 use std::collections::VecDeque;
 
+use crate::link::v3::Grant;
 use crate::queue::FrameQueue;
 use crate::wire::frame::{LENGTH_BYTES, encode_frame};
 
@@ -59,6 +60,24 @@ impl Batch {
     pub fn push(&mut self, body: &[u8]) {
         encode_frame(body, &mut self.bytes);
         self.frames += 1;
+    }
+
+    /// Appends whole frames of `frames`, `most` at most, until there are `bytes` bytes or more. Returns how many bytes were taken.
+    pub(crate) fn copy_frames(&mut self, frames: &[u8], most: usize, bytes: usize) -> usize {
+        let mut end = 0;
+        for _ in 0..most {
+            let Some(next) = frames.get(end..).and_then(frame_bytes) else {
+                break;
+            };
+            if end + next > frames.len() || end >= bytes {
+                break;
+            }
+            end += next;
+            self.frames += 1;
+        }
+        self.bytes
+            .extend_from_slice(frames.get(..end).unwrap_or_default());
+        end
     }
 
     /// Returns whether it owns memory, as a spare buffer to be used again.
@@ -121,6 +140,8 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
 pub enum Upward {
     /// Announcements, before anything else of this link (SPEC 7.7).
     Announcements(Batch),
+    /// It has taken up what a backend of version 3 asks for (SPEC 36.2(i)). Its OWN follow as announcements.
+    Granted(Grant),
     /// All its sessions are announced.
     Announced,
     /// Packets of clients, and notices about them.
@@ -133,7 +154,7 @@ impl Upward {
     pub const fn batch(&self) -> Option<&Batch> {
         match self {
             Upward::Announcements(batch) | Upward::Packets(batch) => Some(batch),
-            Upward::Announced => None,
+            Upward::Announced | Upward::Granted(_) => None,
         }
     }
 }
@@ -144,7 +165,11 @@ impl Upward {
 pub enum Downward {
     /// There is room for what waits at the shard (SPEC 9.9(e)).
     Released,
-    /// Packets of the backend.
+    /// The link has version 2. Comes first, where it may have version 3.
+    Tagged,
+    /// Packets that the shard handed up to a link of version 2, and that no backend got. Comes before an ASK.
+    Returned(Batch),
+    /// Packets of the backend. Those of version 3 begin with an ASK.
     Packets(Batch),
 }
 
@@ -153,8 +178,8 @@ impl Downward {
     #[must_use]
     pub const fn batch(&self) -> Option<&Batch> {
         match self {
-            Downward::Packets(batch) => Some(batch),
-            Downward::Released => None,
+            Downward::Packets(batch) | Downward::Returned(batch) => Some(batch),
+            Downward::Released | Downward::Tagged => None,
         }
     }
 
@@ -162,8 +187,8 @@ impl Downward {
     #[must_use]
     pub fn into_batch(self) -> Option<Batch> {
         match self {
-            Downward::Packets(batch) => Some(batch),
-            Downward::Released => None,
+            Downward::Packets(batch) | Downward::Returned(batch) => Some(batch),
+            Downward::Released | Downward::Tagged => None,
         }
     }
 }
@@ -203,6 +228,11 @@ impl Sealed {
 
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Returns the batches.
+    pub(crate) fn into_batches(self) -> VecDeque<Batch> {
+        self.batches
     }
 
     /// Frees the spare buffers.
@@ -330,6 +360,28 @@ impl BatchQueue {
                 spares.keep(first);
             }
         }
+    }
+
+    /// Returns the rest of a frame that the stream has taken a part of.
+    pub(crate) fn rest_of_frame(&self) -> &[u8] {
+        if self.written == self.head {
+            return &[];
+        }
+        let bytes = self.batches.front().map_or(&[][..], Batch::bytes);
+        let frame = bytes.get(self.head..).and_then(frame_bytes).unwrap_or(0);
+        bytes
+            .get(self.written..self.head + frame)
+            .unwrap_or_default()
+    }
+
+    /// Takes all frames that are not fully written.
+    pub(crate) fn take_all(&mut self) -> Vec<Batch> {
+        let head = self.head;
+        let mut all = mem::take(self).batches;
+        if let Some(first) = all.front_mut() {
+            first.bytes.drain(..head);
+        }
+        all.into()
     }
 
     /// Handles that the stream is gone: the written part of a half-written frame counts as unwritten again.

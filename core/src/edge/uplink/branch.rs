@@ -4,6 +4,7 @@ use core::mem;
 
 use crate::edge::uplink::batch::{Batch, Upward};
 use crate::edge::uplink::queue::LinkQueue;
+use crate::link::v3::Grant;
 
 /// The states of a branch. The shard wants one whenever it has none, and the trunk gives it one when there is a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) struct Branch {
     announced: bool,
     /// Whether packets may be handed up, which the trunk decides (SPEC 9.9(e)).
     released: bool,
+    /// What the trunk is to know of this shard before anything else, on a link of version 3.
+    granted: Option<Grant>,
 }
 
 impl Branch {
@@ -49,6 +52,11 @@ impl Branch {
         self.state == State::Up
     }
 
+    /// Handles that the shard has taken up what the backend asks for.
+    pub(crate) fn grant(&mut self, grant: Grant) {
+        self.granted = Some(grant);
+    }
+
     /// Handles that the trunk has room for the packets that wait.
     pub(crate) fn release(&mut self) {
         self.released = true;
@@ -58,9 +66,11 @@ impl Branch {
     #[inline]
     pub(crate) fn has_output(&self, queue: &LinkQueue) -> bool {
         self.is_up()
-            && (!queue.announcements.is_empty()
+            && !queue.speech.is_held()
+            && (self.granted.is_some()
+                || !queue.announcements.is_empty()
                 || (!self.announced && !queue.is_announcing())
-                || (self.released && !queue.is_empty()))
+                || (self.released && queue.has_packets()))
     }
 
     /// Takes what is to be handed up next. A batch takes the memory of `spare` in return.
@@ -69,8 +79,14 @@ impl Branch {
         queue: &mut LinkQueue,
         spare: &mut Batch,
     ) -> Option<Upward> {
-        if !self.is_up() {
+        if !self.is_up() || queue.speech.is_held() {
             return None;
+        }
+        if let Some(grant) = self.granted.take() {
+            return Some(Upward::Granted(grant));
+        }
+        if queue.speech.has_owns() {
+            return Some(Upward::Announcements(queue.copy_packets(spare)));
         }
         if !queue.announcements.is_empty() {
             return Some(Upward::Announcements(queue.take_announcements(spare)));
@@ -81,6 +97,10 @@ impl Branch {
         }
         if !self.released {
             return None;
+        }
+        if queue.speech.is_granted() {
+            let has_packets = queue.has_packets();
+            return has_packets.then(|| Upward::Packets(queue.copy_packets(spare)));
         }
         queue.take_packets(spare).map(Upward::Packets)
     }

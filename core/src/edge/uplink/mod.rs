@@ -3,10 +3,12 @@
 pub(crate) mod announce;
 pub(crate) mod batch;
 pub(crate) mod branch;
+pub(crate) mod hold;
 pub(crate) mod line;
 pub(crate) mod link;
 pub(crate) mod pass;
 pub(crate) mod queue;
+pub(crate) mod receipts;
 pub(crate) mod speech;
 
 use rand_chacha::ChaCha20Rng;
@@ -15,7 +17,7 @@ use crate::Closed;
 use crate::edge::config::EdgeConfig;
 use crate::edge::contract::Deadline;
 use crate::edge::counters::Counters;
-use crate::edge::uplink::batch::{Batch, Downward, Upward};
+use crate::edge::uplink::batch::{Batch, Upward};
 use crate::edge::uplink::branch::Branch;
 use crate::edge::uplink::link::Link;
 use crate::edge::uplink::queue::LinkQueue;
@@ -23,7 +25,6 @@ use crate::time::Time;
 
 /// What carries the queue for the backend: an edge's own link, or a shard's branch. Both have one face.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each edge")]
 pub(crate) enum Uplink {
     Link(Link),
     Branch(Branch),
@@ -51,7 +52,9 @@ impl Uplink {
     pub(crate) fn link_mut(&mut self) -> &mut Link {
         match self {
             Uplink::Link(link) => link,
-            Uplink::Branch(_) => unreachable!("no bytes go over a branch"),
+            Uplink::Branch(_) => {
+                unreachable!("no bytes go over a branch, and its trunk counts as it does")
+            }
         }
     }
 
@@ -191,15 +194,11 @@ impl Uplink {
         }
     }
 
-    /// Handles what the trunk handed down. Returns the packets, if it is any.
-    pub(crate) fn take_in<'a>(&mut self, input: &'a Downward) -> Option<&'a Batch> {
-        match (self, input) {
-            (Uplink::Branch(branch), Downward::Packets(batch)) if branch.is_up() => Some(batch),
-            (Uplink::Branch(branch), Downward::Released) if branch.is_up() => {
-                branch.release();
-                None
-            }
-            _ => None,
+    /// Returns the branch, if that is what it is, and it is open.
+    pub(crate) fn open_branch(&mut self) -> Option<&mut Branch> {
+        match self {
+            Uplink::Branch(branch) if branch.is_up() => Some(branch),
+            Uplink::Branch(_) | Uplink::Link(_) => None,
         }
     }
 }

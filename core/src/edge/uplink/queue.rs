@@ -1,5 +1,7 @@
 //! What waits for the backend: announcements, then packets and notices, whatever carries them.
 
+use core::mem;
+
 use crate::edge::config::MasterConfig;
 use crate::edge::uplink::batch::{Batch, Sealed, exchange};
 use crate::edge::uplink::link::push_tagged;
@@ -35,13 +37,13 @@ pub(crate) struct LinkQueue {
 }
 
 impl LinkQueue {
-    pub(crate) fn new(config: &MasterConfig) -> Self {
+    pub(crate) fn new(config: &MasterConfig, is_of_shard: bool) -> Self {
         let mut queue = LinkQueue {
             frames: FrameQueue::new(),
             sealed: Sealed::default(),
             announcements: FrameQueue::new(),
             announced_to: None,
-            speech: Speech::new(config.protocol),
+            speech: Speech::new(config.protocol, is_of_shard),
             max_packets: 0,
             max_bytes: 0,
             room_packets: 0,
@@ -75,6 +77,11 @@ impl LinkQueue {
     /// Returns whether no packet waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.sealed.frames() == 0
+    }
+
+    /// Returns whether there are packets that were not handed up.
+    pub(super) fn has_packets(&self) -> bool {
+        self.sealed.frames() > 0 || self.frames.bytes() > 0
     }
 
     /// Returns the number of packets that wait.
@@ -156,8 +163,11 @@ impl LinkQueue {
 
     // ---- over a branch, in batches
 
-    /// Makes a batch of the packets, if they are enough to fill one.
+    /// Makes a batch of the packets, if they are enough to fill one. Those of version 3 are kept until they are acknowledged.
     pub(super) fn seal_full(&mut self) {
+        if self.speech.features().is_some() {
+            return;
+        }
         self.sealed.seal_full(&mut self.frames);
         self.set_room();
     }
@@ -165,6 +175,33 @@ impl LinkQueue {
     /// Takes the announcements that wait.
     pub(super) fn take_announcements(&mut self, spare: &mut Batch) -> Batch {
         exchange(&mut self.announcements, spare)
+    }
+
+    /// Makes frames of full batches again.
+    pub(crate) fn unseal(&mut self) {
+        if self.sealed.frames() > 0 {
+            self.take_back(&Batch::new());
+        }
+    }
+
+    /// Puts frames before all others. No carrier is to have taken a part of these.
+    pub(crate) fn take_back(&mut self, batch: &Batch) {
+        let mut frames = FrameQueue::new();
+        let sealed = mem::take(&mut self.sealed).into_batches();
+        for batch in [batch].into_iter().chain(&sealed) {
+            batch.bodies().for_each(|(body, _)| frames.push_body(body));
+        }
+        self.frames.bodies().for_each(|body| frames.push_body(body));
+        self.frames = frames;
+        self.set_room();
+    }
+
+    /// Copies the packets of version 3 that come next, and keeps them until they are acknowledged.
+    pub(super) fn copy_packets(&mut self, spare: &mut Batch) -> Batch {
+        let mut batch = mem::take(spare);
+        batch.clear();
+        self.speech.hand_up(&mut self.frames, &mut batch);
+        batch
     }
 
     /// Takes the oldest packets.

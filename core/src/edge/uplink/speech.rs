@@ -3,69 +3,18 @@
 //! A link is of version 2 until a backend asks. So that the first frames of a link count, it is held for a moment before anything is
 //! written. Frames for the backend are queued in the form of version 3 until it is decided, and rewritten once if it is version 2.
 
-use core::time::Duration;
-
 use crate::code::Code;
 use crate::edge::config::LinkProtocol;
 use crate::edge::counters::UNKNOWN_CLIENT;
+use crate::edge::uplink::batch::{BATCH_BYTES, Batch};
+use crate::edge::uplink::hold::{Hold, Plain, Wrong};
+use crate::edge::uplink::receipts::Receipts;
 use crate::id::ClientId;
 use crate::ledger::Ledger;
 use crate::link::tagged::{Flag, Tagged};
 use crate::link::v3::{Ask, Ended, Feature, Features, LinkAck, ToBackend, flag, is_counted};
 use crate::queue::{FrameQueue, Sent};
 use crate::time::Time;
-
-/// How long the first link of a run is held.
-pub(crate) const HOLD: Duration = Duration::from_millis(100);
-/// How long a link is held on which the backend must ask, or after one on which it asked too late.
-pub(crate) const LONG_HOLD: Duration = Duration::from_secs(5);
-
-/// Frames of the backend after which they are acknowledged.
-const ACK_FRAMES: u64 = 256;
-/// Their bytes.
-const ACK_BYTES: usize = 64 * 1024;
-/// The longest time until then.
-const ACK_DELAY: Duration = Duration::from_millis(10);
-/// The longest time between two acknowledgements.
-const ACK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What the link is at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// There is none, or it has version 2.
-    Tagged,
-    /// It waits for the backend's first frame until then. `demands` it to be an ASK.
-    Held { until: Time, demands: bool },
-    /// It has version 3.
-    Granted,
-}
-
-/// Why a link must be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Wrong {
-    /// The backend asked after something was sent.
-    #[error("the backend asked for version 3 of the link too late; the next link waits for it")]
-    Late,
-    /// The backend did not ask.
-    #[error("the backend does not ask for version 3 of the link")]
-    NotAsked,
-    /// An acknowledgement that cannot be.
-    #[error("the backend acknowledges frame {acknowledged}, and {sent} were sent")]
-    Acknowledged {
-        /// What it acknowledges.
-        acknowledged: u64,
-        /// What was sent.
-        sent: u64,
-    },
-    /// The two ends count differently.
-    #[error("the backend has sent {theirs} frames by its own count, and {ours} came")]
-    Miscounted {
-        /// The backend's count.
-        theirs: u64,
-        /// The edge's.
-        ours: u64,
-    },
-}
 
 /// How a link was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +36,10 @@ struct Counted {
     longest_body: u32,
     /// The frames of the queue.
     sent: Sent,
-    /// Frames received from this boot.
-    received: u64,
-    /// The count in the last LINK_ACK, and the bytes received since.
-    told: u64,
-    untold_bytes: usize,
-    /// When an acknowledgement is due.
-    ack_at: Time,
+    /// The count of the last OWN of this boot.
+    owned: u64,
+    /// The frames that come.
+    receipts: Receipts,
     /// What is to be acknowledged behind the frame of this count.
     ack: Option<(u64, u64)>,
     /// The acknowledgement in ASK, and the frames of the backend that go before it.
@@ -103,46 +49,37 @@ struct Counted {
     control_written: usize,
 }
 
-/// The version of the link, and how it came to it.
+/// The version of the link, or of a shard's branch, and what is counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Speech {
-    protocol: LinkProtocol,
-    stage: Stage,
+    hold: Hold,
     /// Whether the link has, or could have, version 3: one load where each packet goes by.
     may_be_new: bool,
+    /// Whether it goes over a branch, whose trunk acknowledges what comes from the backend.
+    is_of_shard: bool,
     counted: Option<Box<Counted>>,
-    /// Whether some link of this run was decided.
-    is_decided: bool,
-    was_late: bool,
-    /// The bytes that had been written to all links when this one came.
-    written_before: u64,
-    /// Whether the log has it that the backend does not ask.
-    has_complained: bool,
 }
 
 impl Speech {
-    pub(crate) fn new(protocol: LinkProtocol) -> Self {
+    pub(crate) fn new(protocol: LinkProtocol, is_of_shard: bool) -> Self {
+        let hold = Hold::new(protocol);
         Speech {
-            protocol,
-            stage: Stage::Tagged,
-            may_be_new: protocol != LinkProtocol::V2,
+            may_be_new: hold.may_be_new(),
+            hold,
+            is_of_shard,
             counted: None,
-            is_decided: protocol == LinkProtocol::V2,
-            was_late: false,
-            written_before: 0,
-            has_complained: false,
         }
     }
 
     /// Returns whether the link has version 2, so that what is written is gone.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        matches!(self.stage, Stage::Tagged)
+        self.hold.is_plain()
     }
 
     /// Returns whether version 3 is over the link now.
     pub(crate) fn is_granted(&self) -> bool {
-        self.stage == Stage::Granted
+        self.hold.is_granted()
     }
 
     /// Returns the features of notices that are made now; `None`: they are those of version 2.
@@ -160,7 +97,7 @@ impl Speech {
     fn features_if_new(&self) -> Option<Features> {
         match &self.counted {
             Some(counted) => Some(counted.features),
-            None if self.is_decided => None,
+            None if self.hold.is_decided() => None,
             None => Some(Features::from_bits(u32::MAX)),
         }
     }
@@ -180,24 +117,15 @@ impl Speech {
 
     /// Handles that a link is up, when `written` bytes were written to all links before.
     pub(crate) fn connected(&mut self, now: Time, written: u64) {
-        self.written_before = written;
-        let held = |lasts, demands| Stage::Held {
-            until: now + lasts,
-            demands,
-        };
-        self.stage = match self.protocol {
-            LinkProtocol::V2 => Stage::Tagged,
-            LinkProtocol::V3 => held(LONG_HOLD, true),
-            LinkProtocol::Auto if self.keeps() => held(LONG_HOLD, true),
-            LinkProtocol::Auto if self.was_late => held(LONG_HOLD, false),
-            LinkProtocol::Auto if !self.is_decided => held(HOLD, false),
-            LinkProtocol::Auto => Stage::Tagged,
-        };
+        match self.is_of_shard {
+            true => self.hold.await_trunk(),
+            false => self.hold.connected(now, written, self.keeps()),
+        }
     }
 
     /// Handles that the link is gone.
     pub(crate) fn closed(&mut self, frames: &mut FrameQueue) {
-        self.stage = Stage::Tagged;
+        self.hold.closed();
         match &mut self.counted {
             Some(counted) => {
                 counted.sent.lose_stream(frames);
@@ -210,53 +138,33 @@ impl Speech {
 
     /// Returns when something is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        match (self.stage, &self.counted) {
-            (Stage::Tagged, _) => None,
-            (Stage::Held { until, .. }, _) => Some(until),
-            (Stage::Granted, counted) => counted.as_ref().map(|counted| counted.ack_at),
-        }
+        let acks = self.counted.as_ref();
+        let acks = acks.filter(|_| self.hold.is_granted() && !self.is_of_shard);
+        self.hold
+            .deadline()
+            .or(acks.map(|counted| counted.receipts.deadline()))
     }
 
-    /// Handles that a hold is over.
+    /// Handles that a hold may be over. Returns how the link came to have version 2, if it did.
     ///
     /// # Errors
     /// When the backend had to ask.
-    pub(crate) fn end_hold(&mut self, now: Time, frames: &mut FrameQueue) -> Result<bool, Wrong> {
-        match self.stage {
-            Stage::Held { until, demands } if until <= now => match demands {
-                true => {
-                    // Until the adapter has closed it.
-                    self.stage = Stage::Held {
-                        until: now + LONG_HOLD,
-                        demands,
-                    };
-                    Err(Wrong::NotAsked)
-                }
-                false => {
-                    self.decide_for_tagged(frames);
-                    Ok(true)
-                }
-            },
-            _ => Ok(false),
-        }
-    }
-
-    fn decide_for_tagged(&mut self, frames: &mut FrameQueue) {
-        self.stage = Stage::Tagged;
-        if !self.is_decided {
-            self.is_decided = true;
-            to_tagged(frames);
-        }
+    pub(crate) fn end_hold(
+        &mut self,
+        now: Time,
+        frames: &mut FrameQueue,
+    ) -> Result<Option<Plain>, Wrong> {
+        self.hold.end(now).map(|plain| rewritten(plain, frames))
     }
 
     /// Returns whether the backend does not ask where it has to, as the log has it.
     pub(crate) fn is_unasked(&self) -> bool {
-        self.has_complained
+        self.hold.is_unasked()
     }
 
     /// Returns whether this is the first time that a backend did not ask where it has to.
     pub(crate) fn complains(&mut self) -> bool {
-        !core::mem::replace(&mut self.has_complained, true)
+        self.hold.complains()
     }
 
     // ---- ask and grant
@@ -269,22 +177,17 @@ impl Speech {
 
     /// Returns whether the link waits for the backend's first frame.
     pub(crate) fn is_held(&self) -> bool {
-        matches!(self.stage, Stage::Held { .. })
+        self.hold.is_held()
     }
 
-    /// Handles the first frame of a backend that does not ask.
+    /// Handles the first frame of a backend that does not ask, like [`end_hold`](Self::end_hold).
     ///
     /// # Errors
     /// When it had to ask.
-    pub(crate) fn is_not_asked(&mut self, frames: &mut FrameQueue) -> Result<bool, Wrong> {
-        match self.stage {
-            Stage::Held { demands: true, .. } => Err(Wrong::NotAsked),
-            Stage::Held { .. } => {
-                self.decide_for_tagged(frames);
-                Ok(true)
-            }
-            Stage::Tagged | Stage::Granted => Ok(false),
-        }
+    pub(crate) fn is_not_asked(&mut self, frames: &mut FrameQueue) -> Result<Option<Plain>, Wrong> {
+        self.hold
+            .is_not_asked()
+            .map(|plain| rewritten(plain, frames))
     }
 
     /// Handles an ASK to the edge of this run, which has written so many bytes to all links (SPEC 34.2). GRANT is to be [made](Self::make_control) next.
@@ -299,14 +202,7 @@ impl Speech {
         offered: Features,
         frames: &mut FrameQueue,
     ) -> Result<Granting, Wrong> {
-        if self.stage == Stage::Tagged && written > self.written_before {
-            self.was_late = true;
-            return Err(Wrong::Late);
-        }
-        self.was_late = false;
-        self.is_decided = true;
-        self.has_complained = false;
-        self.stage = Stage::Granted;
+        self.hold.grant(written)?;
         let features = offered.grant(ask.features);
         let known = self.counted.as_deref_mut();
         let known = known.filter(|counted| {
@@ -321,8 +217,7 @@ impl Speech {
         {
             counted.asked = Some((ask.acknowledged, ask.sent));
             counted.longest_body = ask.longest_body;
-            // What was acknowledged on the last link may not have arrived.
-            (counted.told, counted.ack_at) = (0, now + ACK_DELAY);
+            counted.receipts.resume(now);
             return Ok(Granting::GoesOn);
         }
         frames.rewind();
@@ -333,10 +228,8 @@ impl Speech {
             features,
             longest_body: ask.longest_body,
             sent: Sent::default(),
-            received: 0,
-            told: 0,
-            untold_bytes: 0,
-            ack_at: now + ACK_INTERVAL,
+            owned: 0,
+            receipts: Receipts::new(now),
             ack: None,
             asked: None,
             control: Vec::new(),
@@ -347,7 +240,9 @@ impl Speech {
 
     /// Returns the frames received from this boot.
     pub(crate) fn received(&self) -> u64 {
-        self.counted.as_ref().map_or(0, |counted| counted.received)
+        self.counted
+            .as_ref()
+            .map_or(0, |counted| counted.receipts.received())
     }
 
     /// Returns the longest body that the backend takes, in bytes (SPEC 34.2(d)).
@@ -370,24 +265,19 @@ impl Speech {
         let Some(counted) = self.counted.as_deref_mut().filter(|_| is_counted(body)) else {
             return;
         };
-        if counted.received == counted.told {
-            counted.ack_at = counted.ack_at.min(now + ACK_DELAY);
-        }
         // A backend sends nothing before GRANT.
         counted.is_confirmed = true;
-        counted.received += 1;
-        counted.untold_bytes += body.len();
-        let is_due =
-            counted.received - counted.told >= ACK_FRAMES || counted.untold_bytes >= ACK_BYTES;
-        if is_due {
+        if counted.receipts.count(now, body.len()) && !self.is_of_shard {
             counted.acknowledge(now, frames);
         }
     }
 
     /// Makes the acknowledgement that is due.
     pub(crate) fn handle_timeout(&mut self, now: Time, frames: &FrameQueue) {
-        if let (Stage::Granted, Some(counted)) = (self.stage, self.counted.as_deref_mut())
-            && counted.ack_at <= now
+        if self.hold.is_granted()
+            && !self.is_of_shard
+            && let Some(counted) = self.counted.as_deref_mut()
+            && counted.receipts.deadline() <= now
         {
             counted.acknowledge(now, frames);
         }
@@ -407,7 +297,7 @@ impl Speech {
             return Ok(0);
         };
         match counted.asked {
-            Some((acknowledged, sent)) if sent <= counted.received => {
+            Some((acknowledged, sent)) if sent <= counted.receipts.received() => {
                 counted.asked = None;
                 let ack = LinkAck { acknowledged, sent };
                 counted.hear(ack, frames, each)
@@ -439,16 +329,45 @@ impl Speech {
         }
     }
 
+    // ---- what is handed up to the trunk
+
+    /// Sets how many OWN the frames begin with, for a boot that knows nothing.
+    pub(crate) fn begin_with_owns(&mut self, owns: u64) {
+        if let Some(counted) = &mut self.counted {
+            counted.owned = owns;
+        }
+    }
+
+    /// Returns whether an OWN is still to be handed up, or sent.
+    pub(crate) fn has_owns(&self) -> bool {
+        let counted = self.counted.as_deref();
+        counted.is_some_and(|counted| counted.sent.sent() < counted.owned)
+    }
+
+    /// Copies the next frames to `batch`, and keeps them until they are acknowledged: one batch at most, and no others behind the last OWN.
+    pub(crate) fn hand_up(&mut self, frames: &mut FrameQueue, batch: &mut Batch) {
+        let Some(counted) = &mut self.counted else {
+            return;
+        };
+        let sent = counted.sent.sent();
+        let most = match counted.owned.checked_sub(sent) {
+            Some(owns @ 1..) => usize::try_from(owns).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let bytes = batch.copy_frames(frames.output(), most, BATCH_BYTES);
+        counted.sent.advance(bytes, frames);
+    }
+
     // ---- what is written
 
     /// Returns the bytes to be written now.
     #[cold]
     #[inline(never)]
     pub(crate) fn output<'a>(&'a self, frames: &'a FrameQueue) -> [&'a [u8]; 2] {
-        let counted = match (self.stage, &self.counted) {
-            (Stage::Tagged, _) => return [frames.output(), &[]],
-            (Stage::Held { .. }, _) | (Stage::Granted, None) => return [&[], &[]],
-            (Stage::Granted, Some(counted)) => counted,
+        let counted = match &self.counted {
+            _ if self.hold.is_plain() => return [frames.output(), &[]],
+            Some(counted) if self.hold.is_granted() => counted,
+            _ => return [&[], &[]],
         };
         let control = counted.control.get(counted.control_written..);
         let control = control.unwrap_or_default();
@@ -485,14 +404,11 @@ impl Speech {
 impl Counted {
     /// Acknowledges all that was received, behind all that waits. One that waits already goes first.
     fn acknowledge(&mut self, now: Time, frames: &FrameQueue) {
-        if !self.features.has(Feature::LinkAcks) {
-            self.ack_at = now + ACK_INTERVAL;
-        } else if self.ack.is_some() {
-            self.ack_at = now + ACK_DELAY;
+        let are_granted = self.features.has(Feature::LinkAcks);
+        if !are_granted || self.ack.is_some() {
+            self.receipts.put_off(now, are_granted);
         } else {
-            self.ack = Some((self.received, self.sent.end(frames)));
-            (self.told, self.untold_bytes) = (self.received, 0);
-            self.ack_at = now + ACK_INTERVAL;
+            self.ack = Some((self.receipts.tell(now), self.sent.end(frames)));
             self.make_ack();
         }
     }
@@ -518,10 +434,11 @@ impl Counted {
         frames: &mut FrameQueue,
         each: impl FnMut(&[u8]),
     ) -> Result<usize, Wrong> {
-        if ack.sent != self.received {
+        let ours = self.receipts.received();
+        if ack.sent != ours {
             return Err(Wrong::Miscounted {
                 theirs: ack.sent,
-                ours: self.received,
+                ours,
             });
         }
         self.is_confirmed = true;
@@ -537,6 +454,14 @@ impl Counted {
             sent: error.sent,
         })
     }
+}
+
+/// Rewrites frames for the first link of version 2.
+fn rewritten(plain: Option<Plain>, frames: &mut FrameQueue) -> Option<Plain> {
+    if plain == Some(Plain::First) {
+        to_tagged(frames);
+    }
+    plain
 }
 
 /// Rewrites frames in the form of version 2.

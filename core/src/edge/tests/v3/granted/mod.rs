@@ -4,6 +4,7 @@ mod asking;
 mod counts;
 mod crowd;
 mod orders;
+mod shards;
 
 use super::*;
 use crate::link::v3::{
