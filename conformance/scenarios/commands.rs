@@ -150,6 +150,9 @@ fn an_edge_that_was_restarted_with_its_key_is_recognised() {
         let echo = Echo::start(&format!("general.key_file = \"edge.key\"\n{versions}"));
         let mut client = echo.connect();
         client.stderr("Connected");
+        // One that has heard nothing would join again (SPEC 22(h)).
+        client.say("hello");
+        assert_eq!(client.next_line(), "hello");
         // It is the same edge, but it knows no sessions of its former run.
         let _again = echo.restart();
         let over = client.stderr("The session is over: 301 gone");
