@@ -1,0 +1,171 @@
+"""Clients and a backend against the real edge, in every version of both links."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pathlib
+import re
+import sys
+
+import pytest
+from rig import GRANTS, ROOT, edge, next_of, within
+
+import voltlane
+from voltlane import Connected, Dropped, EdgeConnected, Ended, Joined, Packet, Resumed
+from voltlane._link import Link
+
+BOTH = [(client, link) for client in (2, 3) for link in (2, 3)]
+
+
+@pytest.mark.parametrize(("of_client", "of_link"), BOTH)
+async def test_everything_goes_both_ways(of_client: int, of_link: int) -> None:
+    async with voltlane.Backend("127.0.0.1:0", version=of_link) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        async with voltlane.Client(address, version=of_client) as client:
+            first = await next_of(client, Connected)
+            assert (client.id, client.version, client.is_connected) == (first.id, of_client, True)
+            for length in [0, 1, 100, 65_536, 1 << 20]:
+                packet = bytes(at * 7 >> 3 & 255 for at in range(length))
+                await client.send(packet)
+                got = await next_of(backend, Packet)
+                assert (got.id, got.data) == (client.id, packet)
+                await backend.send(client.id, got.data)
+                back = await next_of(client, Packet)
+                assert back.data == packet and back.id == client.id
+
+            # A drop loses nothing of what was sent meanwhile.
+            client.drop_connection()
+            await client.send("while away")
+            await backend.send(client.id, "for you")
+            assert (await next_of(client, Dropped)).cause
+            assert (await next_of(client, Resumed)).id == client.id
+            assert (await next_of(client, Packet)).text == "for you"
+            assert (await next_of(backend, Packet)).text == "while away"
+            waiting = asyncio.ensure_future(next_of(backend, Ended))
+            await within(client.flush())
+
+            async with voltlane.Client(address, version=of_client) as second:
+                await second.send("here")
+                red = backend.group("red")
+                assert red == backend.group("red") != backend.group("blue")
+                while second.id not in backend.clients():
+                    await asyncio.sleep(0.01)
+                backend.add(red, client.id)
+                await backend.send(voltlane.everyone, "all")
+                await backend.send(voltlane.everyone, "second", without=[client.id])
+                await backend.send(red, "red")
+                await backend.send_latest(client.id, 7, "newest")
+                for side, words in [(client, ["all", "red", "newest"]), (second, ["all", "second"])]:
+                    assert [(await next_of(side, Packet)).text for _ in words] == words
+                assert backend.members(red) == [client.id]
+                backend.remove(red, client.id)
+                backend.set_note(second.id, "user 17")
+                assert backend.note(second.id) == "user 17"
+
+                await backend.kick(second.id, 600, "not a position")
+                assert (await within(waiting)).code == 600
+                if of_client == 3:
+                    end = await next_of(second, Ended)
+                    assert (end.code, end.text) == ((600, "not a position") if of_link == 3 else (401, ""))
+                    with pytest.raises(voltlane.SessionEnded):
+                        await second.send("too late")
+                    assert [event async for event in second] == []
+            if of_client == 3:
+                assert client.edge_key is not None and len(client.edge_key) == 66
+
+
+async def test_a_saved_session_goes_on_and_a_pinned_key_is_proven() -> None:
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        first = voltlane.Client(address, version=2)
+        await first.connect()
+        saved, id = first.saved_session, first.id
+        first.abort()
+        async with voltlane.Client(address, version=2, saved=saved) as second:
+            assert (await next_of(second, Resumed)).id == id == second.id
+        async with voltlane.Client(address) as third:
+            key = third.edge_key
+        assert key is not None
+        async with voltlane.Client(address, edge_keys=[key], token="ticket") as pinned:
+            assert pinned.version == 3
+        other = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+        with pytest.raises(voltlane.ConnectError, match="490"):
+            await voltlane.Client(address, edge_keys=[other]).connect()
+
+
+async def test_tokens_and_joins_over_a_unix_socket(tmp_path: pathlib.Path) -> None:
+    async with voltlane.Backend(f"unix:{tmp_path}/b", version=3) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        with pytest.raises(ValueError, match="token"):
+            voltlane.Client(address, token="ticket 7")
+        async with voltlane.Client(address, token="ticket 7", trust_first_use=True) as client:
+            joined = await next_of(backend, Joined)
+            assert (joined.id, joined.token, joined.again) == (client.id, b"ticket 7", False)
+            assert Joined.__match_args__ == ("id", "token", "note", "again")
+
+
+async def test_what_cannot_be_is_told() -> None:
+    for wrong in ["nowhere", "gopher://a:1", "a:70000", "unix:here", ""]:
+        with pytest.raises(ValueError, match="an address is"):
+            voltlane.Client(wrong)
+    with pytest.raises(ValueError, match="66"):
+        voltlane.Client("127.0.0.1:1", edge_keys=["12"])
+    with pytest.raises(ValueError, match="2 and 3"):
+        voltlane.Client("127.0.0.1:1", version=4)
+    with pytest.raises(voltlane.ConnectError, match="no edge answered in time"):
+        await voltlane.Client("127.0.0.1:1", give_up_after=0.2).connect()
+    client = voltlane.Client("127.0.0.1:1")
+    with pytest.raises(voltlane.TooLong):
+        client.try_send(bytes(client.max_packet + 1))
+    with pytest.raises(RuntimeError, match="async with"):
+        await client.__anext__()
+
+
+async def test_a_wait_can_be_cancelled_and_there_is_one_reader() -> None:
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        async with voltlane.Client(address) as client:
+            await next_of(client, Connected)
+            for _ in range(3):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.__anext__(), 0.01)
+            reader = asyncio.ensure_future(client.__anext__())
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="one reader"):
+                await client.__anext__()
+            await client.send("x")
+            await backend.send((await next_of(backend, Packet)).id, "y")
+            assert isinstance(got := await within(reader), Packet) and got.text == "y"
+
+
+async def test_reconnects_leave_nothing_behind() -> None:
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        async with voltlane.Client(address) as client:
+            for _ in range(8):
+                client.drop_connection()
+                await next_of(client, Resumed)
+            gc.collect()
+            alive = [one for one in gc.get_objects() if isinstance(one, (Link, asyncio.Transport))]
+            # Those of both sides that are open, and those that are being closed.
+            assert len([one for one in alive if isinstance(one, Link)]) <= 4, alive
+            assert len(client._waiters) == 0
+            assert len(asyncio.all_tasks()) <= 2
+
+
+async def echo(backend: voltlane.Backend) -> None:
+    async for event in backend:
+        if isinstance(event, Packet):
+            await backend.send(event.id, event.data)
+
+
+async def test_the_readmes_first_example_runs() -> None:
+    found = re.search(r"```python\n(.*?)```", (ROOT / "sdk/python/README.md").read_text(), re.S)
+    assert found
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        echoing = asyncio.ensure_future(echo(backend))
+        code = found[1].replace("127.0.0.1:42000", address)
+        example = await asyncio.create_subprocess_exec(
+            sys.executable, "-X", "dev", "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await within(example.communicate())
+        assert (example.returncode, output) == (0, b"hello\n"), output
+        echoing.cancel()

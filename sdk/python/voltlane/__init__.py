@@ -1,0 +1,63 @@
+"""A client of a Voltlane edge that comes back by itself, and the backend behind the edge, for asyncio.
+
+    async with voltlane.Client("127.0.0.1:42000") as client:
+        await client.send("hello")
+        async for event in client:
+            if isinstance(event, voltlane.Packet):
+                print(event.text)
+
+A lost connection is an event and not an error. A call fails only for what its caller can change. `voltlane.machine` has the machines
+without sockets.
+"""
+
+from ._backend import Backend, BackendEvent, Everyone, Group, everyone
+from ._client import Client, ClientEvent, ConnectError
+from ._core import (
+    Away,
+    CaughtUp,
+    Connected,
+    Dropped,
+    EdgeConnected,
+    EdgeLost,
+    Ended,
+    Error,
+    Gap,
+    Joined,
+    NoRoom,
+    Packet,
+    ProtocolError,
+    Resumed,
+    SessionEnded,
+    Skipped,
+    Token,
+    TooLong,
+)
+
+__all__ = [
+    "Away",
+    "Backend",
+    "BackendEvent",
+    "CaughtUp",
+    "Client",
+    "ClientEvent",
+    "ConnectError",
+    "Connected",
+    "Dropped",
+    "EdgeConnected",
+    "EdgeLost",
+    "Ended",
+    "Error",
+    "Everyone",
+    "Gap",
+    "Group",
+    "Joined",
+    "NoRoom",
+    "Packet",
+    "ProtocolError",
+    "Resumed",
+    "SessionEnded",
+    "Skipped",
+    "Token",
+    "TooLong",
+    "everyone",
+]

@@ -1,0 +1,320 @@
+"""A backend over asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl as tls
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Union
+
+from ._core import (
+    Away,
+    BackendMachine,
+    CaughtUp,
+    EdgeConnected,
+    EdgeLost,
+    Ended,
+    Error,
+    Gap,
+    Joined,
+    NoRoom,
+    Packet,
+    ProtocolError,
+    Resumed,
+    Token,
+)
+from ._link import Data, Link, Owner, Place, as_bytes
+
+BackendEvent = Union[EdgeConnected, EdgeLost, CaughtUp, Joined, Packet, Away, Resumed, Gap, Token, Ended]
+
+
+class Backend(Owner[BackendEvent]):
+    """The backend of one edge. `async with` listens; leaving it writes what waits, and closes the link. The edge keeps its clients.
+
+    `address` is host:port, unix:/path or unix:@name. `version` is that of the link for which the edge is asked: 2 or 3.
+    """
+
+    def __init__(self, address: str, *, version: int = 2, ssl: tls.SSLContext | None = None) -> None:
+        super().__init__()
+        self._place = Place(address, ssl)
+        if address.startswith("tls://") and ssl is None:
+            raise ValueError("a backend within TLS needs `ssl`: a context with its certificate")
+        self._machine = BackendMachine(os.urandom(16), version=version)
+        self._names = os.urandom(16)
+        self._server: asyncio.AbstractServer | None = None
+        self._must_take = False
+
+    async def listen(self) -> Backend:
+        """Listens. `async with` does it."""
+        self._loop = loop = asyncio.get_running_loop()
+        place = self._place
+        if place.path is not None:
+            self._server = await loop.create_unix_server(lambda: Link(self), place.path, ssl=place.ssl)
+        else:
+            self._server = await loop.create_server(lambda: Link(self), place.host, place.port, ssl=place.ssl)
+        return self
+
+    async def __aenter__(self) -> Backend:
+        return await self.listen()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    @property
+    def address(self) -> str:
+        """The address at which it listens. With port 0 this is the one that the system chose."""
+        if self._place.path is not None:
+            return "unix:" + self._place.path.replace("\0", "@")
+        assert isinstance(self._server, asyncio.Server)
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def close(self, within: float = 1.0) -> None:
+        """Writes what waits, at most for `within` seconds, and ends. The edge keeps its clients."""
+        if self._server is not None:
+            self._server.close()
+        if not self._is_over:
+            self._pump()
+            link, self._link = self._link, None
+            if link is not None:
+                link.abandon()
+                await asyncio.wait([link.ended], timeout=within)
+                if link.transport is not None:
+                    link.transport.abort()
+            self._end()
+
+    # -- events
+
+    def __aiter__(self) -> Backend:
+        return self
+
+    async def __anext__(self) -> BackendEvent:
+        """The next event."""
+        if not self._events:
+            if self._must_take:
+                self._must_take = False
+                self._machine.taken(self._now())
+                self._flush_soon()
+            if not await self._next():
+                raise StopAsyncIteration
+        return self._events.popleft()
+
+    # -- sending
+
+    async def send(self, to: int | Group | Everyone, data: Data, *, without: Sequence[int] = ()) -> int:
+        """Sends a packet once, in order, to a client, a group or `everyone`, and returns its number if it is for one client.
+
+        Waits for room for the link, never for a client. To a client that has ended nothing is sent, and that is no error. If it is
+        cancelled, nothing was sent.
+        """
+        packet = data if type(data) is bytes else as_bytes(data)
+        while True:
+            try:
+                if type(to) is int:
+                    number = self._machine.send(to, packet)
+                else:
+                    number = 0
+                    self._machine.send_to_many(_number(to), packet, without=list(without))
+            except NoRoom:
+                await self._room()
+            else:
+                if not self._flush_is_due:
+                    self._flush_soon()
+                return number
+
+    async def send_latest(self, to: int | Group | Everyone, key: int, data: Data, *, without: Sequence[int] = ()) -> int:
+        """Sends a packet in place of an older one that waits under the same key."""
+        packet, number = as_bytes(data), 0
+        while True:
+            try:
+                if isinstance(to, int):
+                    number = self._machine.send_latest(to, key, packet)
+                else:
+                    self._machine.send_to_many(_number(to), packet, without=list(without), key=key)
+            except NoRoom:
+                await self._room()
+            else:
+                self._flush_soon()
+                return number
+
+    def send_volatile(self, to: int | Group | Everyone, data: Data, *, without: Sequence[int] = ()) -> None:
+        """Sends a packet now or not at all."""
+        packet = as_bytes(data)
+        try:
+            if isinstance(to, int):
+                self._machine.send_volatile(to, packet)
+            else:
+                self._machine.send_to_many(_number(to), packet, without=list(without), volatile=True)
+        except NoRoom:
+            return
+        self._flush_soon()
+
+    async def _room(self) -> None:
+        waiting = self._machine.queued
+        await self._until(lambda: self._machine.queued < waiting)
+        if self._is_over:
+            raise Error("the backend is closed")
+
+    async def kick(self, id: int, code: int = 401, text: str = "") -> None:
+        """Ends a session with a code (401, 405, or 500 to 699) and a text. `Ended` follows."""
+        while True:
+            try:
+                self._machine.kick(id, code, text)
+            except NoRoom:
+                await self._room()
+            else:
+                self._flush_soon()
+                self._keep(self._machine.events())
+                return
+
+    # -- groups, notes
+
+    def group(self, name: str) -> Group:
+        """The group of this name, which exists while it has members."""
+        digest = hashlib.blake2b(name.encode(), digest_size=8, key=self._names).digest()
+        return Group(name, min(int.from_bytes(digest, "little"), 2**64 - 2))
+
+    def add(self, group: Group, id: int) -> None:
+        """Makes a client a member of a group."""
+        self._machine.add(group.number, id)
+        self._flush_soon()
+
+    def remove(self, group: Group, id: int) -> None:
+        """Ends a membership, if there is one."""
+        self._machine.remove(group.number, id)
+        self._flush_soon()
+
+    def members(self, group: Group) -> list[int]:
+        return self._machine.members(group.number)
+
+    def note(self, id: int) -> str:
+        """What is noted of a client, or nothing."""
+        return self._machine.note(id)
+
+    def set_note(self, id: int, note: str) -> None:
+        """Notes something of a client, in at most 64 bytes. The edge keeps it with the session."""
+        self._machine.set_note(id, note)
+        self._flush_soon()
+
+    def pause(self, id: int) -> None:
+        """Reads no more packets of a client, until `unpause`."""
+        self._machine.pause(id, True)
+        self._flush_soon()
+
+    def unpause(self, id: int) -> None:
+        self._machine.pause(id, False)
+        self._flush_soon()
+
+    def clients(self) -> list[int]:
+        """The clients that are there."""
+        return self._machine.clients()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether an edge is connected."""
+        return self._link is not None
+
+    @property
+    def max_packet(self) -> int:
+        """The maximum length of a packet to a client."""
+        return self._machine.max_packet
+
+    # -- the link
+
+    def _link_made(self, link: Link) -> None:
+        if self._is_over:
+            link.abandon()
+            return
+        # An edge dials again only after it has given up its last link.
+        if self._link is not None:
+            last, self._link = self._link, None
+            last.abandon()
+            self._lost()
+        self._link = link
+        self._reads = True
+        self._machine.connected(self._now())
+        self._keep(self._machine.events())
+        self._pump()
+
+    def _received(self, data: bytes) -> None:
+        try:
+            events = self._machine.feed(self._now(), data)
+        except ProtocolError:
+            self._give_up()
+            return
+        if events:
+            self._must_take = True
+            self._keep(events)
+        self._pump()
+
+    def _give_up(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.abandon()
+        self._lost()
+
+    def _link_lost(self, link: Link, in_order: bool) -> None:
+        if self._link is link:
+            self._link = None
+            self._lost()
+
+    def _lost(self) -> None:
+        self._machine.closed()
+        self._keep([*self._machine.events(), EdgeLost()])
+
+    def _pump(self) -> None:
+        if self._is_over or self._loop is None:
+            return
+        machine = self._machine
+        machine.timeout(self._now())
+        if machine.wants_close():
+            self._give_up()
+        link = self._link
+        if link is not None and link.transport is not None and link.may_write:
+            output = machine.output()
+            if output:
+                link.transport.write(output)
+        pending = machine.events()
+        if pending:
+            self._keep(pending)
+        self._settle()
+        self._alarm(machine.next_timeout())
+
+
+class Group:
+    """A name to send to instead of an id."""
+
+    __slots__ = ("name", "number")
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name, self.number = name, number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Group) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __repr__(self) -> str:
+        return f"Group({self.name!r})"
+
+
+class Everyone:
+    """Everyone who is there."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "everyone"
+
+
+#: To send to everyone who is there.
+everyone = Everyone()
+
+
+def _number(to: Group | Everyone | int) -> int | None:
+    assert not isinstance(to, int)
+    return to.number if isinstance(to, Group) else None

@@ -1,0 +1,315 @@
+"""A client over asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl as tls
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Union
+
+from ._core import (
+    CaughtUp,
+    ClientMachine,
+    Connected,
+    Dropped,
+    Ended,
+    Error,
+    Gap,
+    NoRoom,
+    Packet,
+    Resumed,
+    SessionEnded,
+    Skipped,
+)
+from ._link import Data, Link, Owner, Place, as_bytes
+
+ClientEvent = Union[Connected, Packet, Dropped, Resumed, CaughtUp, Gap, Skipped, Ended]
+
+
+class ConnectError(Error):
+    """The first session did not begin."""
+
+
+class Client(Owner[ClientEvent]):
+    """A client of an edge. `async with` waits until its first session has begun; leaving it says goodbye.
+
+    `address` is host:port, tls://host:port, unix:/path or unix:@name, or several of them, which are tried in turn. A `token` goes only to
+    an edge that is known: by one of `edge_keys`, by its certificate, or at a Unix socket; or to any edge with `trust_first_use`. `version`
+    is 2, 3, or None for version 3 and version 2 with an edge that has no other. `saved` is a session of version 2 to be resumed.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        *,
+        token: Data | None = None,
+        edge_keys: Sequence[str] = (),
+        version: int | None = None,
+        start_over: bool = False,
+        take_over: bool = False,
+        trust_first_use: bool = False,
+        saved: bytes | None = None,
+        give_up_after: float | None = 30.0,
+        ssl: tls.SSLContext | None = None,
+    ) -> None:
+        super().__init__()
+        addresses = [address] if isinstance(address, str) else list(address)
+        if not addresses:
+            raise ValueError("there is no address")
+        self._places = [Place(one, ssl) for one in addresses]
+        self._at = 0
+        self._machine = ClientMachine(
+            os.urandom(32),
+            version=version,
+            token=None if token is None else as_bytes(token),
+            edge_keys=list(edge_keys),
+            saved=saved,
+            take_over=take_over,
+            trust_first_use=trust_first_use or all(place.is_known for place in self._places),
+        )
+        self._start_over = start_over
+        self._give_up_after = give_up_after
+        self._lent = 0
+        self._dialing: asyncio.Task[None] | None = None
+        self._last_end: Ended | None = None
+        self._last_drop: Dropped | None = None
+
+    # -- the session
+
+    async def connect(self) -> Client:
+        """Waits until the first session has begun. `async with` does it.
+
+        Raises ConnectError if the edge does not want the session, or nobody answers in `give_up_after` seconds.
+        """
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._pump()
+        try:
+            await asyncio.wait_for(self._until(lambda: self._machine.is_connected or self._last_end is not None), self._give_up_after)
+        except asyncio.TimeoutError:
+            cause = self._last_drop.cause if self._last_drop else "nobody answered"
+            self.abort()
+            raise ConnectError(f"no edge answered in time: {cause}") from None
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        if self._last_end is not None:
+            raise ConnectError(f"the session ended before it began: {self._last_end.code} {self._last_end.text}")
+        return self
+
+    async def __aenter__(self) -> Client:
+        return await self.connect()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            await self.close()
+        else:
+            self.abort()
+
+    async def close(self, within: float = 2.0) -> Ended | None:
+        """Says goodbye behind what was sent, and waits for the answer at most `within` seconds. Returns the end, if there is one."""
+        if self._loop is not None and not self._is_over:
+            self._start_over = False
+            self._machine.close(self._now())
+            self._pump()
+            try:
+                await asyncio.wait_for(self._until(lambda: False), within)
+            except asyncio.TimeoutError:
+                pass
+        link = self._link
+        self.abort()
+        if link is not None and link.transport is not None:
+            await asyncio.wait([link.ended], timeout=1.0)
+        return self._last_end
+
+    def abort(self) -> None:
+        """Ends as if the network had failed: the edge keeps the session for a while."""
+        if self._dialing is not None:
+            self._dialing.cancel()
+            self._dialing = None
+        link, self._link = self._link, None
+        if link is not None:
+            link.abandon()
+        self._end()
+
+    def drop_connection(self) -> None:
+        """Drops the connection as if the network had failed. The client comes back by itself."""
+        self._machine.drop_connection()
+        self._pump()
+
+    # -- events
+
+    def __aiter__(self) -> Client:
+        return self
+
+    async def __anext__(self) -> ClientEvent:
+        """The next event. A packet counts as acknowledged when the application comes back for the next one."""
+        if self._loop is None:
+            raise RuntimeError("it was not begun: `async with voltlane.Client(...) as client`")
+        if self._lent:
+            self._machine.taken(self._now(), self._lent)
+            self._lent = 0
+            self._flush_soon()
+        if not self._events and not await self._next():
+            raise StopAsyncIteration
+        event = self._events.popleft()
+        if type(event) is Packet:
+            self._lent = event.number
+        return event
+
+    # -- sending
+
+    async def send(self, data: Data) -> int:
+        """Sends a packet once, in order, over any number of connections, and returns its number. Waits for room.
+
+        If it is cancelled, nothing was sent. Raises TooLong, and SessionEnded once the session is over.
+        """
+        packet = as_bytes(data)
+        while True:
+            try:
+                return self.try_send(packet)
+            except NoRoom:
+                await self._until(lambda: self._machine.has_room(len(packet)))
+
+    def try_send(self, data: Data) -> int:
+        """Like `send`, but raises NoRoom and does not wait."""
+        if self._is_over:
+            raise SessionEnded("the session is over" if self._last_end is None else f"the session is over: {self._last_end.code}")
+        number = self._machine.send(as_bytes(data))
+        if self._loop is not None:
+            self._flush_soon()
+        return number
+
+    def send_volatile(self, data: Data) -> bool:
+        """Sends a packet now or not at all. False: there is no connection, or it takes no more."""
+        packet = as_bytes(data)
+        if self._link is None or not self._link.may_write or not self._machine.is_connected or not self._machine.has_room(len(packet)):
+            return False
+        self.try_send(packet)
+        return True
+
+    async def acknowledged(self, number: int) -> None:
+        """Waits until this packet, and all before, are acknowledged: the other application came back for more."""
+        await self._until(lambda: self._machine.acknowledged >= number)
+        if self._machine.acknowledged < number:
+            raise SessionEnded("the session ended before that")
+
+    async def flush(self) -> None:
+        """Waits until everything that was sent is acknowledged."""
+        await self.acknowledged(self._machine.acknowledged + self._machine.unacknowledged)
+
+    # -- what is known
+
+    @property
+    def id(self) -> int:
+        """The id of the session, or 0."""
+        return self._machine.id
+
+    @property
+    def version(self) -> int:
+        return self._machine.version
+
+    @property
+    def is_connected(self) -> bool:
+        return self._machine.is_connected
+
+    @property
+    def max_packet(self) -> int:
+        """The maximum length of a packet to the edge."""
+        return self._machine.max_packet
+
+    @property
+    def edge_key(self) -> str | None:
+        """The key that the edge has proven, for `edge_keys`."""
+        return self._machine.edge_key
+
+    @property
+    def saved_session(self) -> bytes | None:
+        """A session of version 2, for `saved`. It is a secret."""
+        return self._machine.saved_session
+
+    # -- the connection
+
+    def _link_made(self, link: Link) -> None:
+        if self._is_over or self._link is not None:
+            link.abandon()
+            return
+        self._link = link
+        self._reads = True
+        self._machine.connected(self._now(), os.urandom(32))
+        self._pump()
+
+    def _received(self, data: bytes) -> None:
+        self._take(self._machine.feed(self._now(), data))
+        self._pump()
+
+    def _link_lost(self, link: Link, in_order: bool) -> None:
+        if self._link is link:
+            self._link = None
+            self._machine.closed(self._now(), in_order)
+            self._pump()
+
+    def _take(self, events: list[ClientEvent]) -> None:
+        for event in events:
+            if isinstance(event, Ended):
+                self._last_end = event
+            elif isinstance(event, Dropped):
+                self._last_drop = event
+            elif isinstance(event, Connected):
+                self._last_end = None
+        self._keep(events)
+
+    def _pump(self) -> None:
+        """Does everything that can be done now."""
+        if self._is_over or self._loop is None:
+            return
+        machine, now = self._machine, self._now()
+        machine.timeout(now)
+        self._take(machine.events())
+        if machine.wants_close() and self._link is not None:
+            link, self._link = self._link, None
+            link.abandon()
+            machine.closed(now, False)
+            self._take(machine.events())
+        elif machine.wants_close():
+            if self._dialing is not None:
+                self._dialing.cancel()
+                self._dialing = None
+            machine.closed(now, False)
+            self._take(machine.events())
+        if machine.is_over:
+            end = self._last_end
+            # The machine begins only after an end whose code allows it.
+            if self._start_over and end is not None and end.code // 100 in (3, 5):
+                machine.start_over()
+                self._lent = 0
+            else:
+                self._end()
+                return
+        if self._link is None and self._dialing is None and machine.wants_connect(now):
+            self._dialing = self._loop.create_task(self._dial())
+        link_now = self._link
+        if link_now is not None and link_now.transport is not None and link_now.may_write:
+            output = machine.output(now)
+            if output:
+                link_now.transport.write(output)
+        self._settle()
+        self._alarm(machine.next_timeout())
+
+    async def _dial(self) -> None:
+        place = self._places[self._at]
+        assert self._loop is not None
+        try:
+            if place.path is not None:
+                await self._loop.create_unix_connection(lambda: Link(self), place.path)
+            else:
+                await self._loop.create_connection(lambda: Link(self), place.host, place.port, ssl=place.ssl)
+        except OSError:  # an error of TLS is one as well
+            self._at = (self._at + 1) % len(self._places)
+            self._dialing = None
+            self._machine.connect_failed(self._now())
+            self._pump()
+        else:
+            self._dialing = None
