@@ -46,8 +46,11 @@ pub(super) struct Granted {
     given: u64,
     /// The count of the last frame that the application came back from.
     acknowledged: u64,
-    /// The one that the edge was told last.
+    /// The one that the edge was told last, and the one in the ASK of this link.
     told: u64,
+    asked: u64,
+    /// Whether the edge has granted on this link. Before, it gets nothing but ASK (SPEC 34.1(g)).
+    is_open: bool,
     /// Bytes received since then.
     bytes: usize,
     ack_at: Option<Time>,
@@ -108,6 +111,8 @@ impl Granted {
             given: 0,
             acknowledged: 0,
             told: 0,
+            asked: 0,
+            is_open: false,
             bytes: 0,
             ack_at: None,
             owns: None,
@@ -139,6 +144,8 @@ impl Granted {
         ];
         let run = self.edge.map(|edge| edge.run);
         let count = |count| if run.is_some() { count } else { 0 };
+        self.is_open = false;
+        self.asked = count(self.acknowledged);
         let mut bytes = Vec::new();
         Ask {
             features: features.into_iter().collect(),
@@ -174,7 +181,10 @@ impl Granted {
         let is_same = self.edge.is_some_and(|known| known.run == new.run);
         if is_same && self.sent.resume(grant.received, &mut self.queue).is_ok() {
             self.features = granted;
-            self.told = self.acknowledged;
+            self.is_open = true;
+            self.told = self.asked;
+            // The application may have come back from more meanwhile.
+            self.ack_at = (self.acknowledged > self.told).then_some(Time::ZERO);
             return Ok(Opened::Resumed);
         }
         let continues = match self.edge {
@@ -187,6 +197,7 @@ impl Granted {
             None => true,
         };
         self.begin();
+        self.is_open = true;
         (self.edge, self.features) = (Some(new), granted);
         self.owns = Some(grant.sessions);
         self.picture += 1;
@@ -213,6 +224,7 @@ impl Granted {
     /// Handles that the stream is gone.
     pub(super) fn close(&mut self) {
         self.line = None;
+        self.is_open = false;
         self.ack_at = None;
         self.sent.lose_stream(&mut self.queue);
     }
@@ -318,7 +330,7 @@ impl Granted {
 
     fn arm(&mut self, now: Time) {
         let frames = self.acknowledged - self.told;
-        if frames == 0 {
+        if frames == 0 || !self.is_open {
             return;
         }
         let at = match frames >= ACK_FRAMES || self.bytes >= ACK_BYTES {

@@ -369,6 +369,45 @@ fn an_edge_that_has_granted_is_not_taken_for_one_of_version_2() {
     assert!(heard.contains(&Heard::Ended(ID, 301, "the edge began again".into())));
 }
 
+/// SPEC 34.1(g): an application that comes back between ASK and GRANT is acknowledged behind GRANT, and not before.
+#[test]
+fn nothing_is_acknowledged_between_ask_and_grant() {
+    let mut world = World::joined();
+    world.now = at(2_000);
+    world.sent += 1;
+    let bytes = bytes_of(data(ID, b"up"));
+    let mut input = &bytes[..];
+    while world
+        .host
+        .handle_bytes(world.now, &mut input)
+        .expect("a frame")
+        .is_some()
+    {}
+    let mark = world.host.mark();
+    world.host.handle_closed();
+    world.reader.clear();
+    world.host.handle_connected(world.now);
+    world.read();
+    world.frames.clear();
+    world.host.taken_up(world.now, mark);
+    world.now = at(3_000);
+    world.host.handle_timeout(world.now);
+    world.read();
+    assert!(world.frames.is_empty(), "{:?}", world.frames);
+    world.tell_all(&[grant(RUN, world.received, 1)]);
+    world.host.handle_timeout(world.now);
+    world.read();
+    let all = Features::from_bits(u32::MAX);
+    let acks = world.frames.iter().map(|body| ToEdge::decode(body, all));
+    let acks: Vec<_> = acks
+        .map(|frame| match frame {
+            Ok(ToEdge::LinkAck(ack)) => ack.acknowledged,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(acks, [world.sent]);
+}
+
 #[test]
 fn frames_are_kept_until_they_are_acknowledged_and_sent_again_behind_what_has_come() {
     for cut in 0..60 {

@@ -334,8 +334,8 @@ impl Edge {
             let own = Own {
                 counter: self.counter_of(index),
                 next_up: up.saturating_sub(waiting.packets).saturating_add(1),
-                numbered_down: entry.outbox.end(),
-                settled_down: entry.outbox.acked(),
+                numbered_down: entry.numbered_down(),
+                settled_down: entry.settled_down(),
                 state,
                 joined_follows: waiting.joined,
                 note: entry.note(),

@@ -255,6 +255,7 @@ impl Edge {
             let is_attached = matches!(entry.place, Place::Attached(_));
             if is_attached && has_room_for_volatile(waiting, &self.config.clients, &scaled) {
                 let id = entry.id;
+                entry.count_unnumbered();
                 self.deliver(now, id, data, false);
             }
             return;

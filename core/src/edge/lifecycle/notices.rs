@@ -198,7 +198,7 @@ pub(crate) fn ledgers_of(entry: &Session) -> (Ledger, Ledger) {
         return (numbers.of_receiver(), numbers.of_sender(&entry.outbox));
     }
     let up = entry.packets_up();
-    let (end, acked) = (entry.outbox.end(), entry.outbox.acked());
+    let (end, acked) = (entry.numbered_down(), entry.settled_down());
     let up = Ledger {
         numbered: up,
         acknowledged: up,

@@ -56,7 +56,7 @@ impl Edge {
         let entry = self.sessions.live(session);
         let told = entry.told_settled();
         let quarter = u64::from(self.config.clients.ring_packets).div_ceil(4);
-        let is_much = entry.outbox.acked().saturating_sub(told) >= quarter;
+        let is_much = entry.settled_down().saturating_sub(told) >= quarter;
         if is_much && !self.settling.is_put_off {
             self.settling.at = Some(now);
             self.tell_settled(now);
@@ -84,7 +84,7 @@ impl Edge {
                 .iter()
                 .map(|&session| {
                     let entry = self.sessions.live(session);
-                    (entry.id, entry.outbox.acked())
+                    (entry.id, entry.settled_down())
                 })
                 .collect();
             let mut frame = Vec::new();
@@ -97,7 +97,7 @@ impl Edge {
             for session in some {
                 sessions.remove(&session);
                 let entry = self.sessions.live_mut(session);
-                let settled = entry.outbox.acked();
+                let settled = entry.settled_down();
                 entry.linked().told_settled = settled;
             }
         }

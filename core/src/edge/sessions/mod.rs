@@ -121,6 +121,8 @@ pub(crate) struct Linked {
     pub(crate) unacknowledged: u64,
     /// The number down up to which the backend was told that everything is settled.
     pub(crate) told_settled: u64,
+    /// The packets in its outbox so far that have no number for the backend: VOLATILE ones to a client of version 2.
+    unnumbered: u64,
     /// Whether its client is not read, since the backend wants that.
     pub(crate) paused: bool,
     /// What the backend wants to remember of it.
@@ -245,6 +247,26 @@ impl Session {
     /// Returns the packets of its client that were counted.
     pub(crate) fn packets_up(&self) -> u64 {
         self.linked.as_deref().map_or(0, |linked| linked.up)
+    }
+
+    /// Counts a packet in its outbox that has no number for the backend.
+    pub(crate) fn count_unnumbered(&mut self) {
+        self.linked().unnumbered += 1;
+    }
+
+    fn unnumbered(&self) -> u64 {
+        self.linked.as_deref().map_or(0, |linked| linked.unnumbered)
+    }
+
+    /// Returns the number of its last packet down, as the backend counts.
+    pub(crate) fn numbered_down(&self) -> u64 {
+        self.outbox.end().saturating_sub(self.unnumbered())
+    }
+
+    /// Returns the number down up to which everything is settled, as the backend counts. While VOLATILE packets wait for a client of version 2,
+    /// it may be less.
+    pub(crate) fn settled_down(&self) -> u64 {
+        self.outbox.acked().saturating_sub(self.unnumbered())
     }
 
     /// Returns the number down up to which the backend was told that everything is settled.

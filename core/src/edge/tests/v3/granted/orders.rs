@@ -397,3 +397,38 @@ fn frames_that_are_refused_count_and_are_answered() {
 }
 
 // ---- any order of all that
+
+/// SPEC 36.1, 36.3(d): both ends of the link count alike, whoever gets a VOLATILE.
+#[test]
+fn a_volatile_has_no_number_at_a_client_of_version_2_either() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let one = world.join();
+    world.exchange(&mut backend);
+    heard(&mut backend);
+    let volatile = ToEdge::Packet {
+        id: one.id,
+        delivery: Class::Volatile,
+        packet: b"now or never",
+    };
+    world.order(&mut backend, &volatile);
+    world.order(&mut backend, &packet(one.id, b"first"));
+    assert_eq!(world.hear(one.conn).len(), 2);
+    world.wait(Duration::from_millis(30));
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["SETTLED [1]"]);
+    let kick = Kick {
+        code: Code::KICKED,
+        wait_ms: 0,
+        text: "",
+    };
+    let id = one.id;
+    backend.queue(&ToEdge::Kick { id, kick });
+    world.exchange(&mut backend);
+    let ended = backend.heard.last().expect("it has ended");
+    let Ok(ToBackend::Ended { ended, .. }) = ToBackend::decode(ended, all()) else {
+        panic!("{ended:?}");
+    };
+    assert_eq!((ended.down.numbered, ended.down.acknowledged), (1, 1));
+}
