@@ -15,6 +15,7 @@ pub mod codec;
 pub mod engine;
 pub mod hash;
 pub mod ledgered;
+pub mod link3;
 pub mod model;
 pub mod network;
 pub mod page;

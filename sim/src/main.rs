@@ -10,12 +10,12 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::block::{self, CEILINGS, Failure, GATES, Stop};
 use sim::engine::{self, Outcome};
-use sim::ledgered::many;
+use sim::ledgered::{Outcome as Judged, many};
 use sim::network::{self, World};
 use sim::plan::{Plan, generate};
 use sim::planted;
 use sim::scope::{self, SCOPES};
-use sim::{page, shrink, v3};
+use sim::{link3, page, shrink, v3};
 
 /// The Voltlane simulator.
 #[derive(Parser)]
@@ -74,6 +74,14 @@ enum Command {
     },
     /// Runs clients of version 3, and shows what happened if it is one seed.
     V3 {
+        /// The first seed.
+        seed: u64,
+        /// Number of seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+    },
+    /// Runs version 3 of the backend link, and shows what happened if it is one seed.
+    Link3 {
         /// The first seed.
         seed: u64,
         /// Number of seeds.
@@ -149,7 +157,15 @@ fn main() -> ExitCode {
             seeds,
             clients,
         } => Ok(network(seed..seed + seeds, clients)),
-        Command::V3 { seed, seeds } => Ok(version_3(seed..seed + seeds)),
+        Command::V3 { seed, seeds } => {
+            Ok(ledgered("v3", seed..seed + seeds, v3::run, v3::run_traced))
+        }
+        Command::Link3 { seed, seeds } => Ok(ledgered(
+            "link3",
+            seed..seed + seeds,
+            link3::run,
+            link3::run_traced,
+        )),
         Command::Volume { packets, from } => Ok(volume(packets, from)),
         Command::Hunt {
             seconds,
@@ -247,10 +263,15 @@ fn network(seeds: Range<u64>, clients: Option<u32>) -> bool {
     failures == 0
 }
 
-/// Runs seeds of version 3. Returns true when no run broke a rule.
-fn version_3(seeds: Range<u64>) -> bool {
+/// Runs seeds of the engine of this name, whose runs a ledger judges. Returns true when no run broke a rule.
+fn ledgered(
+    name: &str,
+    seeds: Range<u64>,
+    run: fn(u64) -> Judged,
+    run_traced: fn(u64) -> Judged,
+) -> bool {
     if seeds.end - seeds.start == 1 {
-        let outcome = v3::run_traced(seeds.start);
+        let outcome = run_traced(seeds.start);
         for note in &outcome.notes {
             println!("{note}");
         }
@@ -258,21 +279,19 @@ fn version_3(seeds: Range<u64>) -> bool {
         return outcome.violation.is_none();
     }
     let begun = Instant::now();
-    let found = many(seeds, v3::run);
+    let found = many(seeds, run);
     let real = begun.elapsed().as_secs_f64();
     let simulated = found.nanos as f64 / 1e9;
     println!(
-        "{} seeds in {real:.0} s, {:.0} times real time, {} packets delivered, {} values sealed",
+        "{} seeds in {real:.0} s, {:.0} times real time",
         found.seeds,
-        simulated / real,
-        found.total(v3::DELIVERED),
-        found.total(v3::SEALED)
+        simulated / real
     );
     for (name, times) in &found.times {
         println!("{:>6.1} %  {times:>9} times  {name}", found.percent(name));
     }
     for (seed, violation) in &found.failures {
-        println!("seed {seed}: {violation}\nreplay: cargo run -p sim -- v3 {seed}");
+        println!("seed {seed}: {violation}\nreplay: cargo run -p sim -- {name} {seed}");
     }
     found.failures.is_empty()
 }

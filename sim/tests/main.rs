@@ -5,6 +5,7 @@ mod cases;
 mod determinism;
 mod exhaustive;
 mod ledgered;
+mod link3;
 mod network;
 mod parts;
 mod planted_table;

@@ -1,0 +1,473 @@
+//! Clients, which are the core's machines, with their applications and networks, and the adapter of the edge.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use voltlane_core::client::{self as machine, ClientConfig, Event, State, Versions};
+use voltlane_core::edge::testkit::Adapter as _;
+use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty};
+
+use super::setup::Setup;
+use super::{World, kind, time};
+use crate::engine::pipe::{End, Pipe};
+use crate::payload::{self, Direction, Label};
+use crate::rng::Rng;
+
+/// A connection of a client, both ends.
+pub(super) struct Conn {
+    pub(super) client: usize,
+    pub(super) key: Option<ConnKey>,
+    pub(super) up: Pipe,
+    pub(super) down: Pipe,
+    pub(super) is_silent: bool,
+    /// The session that the client has on it.
+    session: Option<u64>,
+}
+
+pub(super) struct Client {
+    pub(super) machine: machine::Client,
+    pub(super) is_numbered: bool,
+    pub(super) conn: Option<usize>,
+    /// Which of its sessions it is, and the packets that its application has sent in it.
+    pub(super) life: u32,
+    pub(super) sent: u32,
+    pub(super) id: Option<u64>,
+    /// When the application comes back for more after which packet.
+    pub(super) takes: VecDeque<(u64, u64)>,
+    pub(super) stalled_until: u64,
+    pub(super) says_goodbye: bool,
+}
+
+fn machine_of(setup: &Setup, number: usize, life: u32) -> machine::Client {
+    let is_numbered = number < setup.clients;
+    let config = ClientConfig::default()
+        .with_versions(if is_numbered {
+            Versions::V3
+        } else {
+            Versions::V2
+        })
+        .with_backoff(Duration::from_millis(20), Duration::from_millis(500))
+        .expect("in order");
+    let mut seed = [0; 32];
+    let purpose = (number as u64) << 32 | u64::from(life);
+    Rng::fork(setup.seed, "client of the link", purpose).fill(&mut seed);
+    machine::Client::new(config, seed)
+}
+
+impl Client {
+    pub(super) fn new(setup: &Setup, number: usize) -> Client {
+        Client {
+            machine: machine_of(setup, number, 0),
+            is_numbered: number < setup.clients,
+            conn: None,
+            life: 0,
+            sent: 0,
+            id: None,
+            takes: VecDeque::new(),
+            stalled_until: 0,
+            says_goodbye: false,
+        }
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.machine.state() == State::Established
+    }
+
+    pub(super) fn wants_turn_at(&self) -> Option<u64> {
+        let machine = self.machine.poll_timeout().map(|at| at.as_nanos());
+        let takes = self.takes.front().map(|(at, _)| *at);
+        [machine, takes, Some(self.stalled_until)]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > 0)
+            .min()
+    }
+}
+
+impl World {
+    pub(super) fn send_up(&mut self, client: usize, bytes: u64) {
+        let state = &mut self.clients[client];
+        let label = Label {
+            direction: Direction::Up,
+            owner: client as u32,
+            conn: state.life,
+            seq: state.sent,
+        };
+        let data = payload::encode(label, (bytes as usize).max(payload::HEADER_BYTES));
+        state.sent += u32::from(state.machine.send(&data).is_ok());
+    }
+
+    pub(super) fn say_goodbye(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        state.says_goodbye = true;
+        if let Some(id) = state.id {
+            self.ledger.session(id).said_goodbye = true;
+        }
+        state.machine.close(time(self.now));
+    }
+
+    // ---- the client
+
+    pub(super) fn client_turn(&mut self, client: usize) -> bool {
+        let now = self.now;
+        let state = &mut self.clients[client];
+        let mut moved = false;
+        while let Some((_, number)) = state.takes.pop_front_if(|(at, _)| *at <= now) {
+            state.machine.taken(time(now), number);
+            if let Some(id) = state.id {
+                let session = self.ledger.session(id);
+                session.came_taken = session.came_taken.max(number);
+            }
+            moved = true;
+        }
+        let due = state.machine.poll_timeout();
+        if due.is_some_and(|at| at.as_nanos() <= now) {
+            state.machine.handle_timeout(time(now));
+            moved = true;
+        }
+        if state.machine.wants_close() {
+            self.hang_up(client);
+            return true;
+        }
+        if state.conn.is_none() && state.machine.wants_connect(time(now)) {
+            self.connect(client);
+            moved = true;
+        }
+        if let Some(conn) = self.clients[client].conn {
+            moved |= self.client_reads(client, conn);
+        }
+        if let Some(conn) = self.clients[client].conn {
+            moved |= self.client_writes(client, conn);
+        }
+        moved | self.hear_ends(client)
+    }
+
+    fn connect(&mut self, client: usize) {
+        let mut random = [0; 32];
+        self.rng.fill(&mut random);
+        let now = time(self.now);
+        let peer = IpAddr::from([203, 0, 113, client as u8]);
+        let Ok(key) = self.edge.handle_accepted(now, peer) else {
+            return self.clients[client].machine.handle_connect_failed(now);
+        };
+        let number = self.conns.len();
+        let setup = &self.setup;
+        let pipe = |way: u64| {
+            let rng = Rng::fork(setup.seed, "pipe of a client", number as u64 * 2 + way);
+            Pipe::new(setup.stream, setup.delay_us, rng)
+        };
+        self.conns.push(Conn {
+            client,
+            key: Some(key),
+            up: pipe(0),
+            down: pipe(1),
+            is_silent: false,
+            session: None,
+        });
+        self.live.push(number);
+        let state = &mut self.clients[client];
+        state.machine.handle_connected(now, random);
+        state.conn = Some(number);
+    }
+
+    /// The client closes its connection, or gives up opening one.
+    fn hang_up(&mut self, client: usize) {
+        let now = self.now;
+        let state = &mut self.clients[client];
+        if let Some(conn) = state.conn.take() {
+            let conn = &mut self.conns[conn];
+            self.wakes.extend(conn.up.end(now, End::Fin));
+            conn.down.discard();
+        }
+        state.machine.handle_closed(time(now), machine::Closed::Eof);
+        self.hear_ends(client);
+    }
+
+    fn client_reads(&mut self, client: usize, conn: usize) -> bool {
+        let now = self.now;
+        if now < self.clients[client].stalled_until {
+            return false;
+        }
+        let most = self.chunk();
+        let state = &mut self.conns[conn];
+        state.down.advance(now);
+        let end = match (state.down.is_reset(now), state.down.readable()) {
+            (true, _) => Some(machine::Closed::Error),
+            (false, 0) => state.down.ended(now).map(|_| machine::Closed::Eof),
+            _ => None,
+        };
+        if let Some(end) = end {
+            self.wakes.extend(state.up.end(now, End::Fin));
+            let state = &mut self.clients[client];
+            state.conn = None;
+            state.machine.handle_closed(time(now), end);
+            self.hear_ends(client);
+            return true;
+        }
+        if state.down.readable() == 0 {
+            return false;
+        }
+        let bytes = state.down.read(most);
+        self.steps += 1;
+        self.machine_reads(client, conn, &bytes);
+        let state = &self.clients[client];
+        if let Some(id) = state.id.filter(|_| state.is_numbered) {
+            self.ledger.acknowledged(id, state.machine.acknowledged());
+        }
+        true
+    }
+
+    fn machine_reads(&mut self, client: usize, conn: usize, bytes: &[u8]) {
+        let (now, slow) = (self.now, self.setup.slow_nanos);
+        let mut input = bytes;
+        loop {
+            let state = &mut self.clients[client];
+            let Some(event) = state.machine.handle_bytes(time(now), &mut input) else {
+                return;
+            };
+            match event {
+                Event::Packet { data, number } => {
+                    if let Some(id) = state.id {
+                        self.ledger.came(id, number, data);
+                    }
+                    if state.is_numbered && number > 0 {
+                        let delay = if slow == 0 { 0 } else { self.rng.below(slow) };
+                        let at = state.takes.back().map_or(0, |(at, _)| *at);
+                        state.takes.push_back(((now + delay).max(at), number));
+                    }
+                }
+                Event::Connected { id } => {
+                    let id = id.as_u64();
+                    state.id = Some(id);
+                    self.conns[conn].session = Some(id);
+                    let (owner, is_numbered) = ((client, state.life), state.is_numbered);
+                    let session = self.ledger.session(id);
+                    session.is_numbered = is_numbered;
+                    // It may join again by itself, under another id, before its goodbye.
+                    session.said_goodbye |= state.says_goodbye;
+                    let is_owner = *session.owner.get_or_insert(owner) == owner;
+                    if !is_owner {
+                        let text = format!("client {client} joins as {id:016x}");
+                        self.ledger.fail("S3", "35.2", text);
+                    }
+                    self.ledger.reached("joined");
+                }
+                Event::Resumed { id, .. } => {
+                    self.conns[conn].session = Some(id.as_u64());
+                    self.ledger.reached("resumed");
+                }
+                Event::CaughtUp | Event::Skipped { .. } => {}
+                other => {
+                    let text = format!("client {client}: {other:?}");
+                    self.ledger.fail("K3", "24.4", text);
+                }
+            }
+        }
+    }
+
+    fn client_writes(&mut self, client: usize, conn: usize) -> bool {
+        let now = self.now;
+        let most = self.chunk();
+        let (state, machine) = (&mut self.conns[conn], &mut self.clients[client].machine);
+        let output = machine.output();
+        let count = output.len().min(state.up.room()).min(most);
+        if count == 0 {
+            return false;
+        }
+        let bytes = output[..count].to_vec();
+        machine.handle_written(time(now), count);
+        self.steps += 1;
+        let mut arrivals = Vec::new();
+        state.up.write(now, &bytes, &mut arrivals);
+        self.wakes.extend(arrivals);
+        true
+    }
+
+    /// Takes what the machine says of its connections and its session.
+    fn hear_ends(&mut self, client: usize) -> bool {
+        let Some(event) = self.clients[client].machine.poll_event() else {
+            return false;
+        };
+        self.note(|| format!("client {client}: {event:?}"));
+        let (code, text) = match event {
+            Event::Ended(end) => (Some(end.code.to_u16()), end.text),
+            Event::Refused(_) => (None, String::new()),
+            _ => return true,
+        };
+        let state = &mut self.clients[client];
+        if let (Some(id), Some(code)) = (state.id, code) {
+            let session = self.ledger.session(id);
+            let is_right = match code {
+                401 | 405 | 500.. => {
+                    self.ledger.reached("kick told");
+                    let session = self.ledger.session(id);
+                    // An Answer has no text.
+                    let kicked = |(of_kick, said): &(u16, String)| {
+                        *of_kick == code && (text.is_empty() || *said == text)
+                    };
+                    session.kicks.iter().any(kicked)
+                }
+                0 | 304 => session.said_goodbye || state.says_goodbye,
+                301 | 302 => true,
+                _ => session.is_lax,
+            };
+            if !is_right {
+                let text = format!("client {client} ends with {code} {text:?}");
+                self.ledger.fail("K9", "36.5(a)", text);
+            }
+        }
+        self.start_over(client);
+        true
+    }
+
+    /// Begins another session, with nothing of the one before.
+    fn start_over(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        if let Some(conn) = state.conn.take() {
+            let conn = &mut self.conns[conn];
+            self.wakes.extend(conn.up.end(self.now, End::Fin));
+            conn.down.discard();
+        }
+        let life = self.clients[client].life + 1;
+        let mut fresh = Client::new(&self.setup, client);
+        fresh.machine = machine_of(&self.setup, client, life);
+        fresh.life = life;
+        self.clients[client] = fresh;
+    }
+
+    // ---- networks
+
+    /// The network of a connection fails for both ends.
+    pub(super) fn reset(&mut self, conn: usize) {
+        self.reset_pipes(conn);
+        if std::mem::take(&mut self.conns[conn].is_silent) {
+            self.close_at_edge(conn, Closed::Error, End::Rst);
+            let client = self.conns[conn].client;
+            let state = &mut self.clients[client];
+            if state.conn == Some(conn) {
+                state.conn = None;
+                let now = time(self.now);
+                state.machine.handle_closed(now, machine::Closed::Error);
+                self.hear_ends(client);
+            }
+        }
+    }
+
+    pub(super) fn reset_pipes(&mut self, conn: usize) {
+        let state = &mut self.conns[conn];
+        for pipe in [&mut state.up, &mut state.down] {
+            self.wakes.extend(pipe.end(self.now, End::Rst));
+        }
+    }
+
+    pub(super) fn silence(&mut self, client: usize) {
+        if let Some(conn) = self.clients[client].conn {
+            let conn = &mut self.conns[conn];
+            conn.up.go_silent();
+            conn.down.go_silent();
+            conn.is_silent = true;
+        }
+    }
+
+    // ---- the adapter of the edge
+
+    pub(super) fn edge_turn(&mut self) -> bool {
+        let mut moved = self.connect_edge();
+        self.edge.skip_listed();
+        let due = self.edge.poll_timeout();
+        if due.is_some_and(|due| due.at.as_nanos() <= self.now) {
+            self.edge.handle_timeout(time(self.now));
+            moved = true;
+        }
+        for conn in self.live.clone() {
+            moved |= self.serve(conn);
+            if self.is_over() {
+                return true;
+            }
+        }
+        self.live.retain(|conn| self.conns[*conn].key.is_some());
+        moved | self.edge_uses_link()
+    }
+
+    fn serve(&mut self, conn: usize) -> bool {
+        let Some(key) = self.conns[conn].key else {
+            return false;
+        };
+        let now = time(self.now);
+        match self.edge.client_duty(key) {
+            Duty::Entropy => {
+                let mut random = [0; 32];
+                self.rng.fill(&mut random);
+                self.edge.handle_entropy(now, key, random);
+                return true;
+            }
+            Duty::Close(kind) => {
+                let end = match kind {
+                    CloseKind::Graceful => End::Fin,
+                    CloseKind::Abort => End::Rst,
+                };
+                self.close_at_edge(conn, Closed::Asked, end);
+                return true;
+            }
+            Duty::HandOver(_) => {
+                self.ledger.fail("S15", "9.9", "a hand-over".into());
+                return true;
+            }
+            Duty::Write(_) | Duty::Read(_) | Duty::Rest => {}
+        }
+        let most = self.chunk().min(self.conns[conn].down.room());
+        let bytes = self.edge.client_takes(now, key, most);
+        let wrote = !bytes.is_empty();
+        if wrote {
+            self.steps += 1;
+            self.hash.add(self.now, kind::DOWN, conn as u64, &bytes);
+            let mut arrivals = Vec::new();
+            self.conns[conn].down.write(self.now, &bytes, &mut arrivals);
+            self.wakes.extend(arrivals);
+        }
+        self.read_up(conn) || wrote
+    }
+
+    fn read_up(&mut self, conn: usize) -> bool {
+        let now = self.now;
+        let state = &mut self.conns[conn];
+        let Some(key) = state.key else { return false };
+        state.up.advance(now);
+        if state.up.is_reset(now) {
+            self.close_at_edge(conn, Closed::Error, End::Rst);
+            return true;
+        }
+        let budget = self.edge.read_budget(key);
+        if budget == 0 {
+            return false;
+        }
+        let most = self.chunk().min(budget);
+        let state = &mut self.conns[conn];
+        if state.up.readable() > 0 {
+            let bytes = state.up.read(most);
+            self.steps += 1;
+            self.hash.add(now, kind::UP, conn as u64, &bytes);
+            self.edge.handle_client_bytes(time(now), key, &bytes);
+            return true;
+        }
+        if state.up.ended(now).is_some() {
+            self.close_at_edge(conn, Closed::Eof, End::Fin);
+            return true;
+        }
+        false
+    }
+
+    /// Ends a connection at the edge.
+    pub(super) fn close_at_edge(&mut self, conn: usize, cause: Closed, end: End) {
+        let now = self.now;
+        let state = &mut self.conns[conn];
+        let Some(key) = state.key.take() else { return };
+        if let Some(id) = state.session {
+            self.ledger.session(id).left_at = Some(now);
+        }
+        state.up.discard();
+        self.wakes.extend(state.down.end(now, end));
+        self.edge.handle_client_closed(time(now), key, cause);
+    }
+}

@@ -1,0 +1,398 @@
+//! The engine for version 3 of the backend link: an edge, a backend's host, and clients of both versions, any of which may fail.
+//!
+//! Like [`engine`](crate::engine) it has one virtual clock and no async code. All three machines are the core's own. A ledger mirrors what
+//! both applications were promised, a tap reads every frame of the link without the core's code, and both judge by sections 33 to 38 of
+//! SPEC.txt.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `setup.rs` | what a seed draws: bounds, and everything that is to happen |
+//! | `ledger.rs` | what is owed to each session, and the rules |
+//! | `tap.rs` | what crosses the link, read by itself |
+//! | `link.rs` | the link, and the backend with its application |
+//! | `clients.rs` | clients, their networks and the adapter of the edge |
+//! | `rest.rs` | points at which nothing is wrong and nothing is under way, where all three must agree |
+
+mod clients;
+mod ledger;
+mod link;
+mod rest;
+mod setup;
+mod tap;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use voltlane_core::Time;
+use voltlane_core::backend::host::{Host, HostConfig};
+use voltlane_core::edge::testkit::Adapter as _;
+use voltlane_core::edge::{Edge, HasLink as _};
+
+use crate::engine::identity::edge_pair;
+use crate::hash::TraceHash;
+use crate::ledgered::Outcome;
+use crate::panics::panic_of;
+use crate::rng::Rng;
+
+use clients::{Client, Conn};
+use ledger::Ledger;
+use link::{Link, Take};
+use rest::Rest;
+use setup::{Due, Op, Setup};
+use tap::Tap;
+
+/// The rules of this engine that [`RULES`](crate::model::RULES) does not have.
+pub const RULES: &[(&str, &str)] = &[
+    (
+        "K1",
+        "a packet up comes to the application once in a boot, in order, and under one number",
+    ),
+    (
+        "K2",
+        "only what the application has taken is acknowledged, to a client and to a new boot",
+    ),
+    (
+        "K3",
+        "a packet down comes once, under the number that the host gave it, unless a newer one takes its place",
+    ),
+    (
+        "K4",
+        "JOINED comes first and once, notices follow what happened, ENDED comes once and last",
+    ),
+    ("K5", "host, edge and clients have one picture"),
+    ("K6", "only what a client has taken is settled"),
+    (
+        "K7",
+        "frames are counted, sent again as they were, and acknowledged truthfully",
+    ),
+    ("K8", "exactly the members of a group are sent to"),
+    ("K9", "a session ends for its reason, and is told it"),
+    ("K10", "a paused client is not read, and others are"),
+    ("K11", "no end of the link breaks it"),
+    ("K12", "at rest nothing waits, and all ledgers agree"),
+];
+
+/// The maximum number of rounds. More means that the run goes in circles.
+const MOST_ROUNDS: u64 = 1_000_000;
+
+/// Counts packets that reached an application.
+pub const DELIVERED: &str = "packet delivered";
+
+/// Runs the plan that a seed draws.
+#[must_use]
+pub fn run(seed: u64) -> Outcome {
+    run_with(Setup::draw(seed), false)
+}
+
+/// Like [`run`], and records what happened.
+#[must_use]
+pub fn run_traced(seed: u64) -> Outcome {
+    run_with(Setup::draw(seed), true)
+}
+
+/// Runs a small plan whose link is cut behind this many bytes of both directions together, of which half are lost on the way.
+#[must_use]
+pub fn run_cut(seed: u64, bytes: u64) -> Outcome {
+    run_with(Setup::draw_cut(seed, bytes), false)
+}
+
+fn run_with(setup: Setup, traced: bool) -> Outcome {
+    let mut world = World::new(setup, traced);
+    if let Some(text) = panic_of(|| world.run()) {
+        world.ledger.fail("H1", "-", text);
+    }
+    let mut reach = std::mem::take(&mut world.ledger.reach);
+    reach.insert(DELIVERED, world.ledger.delivered);
+    Outcome {
+        violation: world.ledger.violation.take(),
+        hash: world.hash.value(),
+        nanos: world.now,
+        steps: world.steps,
+        reach,
+        notes: world.notes.unwrap_or_default(),
+    }
+}
+
+/// Kinds of events in the trace hash.
+mod kind {
+    pub(super) const UP: u8 = 1;
+    pub(super) const DOWN: u8 = 2;
+    pub(super) const LINK_UP: u8 = 3;
+    pub(super) const LINK_DOWN: u8 = 4;
+    pub(super) const OP: u8 = 5;
+}
+
+struct World {
+    setup: Setup,
+    now: u64,
+    rng: Rng,
+    hash: TraceHash,
+    steps: u64,
+    notes: Option<Vec<String>>,
+    edge: Edge,
+    /// The processes of the edge so far, and their runs.
+    terms: u32,
+    runs: Vec<[u8; 8]>,
+    host: Host,
+    boots: u64,
+    /// What the application is busy with.
+    takes: VecDeque<Take>,
+    link: Option<Link>,
+    tap: Tap,
+    /// Until then the backend reads nothing.
+    host_stalls: u64,
+    ledger: Ledger,
+    clients: Vec<Client>,
+    conns: Vec<Conn>,
+    /// The connections that the edge has.
+    live: Vec<usize>,
+    plan: VecDeque<Due>,
+    wakes: BTreeSet<u64>,
+    rest: Option<Rest>,
+    is_done: bool,
+    /// Packets down so far: each has a number of its own.
+    sent_down: u32,
+    /// Bytes on the link so far, and where it is cut.
+    link_bytes: u64,
+}
+
+fn time(nanos: u64) -> Time {
+    Time::from_nanos(nanos)
+}
+
+fn edge_of(setup: &Setup, term: u32, runs: &[[u8; 8]]) -> Edge {
+    let mut seed = [0; 32];
+    Rng::fork(setup.seed, "edge of the link", term.into()).fill(&mut seed);
+    let mut edge = Edge::new(setup.config.clone(), edge_pair().clone(), seed);
+    edge.set_term(term);
+    edge.set_earlier_runs(runs);
+    edge
+}
+
+fn host_of(setup: &Setup, boot: u64) -> Host {
+    let mut name = [0; 16];
+    Rng::fork(setup.seed, "boot", boot).fill(&mut name);
+    Host::new(HostConfig::default().asking(name))
+}
+
+impl World {
+    fn new(setup: Setup, traced: bool) -> World {
+        let edge = edge_of(&setup, 1, &[]);
+        World {
+            now: 0,
+            rng: Rng::fork(setup.seed, "world of the link", 0),
+            hash: TraceHash::default(),
+            steps: 0,
+            notes: traced.then(|| vec![format!("{setup:?}")]),
+            runs: vec![edge.run()],
+            edge,
+            terms: 1,
+            host: host_of(&setup, 0),
+            boots: 0,
+            takes: VecDeque::new(),
+            link: None,
+            tap: Tap::default(),
+            host_stalls: 0,
+            ledger: Ledger::new(&setup),
+            clients: (0..setup.clients + setup.plain)
+                .map(|number| Client::new(&setup, number))
+                .collect(),
+            conns: Vec::new(),
+            live: Vec::new(),
+            plan: setup.plan().into(),
+            wakes: BTreeSet::new(),
+            rest: None,
+            is_done: false,
+            sent_down: 0,
+            link_bytes: 0,
+            setup,
+        }
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(format!("{:>12} us  {}", self.now / 1_000, text()));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_done || self.ledger.violation.is_some()
+    }
+
+    fn run(&mut self) {
+        let mut rounds = 0;
+        while !self.is_over() {
+            self.ledger.now = self.now;
+            let moved = self.round();
+            rounds += 1;
+            if rounds % 64 == 0 {
+                self.edge.audit();
+            }
+            if rounds > MOST_ROUNDS {
+                return self.ledger.fail("A2", "-", "nothing ends".into());
+            }
+            self.now = match moved {
+                true => self.now + self.rng.below(self.setup.round_nanos) + 1,
+                false => self.next_instant(),
+            };
+        }
+        if let Some(violation) = &self.ledger.violation {
+            let text = violation.to_string();
+            self.note(|| format!("!! {text}"));
+        }
+    }
+
+    /// Gives everybody one turn, in random order. Returns whether anything moved.
+    fn round(&mut self) -> bool {
+        let mut moved = self.operate();
+        let parties = self.clients.len() + 2;
+        let first = self.rng.below(parties as u64) as usize;
+        for step in 0..parties {
+            if self.is_over() {
+                return true;
+            }
+            moved |= match (first + step) % parties {
+                0 => self.edge_turn(),
+                1 => self.host_turn(),
+                client => self.client_turn(client - 2),
+            };
+        }
+        moved
+    }
+
+    /// Returns when anything can happen next, if nothing did now.
+    fn next_instant(&mut self) -> u64 {
+        let now = self.now;
+        self.wakes = self.wakes.split_off(&(now + 1));
+        self.edge.skip_listed();
+        let edge = self.edge.poll_timeout().map(|due| due.at.as_nanos());
+        let host = self.host.poll_timeout().map(|at| at.as_nanos());
+        let clients = self.clients.iter().filter_map(Client::wants_turn_at);
+        let others = [
+            self.plan.front().map_or(0, |due| due.at),
+            self.host_stalls,
+            self.takes.front().map_or(0, |take| take.at),
+            self.rest.as_ref().map_or(0, |rest| rest.looks_at),
+        ];
+        edge.into_iter()
+            .chain(host)
+            .chain(clients)
+            .chain(self.wakes.first().copied())
+            .chain(others)
+            .map(|at| at.max(now + 1))
+            .filter(|&at| at > now + 1 || [edge, host].iter().flatten().any(|&due| due <= now + 1))
+            .min()
+            .unwrap_or(now + 1_000_000)
+    }
+
+    fn chunk(&mut self) -> usize {
+        let most = self.setup.chunk;
+        self.rng.between(1, most) as usize
+    }
+
+    // ---- what happens
+
+    fn operate(&mut self) -> bool {
+        if self.rest.is_some() {
+            return self.look_at_rest();
+        }
+        let Some(due) = self.plan.front().copied() else {
+            self.begin_rest(true);
+            return true;
+        };
+        if due.at > self.now {
+            return false;
+        }
+        self.plan.pop_front();
+        self.note(|| format!("client {}: {:?}", due.client, due.op));
+        self.hash.add(self.now, kind::OP, due.client as u64, &[]);
+        self.perform(due.client, due.op);
+        true
+    }
+
+    fn perform(&mut self, client: usize, op: Op) {
+        match op {
+            Op::Up { packets, bytes } => (0..packets).for_each(|_| self.send_up(client, bytes)),
+            Op::Down { packets, bytes } => (0..packets).for_each(|_| {
+                self.send_down(client, bytes);
+            }),
+            Op::Latest { key, packets } => {
+                (0..packets).for_each(|_| self.send_latest(client, key));
+            }
+            Op::Volatile { packets } => (0..packets).for_each(|_| self.send_volatile(client)),
+            Op::Join { group } => self.change_member(client, group, true),
+            Op::Part { group } => self.change_member(client, group, false),
+            Op::Many {
+                group,
+                kind,
+                packets,
+            } => {
+                (0..packets).for_each(|_| self.send_to_many(client, group, kind));
+            }
+            Op::Pause { pauses } => self.pause(client, pauses),
+            Op::Kick { code } => self.kick(client, code),
+            Op::Note => self.set_note(client),
+            Op::Goodbye => self.say_goodbye(client),
+            Op::Reset => {
+                if let Some(conn) = self.clients[client].conn {
+                    self.reset(conn);
+                }
+            }
+            Op::HangUp => self.clients[client].machine.drop_connection(),
+            Op::Silence => self.silence(client),
+            Op::Stall { nanos } => self.clients[client].stalled_until = self.now + nanos,
+            Op::Cut => self.cut(),
+            Op::Leave => self.host_hangs_up(),
+            Op::HostStall { nanos } => self.host_stalls = self.now + nanos,
+            Op::Boot => self.boot(),
+            Op::Restart => self.restart(),
+            Op::Leap { nanos } => {
+                self.now += nanos;
+                self.ledger.now = self.now;
+            }
+            Op::Rest => self.begin_rest(false),
+        }
+    }
+
+    /// The edge dies, and another process takes its place.
+    fn restart(&mut self) {
+        self.ledger.reached("edge restarted");
+        for conn in self.live.clone() {
+            self.conns[conn].key = None;
+            self.reset_pipes(conn);
+        }
+        self.live.clear();
+        self.cut();
+        self.link = None;
+        self.terms += 1;
+        self.edge = edge_of(&self.setup, self.terms, &self.runs);
+        self.runs.push(self.edge.run());
+        self.ledger.restarted();
+        self.host.handle_closed();
+    }
+
+    /// The backend dies, and another process takes its place, which knows nothing.
+    fn boot(&mut self) {
+        self.ledger.reached("backend restarted");
+        self.cut();
+        self.boots += 1;
+        self.host = host_of(&self.setup, self.boots);
+        self.takes.clear();
+        if let Some(link) = &mut self.link {
+            link.is_at_host = false;
+        }
+        self.ledger.booted();
+        // It sends to those of whom another process has told it.
+        if self.rng.chance(50) {
+            self.send_early();
+        }
+    }
+
+    fn connect_edge(&mut self) -> bool {
+        if !self.edge.link_wants_connect(time(self.now)) {
+            return false;
+        }
+        self.edge.link_up(time(self.now));
+        self.open_link();
+        true
+    }
+}

@@ -1,0 +1,297 @@
+//! What a seed draws before the run: bounds, times, transports, and everything that is to happen.
+
+use std::time::Duration;
+
+use voltlane_core::edge::{EdgeConfig, LinkProtocol};
+use voltlane_core::protocol::OfferedVersions;
+
+use crate::rng::Rng;
+
+/// The figures of one run.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) seed: u64,
+    /// The clients of version 3, and those of version 2.
+    pub(super) clients: usize,
+    pub(super) plain: usize,
+    pub(super) config: EdgeConfig,
+    pub(super) stream: u64,
+    pub(super) delay_us: u64,
+    /// The same of the link.
+    pub(super) link_stream: u64,
+    pub(super) link_delay_us: u64,
+    pub(super) chunk: u64,
+    pub(super) payload: u64,
+    pub(super) burst: u64,
+    pub(super) round_nanos: u64,
+    /// How long an application takes for a packet at most, in nanoseconds: a client's, and the backend's.
+    pub(super) slow_nanos: u64,
+    pub(super) slow_host_nanos: u64,
+    /// The bytes of the link behind which it is cut.
+    pub(super) cut_at: Option<u64>,
+}
+
+/// How a packet for many is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ordinary,
+    Latest(u64),
+    Volatile,
+}
+
+/// Something that happens to a client, or by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    /// Its application sends packets.
+    Up { packets: u64, bytes: u64 },
+    /// The backend sends it packets.
+    Down { packets: u64, bytes: u64 },
+    /// The backend sends it packets of which the newest counts.
+    Latest { key: u64, packets: u64 },
+    /// The backend sends it packets that come now or never.
+    Volatile { packets: u64 },
+    /// It becomes a member of a group.
+    Join { group: u64 },
+    /// It is a member no longer.
+    Part { group: u64 },
+    /// The backend sends packets to a group, or to everybody (0), perhaps but for this client.
+    Many {
+        group: u64,
+        kind: Kind,
+        packets: u64,
+    },
+    /// The backend reads it no more, or again.
+    Pause { pauses: bool },
+    /// The backend kicks it.
+    Kick { code: u16 },
+    /// The backend wants to remember something of it.
+    Note,
+    /// It says goodbye.
+    Goodbye,
+    /// Its network fails: both ends see a reset.
+    Reset,
+    /// It hangs up.
+    HangUp,
+    /// Its network takes everything and delivers nothing more. Neither end sees that.
+    Silence,
+    /// It stops reading for this long.
+    Stall { nanos: u64 },
+    /// The link is cut: what is under way is lost.
+    Cut,
+    /// The backend closes the link in order.
+    Leave,
+    /// The backend reads nothing for this long.
+    HostStall { nanos: u64 },
+    /// The backend is another process.
+    Boot,
+    /// The edge is another process.
+    Restart,
+    /// Time passes.
+    Leap { nanos: u64 },
+    /// All faults end, and everything comes to rest.
+    Rest,
+}
+
+/// How many kinds of operations there are.
+const KINDS: usize = 22;
+
+/// One operation of a plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) at: u64,
+    pub(super) client: usize,
+    pub(super) op: Op,
+}
+
+impl Setup {
+    pub(super) fn draw(seed: u64) -> Setup {
+        let mut rng = Rng::fork(seed, "setup of the link", 0);
+        let clients = rng.between(1, 3) as usize;
+        Setup {
+            seed,
+            clients,
+            plain: rng.pick(&[0, 0, 1, 2]),
+            config: config(&mut rng),
+            stream: rng.pick(&[1_000, 8_000, 70_000]),
+            delay_us: rng.pick(&[0, 500, 20_000]),
+            link_stream: rng.pick(&[300, 4_000, 70_000]),
+            link_delay_us: rng.pick(&[0, 500, 20_000, 200_000]),
+            chunk: rng.pick(&[60, 500, 70_000]),
+            payload: rng.pick(&[20, 60, 1_500]),
+            burst: rng.pick(&[1, 4, 20]),
+            round_nanos: rng.pick(&[50_000, 300_000, 2_000_000]),
+            slow_nanos: rng.pick(&[0, 0, 5_000_000, 300_000_000]),
+            slow_host_nanos: rng.pick(&[0, 5_000_000, 300_000_000]),
+            cut_at: None,
+        }
+    }
+
+    /// Draws a short run in which only the link fails, once.
+    pub(super) fn draw_cut(seed: u64, bytes: u64) -> Setup {
+        let mut setup = Setup::draw(seed);
+        (setup.clients, setup.plain) = (1, 1);
+        setup.config.clients.stale_timeout = Duration::from_secs(20);
+        setup.config.master.protocol = LinkProtocol::V3;
+        (setup.stream, setup.link_stream) = (70_000, 70_000);
+        (setup.delay_us, setup.link_delay_us) = (500, 500);
+        (setup.chunk, setup.payload, setup.burst) = (70_000, 20, 2);
+        (setup.slow_nanos, setup.slow_host_nanos) = (0, 5_000_000);
+        setup.cut_at = Some(bytes);
+        setup
+    }
+
+    /// Draws what happens.
+    pub(super) fn plan(&self) -> Vec<Due> {
+        let mut rng = Rng::fork(self.seed, "plan of the link", 0);
+        if self.cut_at.is_some() {
+            return self.short_plan();
+        }
+        let ops = rng.between(20, 120);
+        let gap = rng.log_between(200_000, 200_000_000);
+        let mut weights = [0_u64; KINDS];
+        for (number, weight) in weights.iter_mut().enumerate() {
+            let left_out = number > 1 && rng.chance(35);
+            *weight = if left_out { 0 } else { rng.between(1, 20) };
+        }
+        weights[0] += 15;
+        weights[1] += 15;
+        // Few sessions should end early, and few processes should die.
+        for number in [8, 10, 18, 19, 20, 21] {
+            weights[number] = weights[number].div_ceil(6);
+        }
+        let mut at = 0;
+        let clients = (self.clients + self.plain) as u64;
+        let whole: u64 = weights.iter().sum();
+        (0..ops)
+            .map(|_| {
+                at += rng.below(gap * 2);
+                let client = rng.below(clients) as usize;
+                let mut drawn = rng.below(whole);
+                let mut kind = 0;
+                while drawn >= weights[kind] {
+                    drawn -= weights[kind];
+                    kind += 1;
+                }
+                let op = self.op(kind, &mut rng);
+                Due { at, client, op }
+            })
+            .collect()
+    }
+
+    fn short_plan(&self) -> Vec<Due> {
+        let packets = |client, op| Due { at: 0, client, op };
+        let both = |op| [packets(0, op), packets(1, op)];
+        let kinds = [
+            both(Op::Rest),
+            both(Op::Join { group: 1 }),
+            both(Op::Up {
+                packets: 2,
+                bytes: 20,
+            }),
+            both(Op::Down {
+                packets: 2,
+                bytes: 20,
+            }),
+            both(Op::Many {
+                group: 1,
+                kind: Kind::Ordinary,
+                packets: 1,
+            }),
+            both(Op::Latest { key: 1, packets: 2 }),
+            both(Op::Reset),
+            both(Op::Up {
+                packets: 1,
+                bytes: 20,
+            }),
+        ];
+        let mut plan: Vec<_> = kinds.into_iter().flatten().collect();
+        for (number, due) in plan.iter_mut().enumerate() {
+            due.at = number as u64 * 3_000_000;
+        }
+        plan
+    }
+
+    fn op(&self, kind: usize, rng: &mut Rng) -> Op {
+        let packets = rng.between(1, self.burst);
+        let bytes = rng.between(17, self.payload);
+        let group = rng.between(1, 3);
+        match kind {
+            0 => Op::Up { packets, bytes },
+            1 => Op::Down { packets, bytes },
+            2 => Op::Latest {
+                key: rng.below(3),
+                packets,
+            },
+            3 => Op::Volatile { packets },
+            4 => Op::Join { group },
+            5 => Op::Part { group },
+            6 => Op::Many {
+                group: rng.below(4),
+                kind: rng.pick(&[
+                    Kind::Ordinary,
+                    Kind::Ordinary,
+                    Kind::Latest(0),
+                    Kind::Latest(1),
+                    Kind::Volatile,
+                ]),
+                packets,
+            },
+            7 => Op::Pause {
+                pauses: rng.chance(60),
+            },
+            8 => Op::Kick {
+                code: rng.pick(&[401, 405, 500, 677]),
+            },
+            9 => Op::Note,
+            10 => Op::Goodbye,
+            11 => Op::Reset,
+            12 => Op::HangUp,
+            13 => Op::Silence,
+            14 => Op::Stall {
+                nanos: rng.log_between(1_000_000, 1_000_000_000),
+            },
+            15 => Op::Cut,
+            16 => Op::Leave,
+            17 => Op::HostStall {
+                nanos: rng.log_between(1_000_000, 1_000_000_000),
+            },
+            18 => Op::Boot,
+            19 => Op::Restart,
+            20 => Op::Leap {
+                nanos: rng.log_between(100_000_000, 25_000_000_000),
+            },
+            _ => Op::Rest,
+        }
+    }
+}
+
+fn config(rng: &mut Rng) -> EdgeConfig {
+    let millis = Duration::from_millis;
+    let mut config = EdgeConfig::default();
+    let limits = &mut config.limits;
+    limits.accept_rate = 0;
+    (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
+    limits.sources.penalties = false;
+    config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
+    let clients = &mut config.clients;
+    clients.ring_packets = rng.pick(&[2, 16, 8_192]);
+    clients.ring_bytes = rng.pick(&[700, 1 << 20, 1 << 20]);
+    clients.ack_delay = millis(rng.pick(&[0, 1, 25]));
+    clients.keep_alive = Duration::from_secs(rng.pick(&[0, 20]));
+    clients.stale_timeout = millis(rng.pick(&[1_000, 20_000, 20_000, 60_000]));
+    clients.stale_reap_interval = millis(rng.pick(&[0, 5, 1_000]));
+    clients.write_timeout = millis(rng.log_between(200, 10_000));
+    clients.pace.frames = 0;
+    let master = &mut config.master;
+    master.protocol = rng.pick(&[
+        LinkProtocol::V3,
+        LinkProtocol::V3,
+        LinkProtocol::V3,
+        LinkProtocol::V3,
+        LinkProtocol::Auto,
+    ]);
+    master.channel_capacity = rng.pick(&[1, 4, 32_768]);
+    master.channel_bytes = rng.pick(&[400, 1 << 20]);
+    master.reconnect_max = millis(rng.pick(&[100, 5_000]));
+    config
+}

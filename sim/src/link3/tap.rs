@@ -1,0 +1,202 @@
+//! What crosses the link, read without the core's code: whether frames are counted, sent again and acknowledged as SPEC 34 and 37 say.
+
+use std::collections::VecDeque;
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
+
+use crate::codec::Frames;
+
+const ASK: u8 = 0x10;
+const GRANT: u8 = 0x11;
+const LINK_ACK: u8 = 0x12;
+/// "Both counts begin again" in a GRANT. (SPEC 34.3(c))
+const ANEW: u64 = u64::MAX;
+
+/// The frames of one direction, over all links of one run and one boot.
+#[derive(Default)]
+struct Way {
+    /// Hashes of the frames above `acknowledged`, in order.
+    sent: VecDeque<u64>,
+    /// The count up to which the other side has acknowledged.
+    acknowledged: u64,
+    /// The count of the last frame on this link.
+    at: u64,
+    frames: Frames,
+    has_begun: bool,
+}
+
+impl Way {
+    fn restart(&mut self) {
+        (self.acknowledged, self.at) = (0, 0);
+        self.sent.clear();
+    }
+
+    /// Counts a frame. The error says how it differs from the one that had its count before.
+    fn count(&mut self, body: &[u8]) -> Result<(), String> {
+        let mut hasher = SipHasher13::new();
+        hasher.write(body);
+        let hash = hasher.finish();
+        self.at += 1;
+        let Some(place) = self.at.checked_sub(self.acknowledged + 1) else {
+            return Err(format!("frame {} was acknowledged", self.at));
+        };
+        match self.sent.get(place as usize) {
+            None => self.sent.push_back(hash),
+            Some(before) if *before == hash => {}
+            Some(_) => return Err(format!("frame {} is another one than before", self.at)),
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> u64 {
+        self.acknowledged + self.sent.len() as u64
+    }
+}
+
+/// What was read of the link, as it was written.
+#[derive(Default)]
+pub(super) struct Tap {
+    up: Way,
+    down: Way,
+    boot: [u8; 16],
+    run: [u8; 8],
+    /// What the ASK of this link says: its boot and run, and its counts.
+    ask: Option<([u8; 16], [u8; 8], [u64; 3])>,
+    is_granted: bool,
+    /// Whether the edge wrote something before it granted version 3 on this link.
+    is_plain: bool,
+}
+
+fn field<const N: usize>(body: &[u8], at: usize) -> Option<[u8; N]> {
+    body.get(at..)?.first_chunk().copied()
+}
+
+fn number(body: &[u8], at: usize) -> Option<u64> {
+    field(body, at).map(u64::from_le_bytes)
+}
+
+/// Returns the boot, the run and the counts of an ASK.
+fn ask_of(body: &[u8]) -> Option<([u8; 16], [u8; 8], [u64; 3])> {
+    let counts = [number(body, 38)?, number(body, 46)?, number(body, 54)?];
+    Some((field(body, 14)?, field(body, 30)?, counts))
+}
+
+impl Tap {
+    /// A new link is there.
+    pub(super) fn connected(&mut self) {
+        for way in [&mut self.up, &mut self.down] {
+            way.frames = Frames::default();
+            way.has_begun = false;
+        }
+        (self.ask, self.is_granted, self.is_plain) = (None, false, false);
+    }
+
+    /// Returns whether the edge wrote something in version 2 since the last call.
+    pub(super) fn take_plain(&mut self) -> bool {
+        std::mem::take(&mut self.is_plain)
+    }
+
+    /// Reads bytes that the backend has written.
+    pub(super) fn down(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.down.frames.push(bytes);
+        while let Ok(Some(body)) = self.down.frames.next_body(u32::MAX) {
+            let flag = body.get(8).copied().unwrap_or(0);
+            let is_first = !std::mem::replace(&mut self.down.has_begun, true);
+            match flag {
+                ASK if is_first => {
+                    self.ask = ask_of(&body);
+                    let (_, _, [received, acknowledged, _]) = self.ask.ok_or("a short ASK")?;
+                    if acknowledged > received {
+                        return Err(format!("ASK: {acknowledged} of {received} acknowledged"));
+                    }
+                }
+                LINK_ACK if !self.is_granted => {
+                    return Err("LINK_ACK follows ASK before GRANT".into());
+                }
+                _ if !self.is_granted => {}
+                LINK_ACK => acknowledge(&body, &self.down, &mut self.up)?,
+                _ => {
+                    self.down
+                        .count(&body)
+                        .map_err(|text| format!("down: {text}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads bytes that the edge has written.
+    pub(super) fn up(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.up.frames.push(bytes);
+        while let Ok(Some(body)) = self.up.frames.next_body(u32::MAX) {
+            let flag = body.get(8).copied().unwrap_or(0);
+            let is_first = !std::mem::replace(&mut self.up.has_begun, true);
+            match flag {
+                GRANT if is_first => self.grant(&body)?,
+                GRANT => return Err("GRANT is not the first frame".into()),
+                _ if !self.is_granted => self.is_plain = true,
+                LINK_ACK => acknowledge(&body, &self.up, &mut self.down)?,
+                _ => self.up.count(&body).map_err(|text| format!("up: {text}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn grant(&mut self, body: &[u8]) -> Result<(), String> {
+        let (boot, asks_run, [received, acknowledged, sent]) =
+            self.ask.ok_or("GRANT, and nobody has asked")?;
+        let (Some(of_boot), Some(run), Some(has)) = (
+            field::<16>(body, 14),
+            field::<8>(body, 36),
+            number(body, 52),
+        ) else {
+            return Err("a short GRANT".into());
+        };
+        if of_boot != boot {
+            return Err("GRANT has another boot".into());
+        }
+        self.is_granted = true;
+        let goes_on = boot == self.boot && run == self.run && asks_run == run && has != ANEW;
+        (self.boot, self.run) = (boot, run);
+        if !goes_on {
+            self.up.restart();
+            self.down.restart();
+            return Ok(());
+        }
+        let is_right = (self.up.acknowledged..=self.up.end()).contains(&received)
+            && (self.down.acknowledged..=self.down.end()).contains(&has)
+            && acknowledged >= self.up.acknowledged
+            && sent <= self.down.end();
+        if !is_right {
+            return Err(format!(
+                "up {received} of {}, down {has} of {}, and the link goes on",
+                self.up.end(),
+                self.down.end()
+            ));
+        }
+        (self.up.at, self.down.at) = (received, has);
+        Ok(())
+    }
+}
+
+/// Reads a LINK_ACK of one direction, which is about the other one.
+fn acknowledge(body: &[u8], by: &Way, of: &mut Way) -> Result<(), String> {
+    let (Some(acknowledged), Some(sent)) = (number(body, 9), number(body, 17)) else {
+        return Err("a short LINK_ACK".into());
+    };
+    if sent != by.at {
+        return Err(format!("LINK_ACK behind {} frames says {sent}", by.at));
+    }
+    if acknowledged < of.acknowledged || acknowledged > of.at.max(of.acknowledged) {
+        return Err(format!(
+            "LINK_ACK of {acknowledged}, of frames {} to {}",
+            of.acknowledged, of.at
+        ));
+    }
+    while of.acknowledged < acknowledged {
+        of.sent.pop_front();
+        of.acknowledged += 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Version 3 of the backend link: a fixed block of seeds, cuts at every byte, and a seed of the caller's choice.
+//!
+//! - `VL_FULL=1 cargo test -p sim --test all link3::` runs the block of `.ci/run`, which must also reach what the gates say.
+//! - `VL_SEEDS=20000 cargo test -p sim --test all link3::` runs a larger one.
+//! - `VL_SEED=17 cargo test -p sim --test all link3::one_seed -- --nocapture` runs one seed and shows what happened.
+
+use sim::link3::{DELIVERED, run, run_cut, run_traced};
+
+use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
+
+/// Seeds of the block without and with `VL_FULL`, when `VL_SEEDS` says nothing else.
+const SEEDS: (u64, u64) = (150, 1_500);
+
+/// In what share of a block's seeds each thing must happen, in percent.
+const GATES: &[(&str, f64)] = &[
+    ("away told", 50.0),
+    ("backend restarted", 25.0),
+    ("edge restarted", 25.0),
+    ("end told", 40.0),
+    ("kick told", 8.0),
+    ("link closed by the backend", 40.0),
+    ("link closed by the edge", 1.5),
+    ("link cut", 60.0),
+    ("paused", 30.0),
+    ("rest", 90.0),
+    ("resume told", 45.0),
+    ("sent early", 12.0),
+    ("sent to many", 45.0),
+    ("version 2 of the link", 2.0),
+];
+
+#[test]
+fn fixed_block_of_seeds() {
+    let found = expect_block("link3", SEEDS, GATES, run);
+    println!("{} packets delivered", found.total(DELIVERED));
+}
+
+/// SPEC 37.3: a frame that was cut is sent again whole, and nothing else is, wherever the link ends.
+#[test]
+fn the_link_may_end_behind_every_byte() {
+    let mut cuts = 0;
+    for bytes in 0..100_000 {
+        let outcome = run_cut(7, bytes);
+        assert_eq!(outcome.violation, None, "behind {bytes} bytes");
+        // Beyond its last byte it is not cut.
+        if !outcome.reach.contains_key("link cut") {
+            break;
+        }
+        cuts += 1;
+    }
+    println!("{cuts} cuts");
+    assert!(cuts > 500, "{cuts}");
+}
+
+#[test]
+fn a_seed_runs_the_same_way_twice_and_with_somebody_watching() {
+    expect_same_twice(0..10, run, run_traced);
+}
+
+#[test]
+fn one_seed() {
+    run_one_seed(run_traced);
+}
