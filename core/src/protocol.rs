@@ -38,6 +38,8 @@ pub(crate) use crate::v3::items::{Close, GoAway, Resumed};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::opening::{Joined, Step as EntropyStep};
 #[cfg(feature = "edge")]
+pub(crate) use crate::v3::outbound::Sending;
+#[cfg(feature = "edge")]
 pub(crate) use crate::v3::packets::{Position, Settings, Verdict};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::progress::{Progress, Ring};

@@ -236,7 +236,17 @@ impl fmt::Debug for Reading {
     }
 }
 
-/// A connection after its opening.
+/// What most connections of an edge never have.
+#[derive(Clone, Default)]
+struct Rare {
+    /// What the peer's CLOSE says, once it has come.
+    close_details: CloseDetails,
+    /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
+    up: Option<Secret>,
+    ponged: Option<[u8; 8]>,
+}
+
+/// A connection after its opening. An idle client of an edge has one, so it is small.
 #[derive(Clone)]
 pub struct Channel {
     side: Side,
@@ -244,11 +254,8 @@ pub struct Channel {
     outbound: Outbound,
     /// What is being read. Where nothing is, it can be [given away](Self::surrender_reading).
     reading: Option<Box<Reading>>,
-    /// What the peer's CLOSE says, once it has come.
-    close_details: Option<Box<CloseDetails>>,
-    /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
-    up: Option<Box<Secret>>,
-    ponged: Option<[u8; 8]>,
+    /// What an edge has of a connection that ends, and a client also of others.
+    rare: Option<Box<Rare>>,
     /// Whether the client has ended its early records, and nobody was told.
     has_confirmed: bool,
     records: u32,
@@ -262,9 +269,7 @@ impl Channel {
             inbound,
             outbound,
             reading: None,
-            close_details: None,
-            up: None,
-            ponged: None,
+            rare: None,
             has_confirmed: false,
             records: 0,
             timing: Timing::default(),
@@ -290,7 +295,7 @@ impl Channel {
     /// Goes on after an Answer 0, at the client, which claimed to have received all up to `received`. RESUMED comes next.
     pub fn answered(&mut self, up: Secret, down: &Secret, received: u64, max_packet_bytes: u32) {
         self.inbound = Some(Inbound::of_answer(down, received, max_packet_bytes));
-        self.up = Some(Box::new(up));
+        self.rare.get_or_insert_default().up = Some(up);
     }
 
     // ---- of an edge
@@ -362,7 +367,7 @@ impl Channel {
                 Item::Ack(more) => progress.hear(more, outbox)?,
                 Item::AckNow => self.outbound.acknowledge(),
                 Item::Ping(bytes) => self.outbound.pong(bytes),
-                Item::Pong(bytes) => self.ponged = Some(bytes),
+                Item::Pong(bytes) => self.rare.get_or_insert_default().ponged = Some(bytes),
                 Item::Part(bytes) => reading.pieces.extend_from_slice(bytes),
                 Item::Packet(bytes) => {
                     // A first flight may begin with packets that have arrived before (SPEC 23.3(c)).
@@ -403,20 +408,21 @@ impl Channel {
                 }
                 Item::Resumed(resumed, marks) => {
                     let marks = range(marks.as_flattened());
-                    if let Some(up) = self.up.take() {
+                    let rare = self.rare.as_deref_mut();
+                    if let Some(up) = rare.and_then(|rare| rare.up.take()) {
                         self.outbound
                             .end_early(&up, resumed.received_up, outbox, progress)?;
                     }
                     reading.arrival = Some((Arrival::Resumed(resumed), marks));
                 }
                 Item::Close(close) => {
-                    self.close_details = Some(Box::new(CloseDetails {
+                    self.rare.get_or_insert_default().close_details = CloseDetails {
                         wait_ms: close.wait_ms,
                         jitter_ms: close.jitter_ms,
                         detail: close.detail,
                         up: close.up,
                         down: close.down,
-                    }));
+                    };
                     let closed = Arrival::Closed { code: close.code };
                     reading.arrival = Some((closed, range(close.text.as_bytes())));
                 }
@@ -464,7 +470,8 @@ impl Channel {
     /// Returns what the peer's CLOSE says beside its code and its text, or nothing but zeros before it.
     #[must_use]
     pub fn close_details(&self) -> CloseDetails {
-        self.close_details.as_deref().copied().unwrap_or_default()
+        let rare = self.rare.as_deref();
+        rare.map(|rare| rare.close_details).unwrap_or_default()
     }
 
     /// Takes what [`next`](Self::next) returned, so that it returns what follows. Its numbers count as received from then on.
@@ -511,7 +518,7 @@ impl Channel {
 
     /// Returns the last PONG that came since the last call.
     pub fn take_pong(&mut self) -> Option<[u8; 8]> {
-        self.ponged.take()
+        self.rare.as_deref_mut()?.ponged.take()
     }
 
     /// Returns whether the client has ended its early records since the last call: it has opened RESUMED.

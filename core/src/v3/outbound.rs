@@ -61,27 +61,65 @@ pub struct NeverSent {
     pub sent: u64,
 }
 
+/// What is being sent on a connection. An idle one has nothing.
+#[derive(Clone, Default)]
+pub struct Sending {
+    /// Records, the first `written` bytes of which the transport has taken.
+    wire: Vec<u8>,
+    written: usize,
+    /// The bytes of the next packet that went into pieces.
+    begun: usize,
+    first: Option<First>,
+    /// Packets to be told as a gap before any other.
+    gap: u64,
+    pong: Option<[u8; 8]>,
+    ping: Option<[u8; 8]>,
+    go_away: Option<GoAway>,
+    ack_now: bool,
+    /// The bytes of the bodies of early records, while they last.
+    early_bytes: Option<u32>,
+}
+
+impl Sending {
+    fn has_control(&self) -> bool {
+        self.gap > 0
+            || self.ack_now
+            || self.pong.is_some()
+            || self.ping.is_some()
+            || self.go_away.is_some()
+    }
+
+    /// Returns whether nothing is being sent.
+    fn is_unused(&self) -> bool {
+        self.wire.is_empty()
+            && self.begun == 0
+            && self.first.is_none()
+            && self.early_bytes.is_none()
+            && !self.has_control()
+    }
+}
+
+impl fmt::Debug for Sending {
+    /// Shows only numbers: a token is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending")
+            .field("begun", &self.begun)
+            .field("held_bytes", &self.wire.len().saturating_sub(self.written))
+            .field("early_bytes", &self.early_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Makes the records of one direction of a connection.
 #[derive(Clone)]
 pub struct Outbound {
     sealer: Sealer,
     /// The number of the next packet.
     next: u64,
-    wire: Vec<u8>,
-    written: usize,
-    /// The bytes of the next packet that went into pieces.
-    begun: usize,
-    first: Option<Box<First>>,
-    /// Packets to be told as a gap before any other.
-    gap: u64,
-    pong: Option<[u8; 8]>,
-    ping: Option<[u8; 8]>,
-    go_away: Option<Box<GoAway>>,
+    /// What is being sent. Where nothing is, it can be [given away](Self::surrender).
+    sending: Option<Box<Sending>>,
     /// Whether an ACK is due even if nothing else is to be sent.
     ack_due: bool,
-    ack_now: bool,
-    /// The bytes of the bodies of early records, while they last.
-    early_bytes: Option<u32>,
     /// Whether records are padded.
     pads: bool,
     is_closed: bool,
@@ -92,29 +130,46 @@ impl Outbound {
         Outbound {
             sealer: Sealer::new(secret),
             next,
-            wire: Vec::new(),
-            written: 0,
-            begun: 0,
-            first: None,
-            gap: 0,
-            pong: None,
-            ping: None,
-            go_away: None,
+            sending: None,
             ack_due: false,
-            ack_now: false,
-            early_bytes: None,
             pads: false,
             is_closed: false,
         }
     }
 
+    /// Begins with what is said first.
+    fn saying(secret: &Secret, next: u64, sending: Sending) -> Self {
+        Outbound {
+            sending: Some(Box::new(sending)),
+            ..Self::new(secret, next)
+        }
+    }
+
+    /// Returns what is being sent, to add to it.
+    #[inline]
+    fn sending(&mut self) -> &mut Sending {
+        self.sending.get_or_insert_default()
+    }
+
+    /// Returns the bytes of the next packet that went into pieces.
+    #[inline]
+    fn begun(&self) -> usize {
+        self.sending.as_deref().map_or(0, |sending| sending.begun)
+    }
+
+    /// Returns the bytes of the bodies of early records, while they last.
+    fn early_bytes(&self) -> Option<u32> {
+        self.sending.as_deref()?.early_bytes
+    }
+
     /// Begins the direction up after a Welcome: its first item is TOKEN.
     #[must_use]
     pub fn of_join(up: &Secret, token: Vec<u8>) -> Self {
-        Outbound {
-            first: Some(Box::new(First::Token(token))),
-            ..Self::new(up, 1)
-        }
+        let sending = Sending {
+            first: Some(First::Token(token)),
+            ..Sending::default()
+        };
+        Self::saying(up, 1, sending)
     }
 
     /// Begins the direction down after a Welcome.
@@ -126,10 +181,11 @@ impl Outbound {
     /// Begins the direction up after a Claim: early records, whose first packet has the number `first`.
     #[must_use]
     pub fn of_early(early: &Secret, first: u64) -> Self {
-        Outbound {
+        let sending = Sending {
             early_bytes: Some(0),
-            ..Self::new(early, first)
-        }
+            ..Sending::default()
+        };
+        Self::saying(early, first, sending)
     }
 
     /// Begins the direction down after an Answer to a client that has received all up to `received`. A CLOSE follows, or what
@@ -141,12 +197,11 @@ impl Outbound {
 
     /// Makes RESUMED the first item, with the marks of the attempts before. Behind it `gap` packets are told as a gap.
     #[must_use]
-    pub fn resume(self, resumed: Resumed, marks: &[[u8; 8]], gap: u64) -> Self {
-        Outbound {
-            first: Some(Box::new(First::Resumed(resumed, marks.to_vec()))),
-            gap,
-            ..self
-        }
+    pub fn resume(mut self, resumed: Resumed, marks: &[[u8; 8]], gap: u64) -> Self {
+        let sending = self.sending();
+        sending.first = Some(First::Resumed(resumed, marks.to_vec()));
+        sending.gap = gap;
+        self
     }
 
     /// Pads records from now on, if `pads`: their length tells less of what is in them then (SPEC 21.3(f)).
@@ -158,17 +213,17 @@ impl Outbound {
 
     /// Asks the peer whether it is there.
     pub fn ping(&mut self, bytes: [u8; 8]) {
-        self.ping = Some(bytes);
+        self.sending().ping = Some(bytes);
     }
 
     /// Answers a PING. The last one of a record counts.
     pub fn pong(&mut self, bytes: [u8; 8]) {
-        self.pong = Some(bytes);
+        self.sending().pong = Some(bytes);
     }
 
     /// Asks the client to leave. A newer GOAWAY takes the place of an older one.
     pub fn go_away(&mut self, go_away: GoAway) {
-        self.go_away = Some(Box::new(go_away));
+        self.sending().go_away = Some(go_away);
     }
 
     /// An ACK is due now.
@@ -179,12 +234,12 @@ impl Outbound {
     /// Sends a token, in front of everything else. The Join record has one of its own.
     #[cfg(feature = "client")]
     pub fn token(&mut self, token: Vec<u8>) {
-        self.first = Some(Box::new(First::Token(token)));
+        self.sending().first = Some(First::Token(token));
     }
 
     /// Asks the peer for an ACK.
     pub fn ask_for_ack(&mut self) {
-        self.ack_now = true;
+        self.sending().ack_now = true;
     }
 
     /// Returns whether the last item was sealed.
@@ -196,35 +251,27 @@ impl Outbound {
     /// Returns whether the transport has something to take, now or once records are made.
     #[must_use]
     pub fn has_output(&self, outbox: &Outbox, progress: &Progress) -> bool {
-        self.written < self.wire.len() || self.has_items(outbox, progress)
+        self.held_bytes() > 0 || self.has_items(outbox, progress)
     }
 
     fn has_items(&self, outbox: &Outbox, progress: &Progress) -> bool {
         if self.is_closed {
             return false;
         }
-        if let Some(bytes) = self.early_bytes {
+        if let Some(bytes) = self.early_bytes() {
             let has_room = |bytes| self.early_room(bytes, outbox).is_some();
             return self.sealer.records() == 0
                 || (self.may_send(outbox, progress) && has_room(bytes));
         }
-        self.first.is_some()
-            || self.has_control()
+        let sending = self.sending.as_deref();
+        sending.is_some_and(|sending| sending.first.is_some() || sending.has_control())
             || (self.ack_due && progress.due() > 0)
             || self.may_send(outbox, progress)
     }
 
-    fn has_control(&self) -> bool {
-        self.gap > 0
-            || self.ack_now
-            || self.pong.is_some()
-            || self.ping.is_some()
-            || self.go_away.is_some()
-    }
-
     /// Returns whether what comes next may go out: it was begun, or the ring has room for it (SPEC 24.2(b)).
     fn may_send(&self, outbox: &Outbox, progress: &Progress) -> bool {
-        if self.begun > 0 {
+        if self.begun() > 0 {
             return true;
         }
         match progress.upcoming(outbox) {
@@ -244,7 +291,7 @@ impl Outbound {
     pub fn fill(&mut self, outbox: &mut Outbox, progress: &mut Progress) -> &[u8] {
         // What is sealed cannot be taken back, so nothing is before the transport has taken what was.
         if self.held_bytes() == 0 {
-            while self.wire.len() < WIRE_BYTES && self.seal_next(outbox, progress) {}
+            while self.held_bytes() < WIRE_BYTES && self.seal_next(outbox, progress) {}
         }
         self.wire()
     }
@@ -252,18 +299,23 @@ impl Outbound {
     /// Returns what is sealed and not written.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
-        self.wire.get(self.written..).unwrap_or_default()
+        let sending = self.sending.as_deref();
+        let rest = sending.and_then(|sending| sending.wire.get(sending.written..));
+        rest.unwrap_or_default()
     }
 
     /// Handles that the transport took the first `bytes` bytes of what [`fill`](Self::fill) returned. Returns how many of them there were.
     pub fn written(&mut self, bytes: usize) -> usize {
-        let taken = bytes.min(self.wire.len().saturating_sub(self.written));
-        self.written = self.written.saturating_add(taken);
-        if self.written == self.wire.len() {
-            self.wire.clear();
-            self.written = 0;
-            if self.wire.capacity() > KEPT_CAPACITY_BYTES {
-                self.wire = Vec::new();
+        let Some(sending) = self.sending.as_deref_mut() else {
+            return 0;
+        };
+        let taken = bytes.min(sending.wire.len().saturating_sub(sending.written));
+        sending.written = sending.written.saturating_add(taken);
+        if sending.written == sending.wire.len() {
+            sending.wire.clear();
+            sending.written = 0;
+            if sending.wire.capacity() > KEPT_CAPACITY_BYTES {
+                sending.wire = Vec::new();
             }
         }
         taken
@@ -272,7 +324,8 @@ impl Outbound {
     /// Returns the bytes that are sealed and not written.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.wire.len().saturating_sub(self.written)
+        let sending = self.sending.as_deref();
+        sending.map_or(0, |it| it.wire.len().saturating_sub(it.written))
     }
 
     /// Makes the next record. Returns false if there is nothing for it.
@@ -280,19 +333,20 @@ impl Outbound {
         if !self.has_items(outbox, progress) {
             return false;
         }
-        if let Some(bytes) = self.early_bytes {
+        if let Some(bytes) = self.early_bytes() {
             self.seal_early(bytes, outbox, progress);
             return true;
         }
         let start = self.begin();
         let (mut items, number) = (0_usize, self.next);
-        let had_first = self.first.is_some();
+        let first = self.sending().first.take();
+        let had_first = first.is_some();
         let mut most = MAX_ITEMS_BYTES;
-        if let Some(first) = self.first.take() {
-            match &*first {
-                First::Resumed(resumed, marks) => self.put(&Item::Resumed(*resumed, marks)),
+        if let Some(first) = first {
+            match first {
+                First::Resumed(resumed, marks) => self.put(&Item::Resumed(resumed, &marks)),
                 First::Token(token) => {
-                    self.put(&Item::Token(token));
+                    self.put(&Item::Token(&token));
                     // It may be a Join record.
                     most = (MAX_JOIN_RECORD_BYTES as usize).saturating_sub(TAG_BYTES);
                 }
@@ -308,7 +362,7 @@ impl Outbound {
         {
             items = items.saturating_add(1);
             progress.count_sent(outbox);
-            if self.begun > 0 {
+            if self.begun() > 0 {
                 break;
             }
         }
@@ -317,13 +371,14 @@ impl Outbound {
     }
 
     fn begin(&mut self) -> usize {
-        let start = self.wire.len();
-        self.wire.extend_from_slice(&[0; LENGTH_BYTES]);
+        let wire = &mut self.sending().wire;
+        let start = wire.len();
+        wire.extend_from_slice(&[0; LENGTH_BYTES]);
         start
     }
 
     fn put(&mut self, item: &Item<'_>) {
-        item.encode(&mut self.wire);
+        item.encode(&mut self.sending().wire);
         self.next = self.next.saturating_add(item.numbers());
     }
 
@@ -332,19 +387,22 @@ impl Outbound {
         if let Some(more) = progress.tell() {
             self.put(&Item::Ack(more));
         }
-        if core::mem::take(&mut self.ack_now) {
+        if !self.sending().has_control() {
+            return;
+        }
+        if core::mem::take(&mut self.sending().ack_now) {
             self.put(&Item::AckNow);
         }
-        if let Some(bytes) = self.pong.take() {
+        if let Some(bytes) = self.sending().pong.take() {
             self.put(&Item::Pong(bytes));
         }
-        if let Some(bytes) = self.ping.take() {
+        if let Some(bytes) = self.sending().ping.take() {
             self.put(&Item::Ping(bytes));
         }
-        if let Some(go_away) = self.go_away.take() {
-            self.put(&Item::GoAway(*go_away));
+        if let Some(go_away) = self.sending().go_away.take() {
+            self.put(&Item::GoAway(go_away));
         }
-        let count = core::mem::take(&mut self.gap);
+        let count = core::mem::take(&mut self.sending().gap);
         if count > 0 {
             // Their bytes are not known any more.
             self.put(&Item::Gap {
@@ -363,13 +421,14 @@ impl Outbound {
         outbox: &mut Outbox,
         progress: &mut Progress,
     ) -> usize {
-        if self.begun > 0 || progress.has_classes() {
+        let sending = self.sending.get_or_insert_default();
+        if sending.begun > 0 || progress.has_classes() {
             return 0;
         }
         let (mut count, mut stored_bytes) = (0_usize, 0_usize);
         let before = start.saturating_add(LENGTH_BYTES);
         for packet in outbox.unsent_packets().take(MAX_PACKETS) {
-            let used = self.wire.len().saturating_sub(before);
+            let used = sending.wire.len().saturating_sub(before);
             let needed = packet.len().saturating_add(header_bytes(packet.len()));
             let has_room = match count {
                 0 => used.saturating_add(needed) <= MAX_ITEMS_BYTES,
@@ -383,7 +442,7 @@ impl Outbound {
             {
                 break;
             }
-            Item::Packet(packet).encode(&mut self.wire);
+            Item::Packet(packet).encode(&mut sending.wire);
             self.next = self.next.saturating_add(1);
             count = count.saturating_add(1);
             stored_bytes = stored_bytes.saturating_add(Outbox::stored_bytes(packet.len()));
@@ -407,10 +466,7 @@ impl Outbound {
         let Some(upcoming) = progress.upcoming(outbox) else {
             return false;
         };
-        let used = self
-            .wire
-            .len()
-            .saturating_sub(start.saturating_add(LENGTH_BYTES));
+        let used = self.used(start);
         let (packet, fields) = match upcoming {
             Upcoming::Packet(packet) => (packet, 0),
             Upcoming::Latest(_, packet) => (packet, LATEST_BYTES),
@@ -423,14 +479,14 @@ impl Outbound {
                 return true;
             }
         };
-        let rest = packet.get(self.begun..).unwrap_or_default();
+        let rest = packet.get(self.begun()..).unwrap_or_default();
         let header = header_bytes(rest.len()).saturating_add(fields);
         let needed = rest.len().saturating_add(header);
         if !is_alone && used.saturating_add(needed) > USUAL_ITEMS_BYTES {
             return false;
         }
         if used.saturating_add(needed) <= MAX_ITEMS_BYTES {
-            self.begun = 0;
+            self.sending().begun = 0;
             let length = packet.len();
             match upcoming {
                 Upcoming::Latest(key, _) => {
@@ -456,8 +512,9 @@ impl Outbound {
         }
         let room = MAX_ITEMS_BYTES.saturating_sub(used.saturating_add(MAX_HEADER_BYTES));
         let piece = rest.get(..room).unwrap_or_default();
-        Item::Part(piece).encode(&mut self.wire);
-        self.begun = self.begun.saturating_add(piece.len());
+        let sending = self.sending.get_or_insert_default();
+        Item::Part(piece).encode(&mut sending.wire);
+        sending.begun = sending.begun.saturating_add(piece.len());
         let key = match upcoming {
             Upcoming::Latest(key, _) => Some(key),
             _ => None,
@@ -470,7 +527,7 @@ impl Outbound {
 
     /// Tells how many VOLATILE packets were not sent, if the next one comes.
     fn put_skipped(&mut self, outbox: &Outbox, progress: &mut Progress) {
-        if self.begun > 0 || progress.classes_mut().is_none() {
+        if self.begun() > 0 || progress.classes_mut().is_none() {
             return;
         }
         let is_next = matches!(progress.upcoming(outbox), Some(Upcoming::Volatile(_)));
@@ -507,15 +564,12 @@ impl Outbound {
     /// Forgets the first item.
     #[cfg(test)]
     pub(crate) fn forget_first(&mut self) {
-        self.first = None;
+        self.sending().first = None;
     }
 
     /// Appends padding to the record that begins at `start`, up to the next power of two, but not beyond `most` bytes of items.
     fn pad(&mut self, start: usize, most: usize) {
-        let used = self
-            .wire
-            .len()
-            .saturating_sub(start.saturating_add(LENGTH_BYTES));
+        let used = self.used(start);
         let padded = used.next_power_of_two().max(PADDED_BYTES).min(most);
         if let Some(length) = padded.checked_sub(used.saturating_add(1)) {
             self.put(&Item::Pad { length });
@@ -530,9 +584,16 @@ impl Outbound {
         self.seal(number, start);
     }
 
+    /// Returns the bytes of items in the record that begins at `start`.
+    fn used(&self, start: usize) -> usize {
+        let wire = self.sending.as_deref().map_or(0, |it| it.wire.len());
+        wire.saturating_sub(start.saturating_add(LENGTH_BYTES))
+    }
+
     fn seal(&mut self, number: u64, start: usize) {
+        let sending = self.sending.get_or_insert_default();
         self.sealer
-            .seal(number, &mut self.wire, start)
+            .seal(number, &mut sending.wire, start)
             .expect(SEALS);
     }
 
@@ -604,15 +665,16 @@ impl Outbound {
             && needed <= room
         {
             let stored = Outbox::stored_bytes(packet.len());
-            Item::Packet(packet).encode(&mut self.wire);
+            Item::Packet(packet).encode(&mut self.sending().wire);
             self.next = self.next.saturating_add(1);
             room = room.saturating_sub(needed);
             outbox.advance(stored);
             progress.count_sent(outbox);
         }
         self.seal_padded(number, start, most);
-        let body = u32::try_from(self.wire.len().saturating_sub(start)).unwrap_or(u32::MAX);
-        self.early_bytes = Some(bytes.saturating_add(body));
+        let sending = self.sending();
+        let body = u32::try_from(sending.wire.len().saturating_sub(start)).unwrap_or(u32::MAX);
+        sending.early_bytes = Some(bytes.saturating_add(body));
     }
 
     /// Ends the early records, since RESUMED has opened: what follows goes under `up`. The edge has received all up to `received`
@@ -638,7 +700,7 @@ impl Outbound {
         let start = self.begin();
         self.put(&Item::EarlyEnd);
         self.seal(number, start);
-        self.early_bytes = None;
+        self.sending().early_bytes = None;
         self.sealer = Sealer::new(up);
         self.next = last.saturating_add(1);
         Ok(())
@@ -648,22 +710,19 @@ impl Outbound {
 
     /// Returns whether it would have to allocate to make a record.
     #[must_use]
-    pub fn wants_buffer(&self) -> bool {
-        self.wire.capacity() == 0
+    pub fn wants_sending(&self) -> bool {
+        self.sending.is_none()
     }
 
-    /// Takes over the memory of `buffer`, if it has none of its own.
-    pub fn adopt(&mut self, mut buffer: Vec<u8>) {
-        if self.wants_buffer() {
-            buffer.clear();
-            self.wire = buffer;
-        }
+    /// Takes over the memory of another connection, to make records.
+    pub fn adopt(&mut self, sending: Box<Sending>) {
+        self.sending.get_or_insert(sending);
     }
 
-    /// Gives away its memory if everything is written.
+    /// Gives away its memory if nothing is being sent.
     #[must_use]
-    pub fn surrender(&mut self) -> Option<Vec<u8>> {
-        (self.wire.is_empty() && self.wire.capacity() > 0).then(|| core::mem::take(&mut self.wire))
+    pub fn surrender(&mut self) -> Option<Box<Sending>> {
+        self.sending.take_if(|sending| sending.is_unused())
     }
 }
 
@@ -673,9 +732,7 @@ impl fmt::Debug for Outbound {
         f.debug_struct("Outbound")
             .field("sealer", &self.sealer)
             .field("next", &self.next)
-            .field("begun", &self.begun)
-            .field("held_bytes", &self.held_bytes())
-            .field("early_bytes", &self.early_bytes)
+            .field("sending", &self.sending)
             .field("is_closed", &self.is_closed)
             .finish_non_exhaustive()
     }

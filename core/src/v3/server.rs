@@ -194,7 +194,7 @@ pub struct Standing {
     mark: [u8; 8],
     /// The marks of those before it, since the last one whose RESUMED the client has opened, that one included. Oldest first, at most
     /// [`MAX_RESUMED_MARKS`].
-    before: Vec<[u8; 8]>,
+    before: Box<[[u8; 8]]>,
 }
 
 impl Standing {
@@ -204,7 +204,7 @@ impl Standing {
         Standing {
             next: first,
             mark: [0; 8],
-            before: Vec::new(),
+            before: Box::default(),
         }
     }
 
@@ -237,11 +237,13 @@ impl Standing {
         }
         let after = link.counter().saturating_add(1);
         self.next = link.at(after, 1).map_err(|_| Code::STALE)?;
-        if self.before.len() == MAX_RESUMED_MARKS {
-            self.before.remove(0);
+        let mut marks = core::mem::take(&mut self.before).into_vec();
+        if marks.len() == MAX_RESUMED_MARKS {
+            marks.remove(0);
         }
         let before = core::mem::replace(&mut self.mark, claimed.attempt.mark());
-        self.before.push(before);
+        marks.push(before);
+        self.before = marks.into_boxed_slice();
         Ok(())
     }
 
@@ -253,13 +255,13 @@ impl Standing {
 
     /// Handles that the client has opened the RESUMED of the attempt accepted last: its EARLY_END has come. It knows of all before it.
     pub fn confirm(&mut self) {
-        self.before = Vec::new();
+        self.before = Box::default();
     }
 
     /// Returns the number of bytes on the heap that it keeps for marks.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.before.capacity().saturating_mul(size_of::<[u8; 8]>())
+        size_of_val(&*self.before)
     }
 }
 

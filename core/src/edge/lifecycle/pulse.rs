@@ -129,10 +129,10 @@ impl Edge {
         if channel.has_wire() || !channel.has_output(outbox, numbers) {
             return;
         }
-        if channel.outbound().wants_buffer()
-            && let Some(buffer) = self.spare.take()
+        if channel.outbound().wants_sending()
+            && let Some(sending) = self.spare.take_sending()
         {
-            channel.outbound().adopt(buffer);
+            channel.outbound().adopt(sending);
         }
         let before = numbers.due();
         channel.fill(outbox, numbers);
@@ -153,8 +153,8 @@ impl Edge {
         let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
             return;
         };
-        if let Some(buffer) = channel.outbound().surrender() {
-            self.spare.keep(buffer);
+        if let Some(sending) = channel.outbound().surrender() {
+            self.spare.keep_sending(sending);
         }
         self.conns.recount(index, &mut self.account);
     }

@@ -1,7 +1,7 @@
 //! Memory that queues pass on to each other.
 
 use crate::edge::table::slab::room_to_keep;
-use crate::protocol::Reading;
+use crate::protocol::{Reading, Sending};
 use crate::queue::KEPT_RING_CAPACITY_BYTES;
 
 /// Buffers of queues that became empty, for queues that fill next: no allocation per packet, and no memory kept by idle clients.
@@ -13,12 +13,17 @@ pub(crate) struct Spare {
     /// Memory to read records with.
     #[expect(clippy::vec_box, reason = "boxes are lent to channels and come back")]
     readings: Vec<Box<Reading>>,
+    /// Memory to make records with.
+    #[expect(clippy::vec_box, reason = "boxes are lent to channels and come back")]
+    sendings: Vec<Box<Sending>>,
 }
 
 /// The most buffers that are kept. More queues fill at once only where many packets wait for their acknowledgement, and clients are idle.
 const MAX_SPARE_BUFFERS: usize = 1_024;
 /// The most memory to read records with that is kept, each of up to 256 KiB. A connection has one while a record or a packet of it is cut.
 const MAX_SPARE_READINGS: usize = 16;
+/// The most memory to make records with that is kept, each of up to 128 KiB. A connection has one until its transport has taken all of them.
+const MAX_SPARE_SENDINGS: usize = 16;
 /// The maximum of the spare memory of queues.
 const MAX_SPARE_BYTES: usize = 4 << 20;
 /// The largest buffer that is kept: an outbox that becomes empty returns larger ones itself.
@@ -58,6 +63,20 @@ impl Spare {
         }
     }
 
+    /// Takes memory to make records with.
+    #[inline]
+    pub(crate) fn take_sending(&mut self) -> Option<Box<Sending>> {
+        self.sendings.pop()
+    }
+
+    /// Keeps memory that records were made with, if there is room for it.
+    #[inline]
+    pub(crate) fn keep_sending(&mut self, sending: Box<Sending>) {
+        if self.sendings.len() < MAX_SPARE_SENDINGS {
+            self.sendings.push(sending);
+        }
+    }
+
     /// Keeps at most as many buffers as there are connections, which are what fills queues.
     pub(crate) fn keep_at_most(&mut self, buffers: usize) {
         while self.buffers.len() > buffers {
@@ -93,5 +112,11 @@ mod tests {
             spare.keep(Vec::with_capacity(1));
         }
         assert_eq!(spare.buffers.len(), MAX_SPARE_BUFFERS);
+        for _ in 0..=MAX_SPARE_READINGS.max(MAX_SPARE_SENDINGS) {
+            spare.keep_reading(Box::default());
+            spare.keep_sending(Box::default());
+        }
+        assert_eq!(spare.readings.len(), MAX_SPARE_READINGS);
+        assert_eq!(spare.sendings.len(), MAX_SPARE_SENDINGS);
     }
 }

@@ -225,7 +225,7 @@ fn an_idle_client_is_small() {
     let channel = size_of::<crate::v3::channel::Channel>();
     let numbered = size_of::<crate::edge::sessions::Numbered>();
     assert!(
-        channel <= 312 && numbered <= 184,
+        channel <= 216 && numbered <= 168,
         "{channel} and {numbered} bytes"
     );
 }

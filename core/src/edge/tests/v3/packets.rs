@@ -242,7 +242,7 @@ fn an_idle_client_owns_no_buffer() {
     world.hear3(&mut one);
     let conn = world.edge.conns.live_mut(one.conn.0.index);
     let channel = conn.channel().numbered_mut().unwrap();
-    assert!(channel.wants_reading() && channel.outbound().wants_buffer());
+    assert!(channel.wants_reading() && channel.outbound().wants_sending());
     let session = world.edge.sessions.lookup(one.id()).unwrap();
     assert_eq!(world.edge.sessions.live(session).outbox.capacity_bytes(), 0);
 }
