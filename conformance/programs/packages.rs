@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::Directory;
-use conformance::others::{find, python};
+use conformance::others::{find, python, script};
+use conformance::{Directory, Process};
 
 /// The greatest exposure that systemd may see in the unit, in tenths. It calls this "OK"; a unit without restrictions has 96.
 const EXPOSURE: &str = "15";
@@ -144,4 +144,74 @@ fn the_image_is_described_as_its_linter_wants_it() {
     let dockerfile = ops("Dockerfile").display().to_string();
     let arguments = ["--no-color", &dockerfile];
     assert_eq!(run(hadolint, &arguments), (true, String::new()));
+}
+
+#[test]
+fn prometheus_takes_the_rules_and_they_speak_when_they_should() {
+    let directory = Directory::new();
+    let rules = fs::read_to_string(ops("alerts.yml")).expect("the rules");
+    let tests = fs::read_to_string(script("alerts.test.yml")).expect("their tests");
+    let check = |rules: &str| {
+        directory.write("alerts.yml", rules);
+        directory.write("alerts.test.yml", &tests);
+        let path = |name| directory.file(name).display().to_string();
+        let checked = run(find("promtool")?, &["check", "rules", &path("alerts.yml")]);
+        let tested = run(
+            find("promtool")?,
+            &["test", "rules", &path("alerts.test.yml")],
+        );
+        Some((checked, tested))
+    };
+    let Some(((is_right, said), (speak, told))) = check(&rules) else {
+        return;
+    };
+    assert!(is_right, "{said}");
+    assert!(speak, "{told}");
+    // The check can fail.
+    let later = rules.replace("for: 30s", "for: 5m");
+    let (_, (speak, told)) = check(&later).expect("it is installed");
+    assert!(!speak, "{told}");
+}
+
+/// Prometheus reads the page as we write it, and each metric keeps to its rules of names.
+#[test]
+fn prometheus_finds_nothing_wrong_with_the_metrics() {
+    let Some(mut command) = find("promtool") else {
+        return;
+    };
+    let page = voltlane_app::metrics::encode(&voltlane_app::metrics::Snapshot::default());
+    // It reads the classic format, in which a counter is described by the name of its samples.
+    let mut classic = String::new();
+    let mut counter = None;
+    for line in page
+        .lines()
+        .filter(|line| !line.starts_with("# UNIT") && *line != "# EOF")
+    {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            counter = Some(help.to_owned());
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').expect("a kind");
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", kind),
+                "info" => ("_info", "gauge"),
+                kind => ("", kind),
+            };
+            let help = counter.take().expect("HELP comes first");
+            let help = help.strip_prefix(name).expect("of this metric").to_owned();
+            classic += &format!("# HELP {name}{suffix}{help}\n# TYPE {name}{suffix} {kind}\n");
+        } else {
+            classic += &format!("{line}\n");
+        }
+    }
+    command.args(["check", "metrics"]);
+    let mut promtool = Process::start(command);
+    promtool.feed(classic.as_bytes());
+    let finished = promtool.end();
+    assert_eq!(
+        finished.code,
+        Some(0),
+        "{}{}",
+        finished.stdout,
+        finished.stderr
+    );
 }

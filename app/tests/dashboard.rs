@@ -1,0 +1,383 @@
+//! The dashboard for Grafana and the rules for Prometheus in `ops/`, generated from the metrics that the edge has.
+//!
+//! After a change of the metrics, `VL_BLESS=1 cargo test -p voltlane --test all dashboard::` writes them. Read the diff.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use voltlane_app::metrics::{Snapshot, encode};
+
+/// A metric as the page of `/metrics` describes it.
+struct Metric {
+    /// Without `_total`.
+    name: String,
+    help: String,
+    kind: String,
+    unit: String,
+    /// The one label that it has, if it has one.
+    label: Option<String>,
+}
+
+impl Metric {
+    /// Returns the name of its samples.
+    fn sample(&self) -> String {
+        match &*self.kind {
+            "counter" => format!("{}_total", self.name),
+            "info" => format!("{}_info", self.name),
+            _ => self.name.clone(),
+        }
+    }
+}
+
+/// Returns all metrics of an edge with a listener that has certificates, in the order of the page.
+fn metrics() -> Vec<Metric> {
+    let listener = vec![("main".to_owned(), 0)];
+    let page = encode(&Snapshot {
+        accepts: listener.clone(),
+        expiries: listener.clone(),
+        list_expiries: listener,
+        ..Snapshot::default()
+    });
+    let mut metrics: Vec<Metric> = Vec::new();
+    for line in page.lines() {
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        let last = metrics.last_mut();
+        match (words.as_slice(), last) {
+            (["#", "HELP", name, help], _) => metrics.push(Metric {
+                name: (*name).to_owned(),
+                // The encoder ends each with a full stop.
+                help: help.trim_end_matches('.').to_owned(),
+                kind: String::new(),
+                unit: String::new(),
+                label: None,
+            }),
+            (["#", "TYPE", _, kind], Some(metric)) => metric.kind = (*kind).to_owned(),
+            (["#", "UNIT", _, unit], Some(metric)) => metric.unit = (*unit).to_owned(),
+            (["#", "EOF"], _) | ([], _) => {}
+            (_, Some(metric)) => {
+                let label = line
+                    .split_once('{')
+                    .and_then(|(_, rest)| rest.split_once('='));
+                metric.label = label.map(|(name, _)| name.to_owned());
+            }
+            (_, None) => panic!("{line}"),
+        }
+    }
+    metrics
+}
+
+// ---- the dashboard
+
+/// Rows of the dashboard, each with the metrics that begin so, without `voltlane_`. The first row that fits has a metric.
+const ROWS: [(&str, &[&str]); 5] = [
+    ("The backend", &["link", "clients_waiting", "ending"]),
+    (
+        "Sessions",
+        &[
+            "sessions",
+            "reconnects",
+            "takeovers",
+            "challenges",
+            "hand_overs",
+            "key_agreements",
+        ],
+    ),
+    ("Packets", &["packets", "client", "held", "memory", "paced"]),
+    (
+        "Connections and limits",
+        &[
+            "connections",
+            "accepts",
+            "listener",
+            "rejects",
+            "closes",
+            "joins_paced",
+            "handshakes_paced",
+            "sources",
+        ],
+    ),
+    ("The process", &[""]),
+];
+/// The width of the whole, in the units of Grafana.
+const WIDTH: usize = 24;
+const PANEL_WIDTH: usize = 8;
+const PANEL_HEIGHT: usize = 8;
+
+fn row_of(metric: &Metric) -> usize {
+    let name = metric.name.trim_start_matches("voltlane_");
+    ROWS.iter()
+        .position(|(_, begins)| begins.iter().any(|begin| name.starts_with(begin)))
+        .expect("the last row takes all")
+}
+
+fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
+    let sample = metric.sample();
+    let selected = format!("{sample}{{instance=~\"$instance\"}}");
+    let by = metric.label.as_deref();
+    let by = by.map_or("instance".to_owned(), |label| format!("instance, {label}"));
+    let is_time = metric.name.ends_with("timestamp_seconds");
+    let expression = match &*metric.kind {
+        "counter" => format!("sum by ({by}) (rate({selected}[$__rate_interval]))"),
+        _ if is_time => format!("{selected} - time()"),
+        _ => selected,
+    };
+    let unit = match (&*metric.kind, &*metric.unit) {
+        ("counter", "bytes") => "Bps",
+        (_, "bytes") => "bytes",
+        (_, "seconds") => "s",
+        ("counter", _) => "cps",
+        _ => "short",
+    };
+    let legend = metric.label.as_ref();
+    let legend = legend.map_or("{{instance}}".to_owned(), |label| {
+        format!("{{{{instance}}}} {{{{{label}}}}}")
+    });
+    let title = match is_time {
+        true => format!("{}: time left", metric.help),
+        false => metric.help.clone(),
+    };
+    json!({
+        "id": id,
+        "type": "timeseries",
+        "title": title,
+        "description": format!("`{sample}`"),
+        "datasource": {"type": "prometheus", "uid": "$datasource"},
+        "gridPos": {"x": place.0, "y": place.1, "w": PANEL_WIDTH, "h": PANEL_HEIGHT},
+        "fieldConfig": {"defaults": {"unit": unit, "min": if is_time { Value::Null } else { json!(0) }}, "overrides": []},
+        "options": {
+            "legend": {"displayMode": "list", "placement": "bottom"},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+        "targets": [{
+            "refId": "A",
+            "datasource": {"type": "prometheus", "uid": "$datasource"},
+            "expr": expression,
+            "legendFormat": legend,
+        }],
+    })
+}
+
+fn dashboard() -> String {
+    let metrics = metrics();
+    let mut panels = Vec::new();
+    let (mut id, mut y) = (1, 0);
+    for (row, (title, _)) in ROWS.iter().enumerate() {
+        panels.push(json!({
+            "id": id, "type": "row", "title": title, "collapsed": false, "panels": [],
+            "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1},
+        }));
+        (id, y) = (id + 1, y + 1);
+        let mut x = 0;
+        let of_row = metrics.iter().filter(|metric| row_of(metric) == row);
+        for metric in of_row.filter(|metric| metric.kind != "info") {
+            if x == WIDTH {
+                (x, y) = (0, y + PANEL_HEIGHT);
+            }
+            panels.push(panel(metric, id, (x, y)));
+            (id, x) = (id + 1, x + PANEL_WIDTH);
+        }
+        y += PANEL_HEIGHT;
+    }
+    let dashboard = json!({
+        "uid": "voltlane",
+        "title": "Voltlane",
+        "tags": ["voltlane"],
+        "schemaVersion": 39,
+        "editable": true,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [
+            {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Data source"},
+            {
+                "name": "instance", "type": "query", "label": "Edge", "multi": true, "includeAll": true,
+                "datasource": {"type": "prometheus", "uid": "$datasource"},
+                "query": "label_values(voltlane_build_info, instance)", "refresh": 2,
+                "current": {"text": "All", "value": "$__all"},
+            },
+        ]},
+        "annotations": {"list": []},
+        "panels": panels,
+    });
+    let text = serde_json::to_string_pretty(&dashboard).expect("it is data");
+    format!("{text}\n")
+}
+
+// ---- the rules
+
+struct Rule {
+    name: &'static str,
+    expression: &'static str,
+    /// How long it must hold.
+    held: &'static str,
+    severity: &'static str,
+    summary: &'static str,
+    remedy: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        name: "VoltlaneBackendDown",
+        expression: "voltlane_link_up == 0 and voltlane_ending == 0",
+        held: "30s",
+        severity: "critical",
+        summary: "The edge {{ $labels.instance }} has no backend",
+        remedy: "Clients stay connected and are read no further. See whether the backend listens at master.address.",
+    },
+    Rule {
+        name: "VoltlaneLinkFlaps",
+        expression: "increase(voltlane_link_changes_total{to=\"down\"}[10m]) > 5 and increase(voltlane_link_changes_total{to=\"up\"}[10m]) > 3",
+        held: "0s",
+        severity: "warning",
+        summary: "The backend of {{ $labels.instance }} comes and goes",
+        remedy: "The logs of both sides say who ended the link.",
+    },
+    Rule {
+        name: "VoltlaneFramingLost",
+        expression: "increase(voltlane_link_violations_total[10m]) > 0",
+        held: "0s",
+        severity: "critical",
+        summary: "The backend of {{ $labels.instance }} sends what is no frame",
+        remedy: "Another program may listen at master.address, or the backend sends packets above master.max_frame_bytes.",
+    },
+    Rule {
+        name: "VoltlaneResumesFail",
+        expression: "sum without (result) (rate(voltlane_reconnects_total{result=\"refused\"}[10m])) / sum without (result) (rate(voltlane_reconnects_total[10m])) > 0.05 and sum without (result) (increase(voltlane_reconnects_total[10m])) > 20",
+        held: "0s",
+        severity: "warning",
+        summary: "{{ $value | humanizePercentage }} of the resumes at {{ $labels.instance }} are refused",
+        remedy: "Somebody claims sessions without their keys, or clients keep sessions that the edge does not have.",
+    },
+    Rule {
+        name: "VoltlaneSessionsLost",
+        expression: "sum without (reason) (rate(voltlane_sessions_ended_total{reason=~\"missed_packets_full|send_queue_full|write_timed_out|too_many_stale|memory_limit\"}[10m])) > 0.2",
+        held: "5m",
+        severity: "warning",
+        summary: "Sessions at {{ $labels.instance }} end for want of room",
+        remedy: "voltlane_sessions_ended_total says why. The keys of [clients] bound what waits for one client.",
+    },
+    Rule {
+        name: "VoltlaneRejects",
+        expression: "rate(voltlane_rejects_total{reason!=\"shutdown\"}[5m]) > 5",
+        held: "5m",
+        severity: "warning",
+        summary: "{{ $labels.instance }} refuses {{ $value | humanize }} connections a second: {{ $labels.reason }}",
+        remedy: "The log names the key of the limit. It is abuse, or the limit is too low for the clients that you have.",
+    },
+    Rule {
+        name: "VoltlaneMemory",
+        expression: "increase(voltlane_memory_over_total[10m]) > 0",
+        held: "0s",
+        severity: "critical",
+        summary: "{{ $labels.instance }} holds more than 95 % of limits.max_memory_bytes",
+        remedy: "The sessions with the largest queues end. See who is slow: voltlane_held_bytes, voltlane_link_queue_bytes.",
+    },
+    Rule {
+        name: "VoltlaneClientsWait",
+        expression: "voltlane_clients_waiting > 0",
+        held: "5m",
+        severity: "warning",
+        summary: "Clients of {{ $labels.instance }} wait for the backend",
+        remedy: "The backend takes packets more slowly than clients send them.",
+    },
+    Rule {
+        name: "VoltlaneCertificateExpires",
+        expression: "voltlane_certificate_expiry_timestamp_seconds - time() < 14 * 86400",
+        held: "0s",
+        severity: "warning",
+        summary: "A certificate of the listener {{ $labels.listener }} of {{ $labels.instance }} expires in {{ $value | humanizeDuration }}",
+        remedy: "Renew it. The edge reads the files again by itself (general.watch_secs), or on SIGHUP.",
+    },
+    Rule {
+        name: "VoltlaneRevocationListExpires",
+        expression: "voltlane_revocation_list_expiry_timestamp_seconds - time() < 86400",
+        held: "0s",
+        severity: "warning",
+        summary: "A revocation list of the listener {{ $labels.listener }} of {{ $labels.instance }} is out of date in {{ $value | humanizeDuration }}",
+        remedy: "Fetch a new one. One that is out of date still counts.",
+    },
+    Rule {
+        name: "VoltlaneLogLost",
+        expression: "increase(voltlane_log_lines_lost_total[10m]) > 0",
+        held: "0s",
+        severity: "warning",
+        summary: "{{ $labels.instance }} loses lines of its log",
+        remedy: "Whoever reads its standard error is too slow.",
+    },
+];
+
+fn rules() -> String {
+    let mut text = String::from(
+        "# Rules for Prometheus. They are generated from app/tests/dashboard.rs, which checks that each metric exists.\n\
+         groups:\n  - name: voltlane\n    rules:\n",
+    );
+    for rule in RULES {
+        // A string of JSON is one of YAML.
+        let quoted = |text: &str| serde_json::to_string(text).expect("it is text");
+        let added = write!(
+            text,
+            "      - alert: {}\n        expr: {}\n        for: {}\n        labels:\n          severity: {}\n        annotations:\n          summary: {}\n          description: {}\n",
+            rule.name,
+            quoted(rule.expression),
+            rule.held,
+            rule.severity,
+            quoted(rule.summary),
+            quoted(rule.remedy),
+        );
+        added.expect("a string takes all");
+    }
+    text
+}
+
+#[test]
+fn dashboard_and_rules_are_what_the_metrics_give() {
+    let ops = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops");
+    for (name, text) in [("grafana.json", dashboard()), ("alerts.yml", rules())] {
+        let path = ops.join(name);
+        if std::env::var_os("VL_BLESS").is_some() {
+            fs::write(&path, &text).expect("a file");
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == text,
+            "ops/{name} is not what the metrics give; VL_BLESS=1 cargo test -p voltlane --test all dashboard:: writes it"
+        );
+    }
+}
+
+#[test]
+fn rules_name_only_metrics_that_there_are() {
+    let samples: Vec<_> = metrics().iter().map(Metric::sample).collect();
+    for rule in RULES {
+        let is_of_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let words = rule.expression.split(|character| !is_of_name(character));
+        let mut named = words
+            .filter(|word| word.starts_with("voltlane_"))
+            .peekable();
+        assert!(named.peek().is_some(), "{}", rule.name);
+        for name in named {
+            let is_there = samples.iter().any(|sample| sample == name);
+            assert!(is_there, "{}: there is no {name}", rule.name);
+        }
+    }
+}
+
+#[test]
+fn every_metric_has_a_panel_of_its_own() {
+    let text = dashboard();
+    let read: Value = serde_json::from_str(&text).expect("it is JSON");
+    let panels = read["panels"].as_array().expect("a list");
+    let mut ids: Vec<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "each has an id of its own");
+    for metric in metrics().iter().filter(|metric| metric.kind != "info") {
+        let description = format!("`{}`", metric.sample());
+        let has = panels
+            .iter()
+            .any(|panel| panel["description"] == *description);
+        assert!(has, "{description}");
+    }
+}
