@@ -12,7 +12,7 @@ use sim::abuse::{Setup, run};
 use sim::block::{self, number, threads};
 
 /// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
-const FEW: u64 = 60;
+const FEW: u64 = 20;
 
 /// Seeds of the full block, and the minimum size of one that must pass the gates.
 const FULL: u64 = 300;

@@ -12,7 +12,7 @@ use sim::engine;
 use sim::plan::{Plan, generate};
 
 /// Seeds that are run twice when neither `VL_FULL` nor `VL_SEEDS` says otherwise, and those of the full block.
-const FEW: u64 = 40;
+const FEW: u64 = 12;
 const FULL: u64 = 120;
 /// Seeds whose hashes are in the repository.
 const GOLDEN_SEEDS: u64 = 32;

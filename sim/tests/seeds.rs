@@ -12,7 +12,7 @@ use sim::engine;
 use sim::plan::{Plan, generate};
 
 /// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
-const FEW: u64 = 1_000;
+const FEW: u64 = 300;
 /// Seeds of the full block, and the minimum size of one that must pass the gates.
 const FULL: u64 = 10_000;
 /// The number of notes printed for a failed run.

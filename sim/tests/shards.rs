@@ -9,7 +9,7 @@ use sim::shards::{run, run_traced};
 use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
 
 /// Seeds of the block without and with `VL_FULL`, when `VL_SEEDS` says nothing else.
-const SEEDS: (u64, u64) = (300, 2_000);
+const SEEDS: (u64, u64) = (100, 2_000);
 
 /// In what share of a block's seeds each thing must happen, in percent.
 const GATES: &[(&str, f64)] = &[

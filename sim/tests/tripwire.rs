@@ -16,7 +16,7 @@ use sim::plan::generate;
 use sim::{block, engine};
 
 /// Seeds run under watch when neither `VL_FULL` nor `VL_SEEDS` says otherwise, and those of the full block.
-const FEW: u64 = 100;
+const FEW: u64 = 40;
 const FULL: u64 = 300;
 
 /// Counts of calls of the system's clock and randomness.
