@@ -102,8 +102,10 @@ pub struct Client {
     outbox: Outbox,
     pauses: Pauses,
     event: Option<Event<'static>>,
-    /// How the session ended, in `Ended` and `Refused`.
+    /// How the session ended, in `Ended`.
     end: Option<End>,
+    /// Whether another session may follow the one that ended.
+    may_start_over: bool,
     /// When the last session was over, and the pause from then to the next one.
     afresh: (Time, Pause),
     goodbye: Goodbye,
@@ -173,6 +175,7 @@ impl Client {
             pauses: Pauses::new(config.backoff_min, config.backoff_max),
             event: None,
             end: None,
+            may_start_over: false,
             afresh: (Time::ZERO, AT_ONCE),
             goodbye: Goodbye::No,
             has_heard: false,
@@ -654,15 +657,10 @@ impl Client {
     }
 
     /// After a refusal, or an end whose [class](Class) allows it, forgets the session and the queue, and joins as a new client: no earlier
-    /// after the end than the edge asked for, or after a longer pause if the client was as hasty since a connection was steady. Of version 2 the edge's key is forgotten, too. Does nothing in
-    /// any other state, nor after a goodbye or a code that tells the client to stop.
+    /// after the end than the edge asked for, or after a longer pause if the client was as hasty since a connection was steady. Of version 2
+    /// the edge's key is forgotten, too. Does nothing in any other state, nor after a goodbye or a code that tells the client to stop.
     pub fn start_over(&mut self) {
-        let may = match (self.state, &self.end) {
-            (State::Refused(_), _) => true,
-            (_, Some(end)) => end.code.class() == Class::Afresh,
-            _ => false,
-        };
-        if may {
+        if core::mem::take(&mut self.may_start_over) {
             self.end = None;
             self.session = ClientSession::new(self.config.first_version());
             self.outbox = Outbox::new(self.session.version().retention());
@@ -755,7 +753,8 @@ impl Client {
                     self.session.forget();
                 }
                 self.afresh = (self.now, AT_ONCE);
-                self.enter(State::Refused(refusal), None);
+                self.may_start_over = true;
+                self.enter(State::Ended, None);
                 self.event = Some(Event::Refused(refusal));
             }
             Ending::Ended(code, text, pause) => {
@@ -763,6 +762,7 @@ impl Client {
                 self.session.forget();
                 self.outbox.clear();
                 self.goodbye = Goodbye::No;
+                self.may_start_over = end.code.class() == Class::Afresh;
                 self.end = Some(end.clone());
                 self.afresh = (self.now, pause);
                 self.enter(State::Ended, None);

@@ -1,9 +1,6 @@
 //! The states of a client.
 
 use crate::opening::Awaits;
-
-use super::Refusal;
-
 /// Where a [`Client`](super::Client) is. (SPEC 4.2, 4.3, 4.6, 8.5, 26.3)
 ///
 /// Version 2:
@@ -18,7 +15,7 @@ use super::Refusal;
 ///      |                     Challenge (it opens)   +--\-----\---------------------> AwaitPing
 ///      |                             Challenge (the     \     \
 ///      |  transport gone              third not to open) v     v  transport gone
-///      +-- (any state) <-- Closing                       Closing ---------------> Refused --> start_over: Waiting
+///      +-- (any state) <-- Closing                       Closing ---------------> Ended ----> start_over: Waiting
 /// ```
 ///
 /// In `AwaitKey`, `AwaitId`, `AwaitChallenge` and `AwaitPing` exactly one packet is right. Every other one is a
@@ -62,8 +59,6 @@ pub enum State {
     Leaving,
     /// The adapter must close the transport, or give up opening it.
     Closing,
-    /// The session was refused, in version 2.
-    Refused(Refusal),
     /// The session is over: [`Client::end`](super::Client::end) says why.
     Ended,
 }
@@ -105,6 +100,6 @@ impl State {
     /// Returns whether the client does nothing more by itself.
     #[must_use]
     pub const fn is_over(self) -> bool {
-        matches!(self, State::Refused(_) | State::Ended)
+        matches!(self, State::Ended)
     }
 }

@@ -80,7 +80,9 @@ fn another_edge_key_is_refused_and_learns_nothing() {
         link.close(Closed::Eof),
         [Seen::Refused(Refusal::EdgeKeyChanged)]
     );
-    link.assert_state(State::Refused(Refusal::EdgeKeyChanged));
+    link.assert_state(State::Ended);
+    let end = link.client.end().expect("it is over");
+    assert_eq!(end.code, Refusal::EdgeKeyChanged.code());
     assert_eq!(link.client.poll_timeout(), None);
     assert!(!link.client.wants_connect(voltlane_core::Time::MAX));
 

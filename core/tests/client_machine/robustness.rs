@@ -101,7 +101,7 @@ proptest! {
             prop_assert!(link.client.queued_bytes() <= 150);
             prop_assert!(!(link.client.wants_close() && link.client.wants_connect(Time::MAX)));
             // A client that neither waits for its adapter nor has given up always has a deadline or a wait for bytes.
-            let idle = matches!(link.client.state(), State::Established | State::Closing | State::Refused(_));
+            let idle = matches!(link.client.state(), State::Established | State::Closing | State::Ended);
             prop_assert_eq!(link.client.poll_timeout().is_none(), idle);
             if !idle {
                 // No spinning: a timeout that was served moves the next one.

@@ -13,7 +13,7 @@ const STATES: [&str; 9] = [
     "AwaitPing",
     "Established",
     "Closing",
-    "Refused",
+    "Ended",
 ];
 const PACKETS: [&str; 6] = [
     "Ping",
@@ -51,7 +51,7 @@ fn link_in(state: &str) -> Link {
             link.join();
             link.close(Closed::Eof);
             match state {
-                "Refused" => link.until_refused(),
+                "Ended" => link.until_refused(),
                 "AwaitChallenge" => {
                     link.connect();
                     link.until_await_challenge();

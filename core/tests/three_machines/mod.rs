@@ -7,11 +7,14 @@ mod world;
 use core::time::Duration;
 
 use self::world::{Heard, Peer, World};
-use voltlane_core::client::{Client, ClientConfig, DropCause, Refusal, State, Violation};
+use voltlane_core::client::{Client, ClientConfig, Code, DropCause, State, Violation};
 use voltlane_core::keys::KeyPair;
 use voltlane_core::{ClientId, Time};
 
-const UNKNOWN: State = State::Refused(Refusal::UnknownOrExpired);
+/// Returns why the session of the first client is over, if it is.
+fn refused(world: &World) -> Option<Code> {
+    world.clients[0].client.end().map(|end| end.code)
+}
 
 /// A packet that says what it is, of a length of its own.
 fn packet(client: usize, n: usize) -> Vec<u8> {
@@ -140,7 +143,7 @@ fn an_expired_session_is_refused_and_another_begins_on_request() {
     let id = world.id(0);
     world.cut(0);
     world.now = world.now + Duration::from_secs(400);
-    world.until(|world| world.clients[0].client.state() == UNKNOWN);
+    world.until(|world| refused(world) == Some(Code::GONE));
     assert_eq!(world.heard, [Heard::Failed(id, "expired".to_owned())]);
     let unprovable = format!(
         "dropped: {}",
@@ -171,7 +174,7 @@ fn a_kicked_client_gets_what_was_queued_and_is_refused_then() {
         .send(kicked, b"goodbye")
         .expect("there is room");
     world.backend.kick(kicked).expect("there is room");
-    world.until(|world| world.clients[0].client.state() == UNKNOWN);
+    world.until(|world| refused(world) == Some(Code::GONE));
     assert_eq!(world.clients[0].packets, [b"goodbye"]);
     assert_eq!(world.heard, [Heard::Failed(kicked, "kicked".to_owned())]);
 
@@ -223,12 +226,12 @@ fn an_edge_with_another_key_is_refused_and_one_with_the_same_key_knows_nobody() 
     let keys = |byte| KeyPair::from_bytes(&[byte; 32]).expect("a scalar below the order");
     let mut world = World::joined(5, 1);
     world.restart_edge(keys(1));
-    world.until(|world| world.clients[0].client.state() == State::Refused(Refusal::EdgeKeyChanged));
+    world.until(|world| refused(world) == Some(Code::OTHER_EDGE));
     world.clients[0].client.start_over();
     world.until(|world| world.clients[0].client.state() == State::Established);
 
     world.restart_edge(keys(1));
-    world.until(|world| world.clients[0].client.state() == UNKNOWN);
+    world.until(|world| refused(world) == Some(Code::GONE));
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub(crate) fn state_of(state: State) -> vl_state {
         State::Established => VL_STATE_ESTABLISHED,
         State::Leaving => VL_STATE_LEAVING,
         State::Closing => VL_STATE_CLOSING,
-        State::Refused(_) | State::Ended => VL_STATE_ENDED,
+        State::Ended => VL_STATE_ENDED,
         _ => VL_STATE_OTHER,
     }
 }
