@@ -377,7 +377,7 @@ impl ClientMachine {
             State::AwaitAnswer => "answer".to_owned(),
             State::AwaitResumed => "resumed".to_owned(),
             State::Established => "open".to_owned(),
-            State::Refused(_) | State::Ended => "over".to_owned(),
+            State::Ended => "over".to_owned(),
             state => format!("{state:?}").to_lowercase(),
         }
     }
