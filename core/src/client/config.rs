@@ -5,10 +5,10 @@ use core::time::Duration;
 use crate::ConfigError;
 use crate::config::{at_least, some_time};
 use crate::keys::PublicKey;
+#[cfg(debug_assertions)]
+use crate::protocol::client::KeyLog;
 use crate::protocol::client::Versions;
 use crate::protocol::{MAX_OPENING_BODY_BYTES, Version};
-#[cfg(debug_assertions)]
-use crate::v3::key_log::KeyLog;
 use crate::wire::frame::LENGTH_BYTES;
 
 /// Maximum length of a handshake packet's body from an edge, in bytes. The longest in version 2 has 74.

@@ -23,13 +23,13 @@ use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
 
 pub use crate::Closed;
+#[cfg(debug_assertions)]
+pub use crate::protocol::client::KeyLog;
 pub use crate::protocol::client::Versions;
 pub use crate::protocol::{
     Breach, Class, Code, Gap, Ledger, Ledgers, MAX_BREACHES, MAX_TOKEN_BYTES,
     MAX_UNPROVABLE_CHALLENGES, STEADY_TIME,
 };
-#[cfg(debug_assertions)]
-pub use crate::v3::key_log::KeyLog;
 pub use config::{ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES};
 pub use error::{DropCause, End, Event, Refusal, SendError, TokenError, Violation};
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};

@@ -18,6 +18,8 @@ pub use crate::v3::client::{Breach, Gap, Ledgers, MAX_BREACHES};
 pub(crate) use crate::v3::client::{Leave, Resumption, Told, Trust};
 use crate::v3::items::Ledger;
 pub use crate::v3::items::MAX_TOKEN_BYTES;
+#[cfg(debug_assertions)]
+pub use crate::v3::key_log::KeyLog;
 
 /// The time after which an established connection of version 3 counts as steady: pauses begin again with the shortest. (SPEC 26.3(b))
 pub const STEADY_TIME: Duration = Duration::from_secs(10);
