@@ -13,7 +13,7 @@ const STATES = {
   AwaitPing: "ping",
   Established: "open",
   Waiting: "waiting",
-  Refused: "over",
+  Ended: "over",
 };
 const same = (a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)) === 0;
 
