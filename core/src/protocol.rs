@@ -356,7 +356,7 @@ impl Opening {
 #[cfg(feature = "edge")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// A frame above the limit, in a version that says nothing about it.
+    /// A frame above the limit, in a version that says nothing about it; or a packet that the backend does not take.
     TooLong,
     /// What came was not made for this connection. Nothing is said about it.
     Foreign,
@@ -370,6 +370,9 @@ pub(crate) enum Stop {
 impl From<ChannelError> for Stop {
     #[cold]
     fn from(error: ChannelError) -> Self {
+        if matches!(error, ChannelError::BeyondTaker { .. }) {
+            return Stop::TooLong;
+        }
         tracing::debug!(%error, "a client broke the protocol");
         match error.close() {
             None => Stop::Foreign,
@@ -595,14 +598,18 @@ impl Open for Records<'_> {
         &mut self,
         reader: &mut FrameReader,
         input: &mut &[u8],
-        _max_bytes: u32,
+        max_bytes: u32,
     ) -> Result<Option<usize>, Stop> {
-        match self
+        let next = self
             .channel
-            .next(reader, input, self.outbox, self.numbers)?
-        {
-            Some(arrival) => of_client(arrival).map(|()| Some(self.channel.data().len())),
-            None => Ok(None),
+            .next(reader, input, self.outbox, self.numbers)?;
+        let Some(arrival) = next else {
+            return Ok(None);
+        };
+        of_client(arrival)?;
+        match self.channel.data().len() {
+            length if length > max_bytes as usize => Err(Stop::TooLong),
+            length => Ok(Some(length)),
         }
     }
 
@@ -613,7 +620,8 @@ impl Open for Records<'_> {
         max_bytes: u32,
         reserve: impl FnOnce(usize) -> Reservation<'queue>,
     ) -> Result<bool, Stop> {
-        if let Some(packet) = self.channel.next_ordinary(self.numbers)? {
+        let max = max_bytes as usize;
+        if let Some(packet) = self.channel.next_ordinary(self.numbers, max)? {
             let mut reservation = reserve(packet.len());
             reservation.append(packet);
             reservation.commit();

@@ -43,6 +43,14 @@ pub enum ChannelError {
     /// Packets were received that were never sent.
     #[error(transparent)]
     NeverSent(#[from] NeverSent),
+    /// A packet is longer than its taker takes, and not longer than its sender may send (SPEC 34.2(d)).
+    #[error("a packet of {length} bytes, and the backend takes {max}")]
+    BeyondTaker {
+        /// Its length.
+        length: usize,
+        /// The longest that is taken.
+        max: usize,
+    },
 }
 
 impl ChannelError {
@@ -439,6 +447,7 @@ impl Channel {
     pub fn next_ordinary(
         &mut self,
         progress: &mut Progress,
+        max: usize,
     ) -> Result<Option<&[u8]>, ChannelError> {
         let (Some(inbound), Some(reading)) = (&mut self.inbound, self.reading.as_deref_mut())
         else {
@@ -456,8 +465,12 @@ impl Channel {
             return Ok(None);
         };
         reading.at = reading.end.saturating_sub(rest.len());
-        progress.check_room(packet.len())?;
-        count_packet(progress, packet.len());
+        let length = packet.len();
+        if length > max {
+            return Err(ChannelError::BeyondTaker { length, max });
+        }
+        progress.check_room(length)?;
+        count_packet(progress, length);
         Ok(Some(packet))
     }
 

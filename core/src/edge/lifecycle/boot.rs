@@ -1,6 +1,6 @@
 //! A backend asks for version 3 of the link, and learns who is there (SPEC 34, 37.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{ClientId, ShardId};
 use crate::link::tagged::TAG_BYTES;
@@ -12,13 +12,16 @@ use crate::queue::FrameQueue;
 use crate::time::Time;
 
 use crate::edge::Edge;
+use crate::edge::counters::EndReason;
 use crate::edge::lifecycle::notices::living;
 use crate::edge::lifecycle::settled::Settling;
 use crate::edge::sessions::Place;
 use crate::edge::uplink::Uplink;
 use crate::edge::uplink::hold::{Plain, Wrong};
 use crate::edge::uplink::link::Link;
-use crate::edge::uplink::speech::{Granting, Waiting, to_new_boot, to_tagged, waiting_of};
+use crate::edge::uplink::speech::{
+    Granting, Waiting, drop_beyond, to_new_boot, to_tagged, waiting_of,
+};
 
 /// Packets that the backend has acknowledged, by session.
 #[derive(Debug, Default)]
@@ -145,7 +148,7 @@ impl Edge {
             tracing::warn!(
                 takes,
                 longest,
-                "a packet of a client can make a frame that the backend does not take; let it take `longest` bytes, or lower clients.max_frame_bytes"
+                "a packet of a client can make a frame that the backend does not take, and ends its session; let it take `longest` bytes, or lower clients.max_frame_bytes"
             );
         }
     }
@@ -217,7 +220,7 @@ impl Edge {
         self.link_queue.begin_announcing(announces, &self.sessions);
     }
 
-    fn rewrite_backlogs(&mut self, rewrite: impl Fn(&mut FrameQueue)) {
+    fn rewrite_backlogs(&mut self, mut rewrite: impl FnMut(&mut FrameQueue)) {
         let waiting: Vec<u32> = self.line.iter().collect();
         for session in waiting {
             let entry = self.sessions.live_mut(session);
@@ -277,12 +280,25 @@ impl Edge {
                 entry.linked().unacknowledged = packets;
             }
         }
-        self.rewrite_backlogs(|frames| to_new_boot(frames, features));
         to_new_boot(&mut self.link_queue.frames, features);
+        let longest = self.link_queue.speech.longest_body() as usize;
+        let mut beyond = BTreeSet::new();
+        drop_beyond(&mut self.link_queue.frames, longest, &mut beyond);
+        self.rewrite_backlogs(|frames| {
+            to_new_boot(frames, features);
+            drop_beyond(frames, longest, &mut beyond);
+        });
         for body in self.link_queue.frames.bodies() {
             frames.push_body(body);
         }
         self.link_queue.frames = frames;
+        for id in beyond {
+            if let Some(session) = self.sessions.lookup(id) {
+                // OWN has been told of it.
+                ended += 1;
+                self.end_session(self.now, session, EndReason::PacketTooLong);
+            }
+        }
         ended
     }
 

@@ -47,7 +47,9 @@ impl Edge {
         let (channel, reader) = conn.input();
         let sender = Sender {
             id: entry.id,
-            max_body: entry.longest_up(self.config.clients.max_frame_bytes),
+            max_body: self
+                .link_queue
+                .longest(entry.longest_up(self.config.clients.max_frame_bytes)),
         };
         let opener = channel.opener(entry.lend());
         let (served, packets) = pass_on(
@@ -122,6 +124,7 @@ impl Edge {
         if entry.waiting && conn.is_established() {
             let (channel, reader) = conn.input();
             let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
+            let max_body = self.link_queue.longest(max_body);
             let id = entry.id;
             let (LineEntry { backlog, .. }, lent) = entry.in_line();
             let mut opener = channel.opener(lent);

@@ -253,7 +253,13 @@ impl Edge {
             edge.close_conn(now, index, CloseKind::Graceful, reason);
         };
         match stop {
-            Stop::TooLong => closing(self, CloseReason::FrameTooLong),
+            Stop::TooLong => match self.conns.live(index).session() {
+                // It would come again with the next connection.
+                Some(session) if self.sessions.live(session).numbered().is_some() => {
+                    self.end_session(now, session, EndReason::PacketTooLong);
+                }
+                _ => closing(self, CloseReason::FrameTooLong),
+            },
             Stop::Foreign => closing(self, CloseReason::BadRecord),
             Stop::Closed(Code::GOODBYE) => {
                 if let Some(session) = self.conns.live(index).session() {

@@ -49,7 +49,9 @@ impl Edge {
         let place = entry.place;
         let sender = Sender {
             id: entry.id,
-            max_body: entry.longest_up(self.config.clients.max_frame_bytes),
+            max_body: self
+                .link_queue
+                .longest(entry.longest_up(self.config.clients.max_frame_bytes)),
         };
         let (waiting, lent) = entry.in_line();
         while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {

@@ -7,8 +7,8 @@ use crate::id::ClientId;
 use crate::ledger::Ledger;
 use crate::link::tagged::{Flag, HEADER_BYTES};
 use crate::link::v3::{
-    Ended, Feature, Joined, Kick, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, Peer, Refusal, Resumed,
-    ToBackend,
+    Ended, Feature, JOINED_BYTES, Joined, Kick, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, Peer, Refusal,
+    Resumed, ToBackend,
 };
 use crate::protocol::Code;
 use crate::time::Time;
@@ -60,7 +60,13 @@ impl Edge {
     #[inline(never)]
     fn notify_joined(&mut self, index: u32, session: u32, newcomer: &Newcomer<'_>) {
         let peer = self.peer_of(index);
-        let token = newcomer.token.get(..MAX_TOKEN_BYTES);
+        let longest = self.link_queue.speech.longest_packet() as usize;
+        let has_room = JOINED_BYTES + newcomer.token.len() <= longest;
+        let token = match has_room {
+            true => newcomer.token.get(..MAX_TOKEN_BYTES),
+            // GRANT has told that a token may not fit (SPEC 34.2(d)).
+            false => Some(&[][..]),
+        };
         let joined = Joined {
             version: newcomer.version,
             peer,

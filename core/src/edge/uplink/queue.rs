@@ -74,6 +74,16 @@ impl LinkQueue {
             || self.is_empty()
     }
 
+    /// Returns the longest packet that a client may send which may send packets of `longest` bytes: the backend takes no longer ones (SPEC
+    /// 34.2(d)).
+    #[inline(always)]
+    pub(crate) fn longest(&self, longest: u32) -> u32 {
+        match self.speech.may_be_new() {
+            true => longest.min(self.speech.longest_packet()),
+            false => longest,
+        }
+    }
+
     /// Returns whether no packet waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.sealed.frames() == 0

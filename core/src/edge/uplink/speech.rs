@@ -3,6 +3,8 @@
 //! A link is of version 2 until a backend asks. So that the first frames of a link count, it is held for a moment before anything is
 //! written. Frames for the backend are queued in the form of version 3 until it is decided, and rewritten once if it is version 2.
 
+use std::collections::BTreeSet;
+
 use crate::code::Code;
 use crate::edge::config::LinkProtocol;
 use crate::edge::counters::UNKNOWN_CLIENT;
@@ -11,7 +13,7 @@ use crate::edge::uplink::hold::{Hold, Plain, Wrong};
 use crate::edge::uplink::receipts::Receipts;
 use crate::id::ClientId;
 use crate::ledger::Ledger;
-use crate::link::tagged::{Flag, Tagged};
+use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
 use crate::link::v3::{Ask, Ended, Feature, Features, LinkAck, ToBackend, flag, is_counted};
 use crate::queue::{FrameQueue, Sent};
 use crate::time::Time;
@@ -249,6 +251,14 @@ impl Speech {
     pub(crate) fn longest_body(&self) -> u32 {
         let counted = self.counted.as_deref();
         counted.map_or(u32::MAX, |counted| counted.longest_body)
+    }
+
+    /// Returns the longest packet of a client that the backend takes, in bytes.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn longest_packet(&self) -> u32 {
+        let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
+        self.longest_body().saturating_sub(tag_bytes)
     }
 
     /// Makes GRANT, which goes before everything that waits.
@@ -492,6 +502,28 @@ pub(crate) fn to_new_boot(frames: &mut FrameQueue, features: Features) {
             }
         }
         _ => {}
+    });
+}
+
+/// Drops packets that are longer than the backend takes, and all that follow of their sessions, which are added to `beyond`. A JOINED that is
+/// too long with its token goes without.
+pub(crate) fn drop_beyond(
+    frames: &mut FrameQueue,
+    longest: usize,
+    beyond: &mut BTreeSet<ClientId>,
+) {
+    let all = Features::from_bits(u32::MAX);
+    rewrite(frames, |body, out| match ToBackend::decode(body, all) {
+        Ok(ToBackend::Data { id, .. }) if body.len() > longest || beyond.contains(&id) => {
+            beyond.insert(id);
+        }
+        Ok(ToBackend::Joined { id, mut joined }) if body.len() > longest => {
+            joined.token = &[];
+            let mut frame = Vec::new();
+            ToBackend::Joined { id, joined }.encode(&mut frame);
+            out.push_frame(&frame, &[]);
+        }
+        _ => out.push_body(body),
     });
 }
 

@@ -432,3 +432,45 @@ fn a_volatile_has_no_number_at_a_client_of_version_2_either() {
     };
     assert_eq!((ended.down.numbered, ended.down.acknowledged), (1, 1));
 }
+
+/// SPEC 34.2(d).
+#[test]
+fn a_packet_that_the_backend_does_not_take_costs_its_own_session_alone() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    backend.longest_body = 9 + 60;
+    // Before the grant.
+    let (waits, other) = (world.join(), world.join());
+    world.send(waits.conn, b"before");
+    world.send(waits.conn, &[b'.'; 61]);
+    world.send(waits.conn, b"behind");
+    world.send(other.conn, &[b'-'; 60]);
+    assert_eq!(world.granted(&mut backend).sessions, 2);
+    let came = heard(&mut backend);
+    assert_eq!(came[..2], ["OWN Attached 1 0 0", "OWN Attached 1 0 0"]);
+    let others = ["JOINED", "before", "JOINED", &"-".repeat(60)];
+    let mut rest = came[2..].to_vec();
+    assert_eq!(rest.pop().unwrap(), "ENDED 404 packet too long");
+    rest.sort();
+    let mut others = others.map(str::to_owned).to_vec();
+    others.sort();
+    assert_eq!(rest, others);
+    // Afterwards, with both versions.
+    let mut three = world.join3();
+    world.exchange(&mut backend);
+    heard(&mut backend);
+    world.send3(&mut three, &[b'.'; 60]);
+    world.send3(&mut three, &[b'.'; 61]);
+    world.send(other.conn, &[b'.'; 61]);
+    world.exchange(&mut backend);
+    let came = heard(&mut backend);
+    assert_eq!(came[0].len(), 60);
+    let ends = ["ENDED 404 packet too long", "AWAY 0"];
+    assert!(came[1..].iter().eq(ends.iter()), "{came:?}");
+    assert_eq!(world.edge.gauges().sessions, 1);
+    // The link is as it was.
+    let last = world.join();
+    world.exchange(&mut backend);
+    world.order(&mut backend, &packet(last.id, b"hello"));
+    assert_eq!(world.hear(last.conn), [b"hello"]);
+}
