@@ -176,6 +176,9 @@ reasons! {
         /// Its source is under penalty, and a session had just begun from there.
         #[error("the source is in the penalty box")]
         SourcePenalty = "source_penalty",
+        /// An operator has banned a network around its source.
+        #[error("the source is banned")]
+        Banned = "banned",
         /// `max_half_open` was reached, and none could make room: between shards, or if the limit is only reported.
         #[error("too many connections that are not established yet")]
         TooManyHalfOpen = "too_many_half_open",
@@ -223,9 +226,10 @@ impl From<Rejected> for Farewell {
     fn from(rejected: Rejected) -> Farewell {
         match rejected {
             Rejected::Shutdown => Farewell::Ending,
-            Rejected::SourceTooMany | Rejected::SourceTooFast | Rejected::SourcePenalty => {
-                Farewell::SourceCrowded
-            }
+            Rejected::SourceTooMany
+            | Rejected::SourceTooFast
+            | Rejected::SourcePenalty
+            | Rejected::Banned => Farewell::SourceCrowded,
             Rejected::UntrustedProxy
             | Rejected::TooManyConnections
             | Rejected::TooFast
@@ -394,6 +398,10 @@ pub struct Gauges {
     pub link_is_doubted: bool,
     /// Whether the backend does not ask for version 3 of the link, which the configuration or an earlier link demands.
     pub link_is_unasked: bool,
+    /// Whether an operator wants no more sessions (SPEC 9.8(e)).
+    pub is_draining: bool,
+    /// Banned networks. Those whose time is over count until they are forgotten.
+    pub bans: usize,
 }
 
 impl Gauges {
@@ -413,6 +421,8 @@ impl Gauges {
             link_is_up,
             link_is_doubted,
             link_is_unasked,
+            is_draining,
+            bans,
         } = *other;
         self.connections += connections;
         self.half_open += half_open;
@@ -427,6 +437,8 @@ impl Gauges {
         self.link_is_up |= link_is_up;
         self.link_is_doubted |= link_is_doubted;
         self.link_is_unasked |= link_is_unasked;
+        self.is_draining |= is_draining;
+        self.bans += bans;
     }
 
     /// Returns whether there is a backend, as far as is known.

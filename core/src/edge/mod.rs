@@ -62,10 +62,12 @@ pub use config::{
 pub use conns::conn::{ConnKey, LAST_READ_BYTES};
 pub use contract::{CloseKind, Deadline, DeadlineReason, Duty};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
+pub use door::bans::{BanError, MAX_BAN_NOTE_BYTES, MAX_BANS};
 pub use door::proxy;
 pub use lifecycle::attempt::EARLY_TIMEOUT;
 pub use lifecycle::handover::Handover;
 pub use lifecycle::last_words::{GoAwayCode, LAST_WORDS_BYTES};
+pub use lifecycle::operator::{BanPage, KickError, MAX_PAGE, SessionInfo, SessionPage};
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
 pub use uplink::link::HasLink;
@@ -153,6 +155,8 @@ pub struct Edge {
     /// The groups of the backend, with their members.
     groups: BTreeMap<GroupId, BTreeSet<ClientId>>,
     settling: Settling,
+    /// Whether an operator wants no more sessions.
+    is_draining: bool,
     shutdown_at: Option<Time>,
     counters: Counters,
 }
@@ -206,6 +210,7 @@ impl Edge {
             unknown_notices: Bucket::full(Time::ZERO),
             groups: BTreeMap::new(),
             settling: Settling::default(),
+            is_draining: false,
             shutdown_at: None,
             counters: Counters::default(),
         }
@@ -244,6 +249,7 @@ impl Edge {
             unknown_notices: self.unknown_notices,
             groups: self.groups.clone(),
             settling: self.settling.clone(),
+            is_draining: self.is_draining,
             shutdown_at: self.shutdown_at,
             counters: self.counters.clone(),
         }
@@ -618,6 +624,11 @@ impl Edge {
                 && !self.link_queue.speech.is_held(),
             link_is_doubted: self.uplink.link().is_some_and(Link::is_doubted),
             link_is_unasked: self.link_queue.speech.is_unasked(),
+            is_draining: self.is_draining,
+            bans: match self.config.shard.as_u8() {
+                0 => self.shares.bans(),
+                _ => 0,
+            },
         }
     }
 

@@ -4,12 +4,14 @@
 //! it were shared as a whole, one shard's strangers would shut out all others. So half of each bound is divided, and each shard can always
 //! use its part. The other half is lent to whichever shard needs it.
 
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::time::Time;
 
 use crate::edge::config::{EdgeConfig, LimitsConfig};
+use crate::edge::door::bans::Bans;
 use crate::edge::door::limits::Bucket;
 use crate::edge::door::listeners::Listeners;
 
@@ -63,6 +65,10 @@ struct Ledger {
     handshakes: Mutex<Bucket>,
     /// What is counted for each listener.
     listeners: Mutex<Listeners>,
+    /// The networks that an operator has banned.
+    bans: Mutex<Bans>,
+    /// Their number, which is read for each connection.
+    banned: AtomicUsize,
     /// The number of sessions in line for room on the link, by shard.
     waiting: Box<[AtomicUsize]>,
 }
@@ -71,6 +77,8 @@ impl Ledger {
     fn new(shards: u8, accepts: Bucket, handshakes: Bucket, listeners: Listeners) -> Ledger {
         Ledger {
             listeners: Mutex::new(listeners),
+            bans: Mutex::default(),
+            banned: AtomicUsize::new(0),
             lent: Default::default(),
             accepts: Mutex::new(accepts),
             handshakes: Mutex::new(handshakes),
@@ -116,7 +124,7 @@ impl Clone for Shares {
     /// Creates shares for a clone of the machine, which shares nothing with it.
     fn clone(&self) -> Self {
         let shards = u8::try_from(self.ledger.waiting.len()).unwrap_or(u8::MAX);
-        Shares {
+        let shares = Shares {
             ledger: Arc::new(Ledger::new(
                 shards,
                 *self.accepts(),
@@ -124,7 +132,10 @@ impl Clone for Shares {
                 self.listeners().clone(),
             )),
             ..*self
-        }
+        };
+        let bans = self.change_bans(|bans| bans.clone());
+        shares.change_bans(|own| *own = bans);
+        shares
     }
 }
 
@@ -316,6 +327,35 @@ impl Shares {
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether a network is banned.
+    #[inline]
+    pub(super) fn has_bans(&self) -> bool {
+        self.bans() > 0
+    }
+
+    /// Returns the number of banned networks.
+    pub(super) fn bans(&self) -> usize {
+        self.ledger.banned.load(Relaxed)
+    }
+
+    /// Returns whether a network around `source` is banned.
+    pub(super) fn is_banned(&self, now: Time, source: IpAddr) -> bool {
+        self.change_bans(|bans| bans.find(now, source).is_some())
+    }
+
+    /// Looks at the banned networks, or changes them.
+    pub(super) fn change_bans<T>(&self, change: impl FnOnce(&mut Bans) -> T) -> T {
+        // The table is consistent even if another thread panics.
+        let mut bans = self
+            .ledger
+            .bans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let outcome = change(&mut bans);
+        self.ledger.banned.store(bans.len(), Relaxed);
+        outcome
     }
 
     /// Returns the trunk's part.

@@ -141,9 +141,10 @@ fn the_corpora_of_the_edge_reach_every_reason() {
             }
         }
     }
-    // No listener of these worlds has limits of its own.
-    let of_listeners = ["reject listener_too_fast", "reject listener_too_many"];
-    assert_eq!(missing, BTreeSet::from(of_listeners.map(String::from)));
+    // No listener of these worlds has limits of its own, and no operator bans anybody.
+    let others = ["listener_too_fast", "listener_too_many", "banned"];
+    let others = others.map(|name| format!("reject {name}"));
+    assert_eq!(missing, BTreeSet::from(others));
 }
 
 /// The reasons that an input of the edge with clients of version 3 reaches, with how often.

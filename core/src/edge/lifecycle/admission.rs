@@ -259,6 +259,9 @@ impl Edge {
         source: IpAddr,
         versions: OfferedVersions,
     ) -> Result<Admitted, Rejected> {
+        if self.is_banned(now, source) {
+            return self.reject(Rejected::Banned);
+        }
         let limits = &self.config.limits;
         if limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, source) {
             return Ok(Admitted::EXEMPT);

@@ -307,7 +307,7 @@ impl Edge {
         self.step(now, |edge, now| edge.ask_all_to_leave(now, code, within));
     }
 
-    fn ask_all_to_leave(&mut self, now: Time, code: GoAwayCode, within: Duration) {
+    pub(crate) fn ask_all_to_leave(&mut self, now: Time, code: GoAwayCode, within: Duration) {
         let latest = self.time_to_come_back().min(within);
         let go_away = GoAway {
             code: code.into(),
@@ -329,6 +329,22 @@ impl Edge {
             channel.timing().leave(now + within, go_away.code);
             self.set_alarm(now, index, session);
             self.watch_writes(now, index);
+        }
+    }
+
+    /// Lets clients stay that were asked to leave and are still there.
+    pub(crate) fn let_all_stay(&mut self, now: Time) {
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
+            from = index + 1;
+            let conn = self.conns.live_mut(index);
+            let State::Established { session } = *conn.state() else {
+                continue;
+            };
+            if let Some(channel) = conn.channel().numbered_mut() {
+                channel.timing().stay();
+                self.set_alarm(now, index, session);
+            }
         }
     }
 

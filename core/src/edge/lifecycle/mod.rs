@@ -15,6 +15,7 @@ pub(crate) mod linked;
 pub(crate) mod noticeable;
 pub(crate) mod notices;
 pub(crate) mod opening;
+pub(crate) mod operator;
 pub(crate) mod orders;
 pub(crate) mod pressure;
 pub(crate) mod pulse;

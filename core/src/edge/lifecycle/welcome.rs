@@ -58,7 +58,9 @@ impl Edge {
 
     /// Returns why no newcomer may begin now, if so.
     pub(crate) fn refuses_newcomer(&self) -> Option<CloseReason> {
-        if self.sessions.len() >= self.shares.most(Bound::Sessions) {
+        if self.is_draining {
+            Some(CloseReason::Shutdown)
+        } else if self.sessions.len() >= self.shares.most(Bound::Sessions) {
             Some(CloseReason::TooManySessions)
         } else if !self.has_place_for_newcomer() {
             Some(CloseReason::TooManyConnections)

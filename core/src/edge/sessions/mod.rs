@@ -466,6 +466,11 @@ impl Sessions {
         self.slab.iter()
     }
 
+    /// Returns the places from `index` on, with the session at each.
+    pub(crate) fn places(&self, index: u32) -> impl Iterator<Item = (u32, Option<&Session>)> {
+        self.slab.places(index)
+    }
+
     /// Returns the first session from `index` on: one step of a walk during which sessions may come and go.
     pub(crate) fn next_from(&self, index: u32) -> Option<(u32, &Session)> {
         let next = self.slab.next_from(index)?;
@@ -583,6 +588,11 @@ impl Sessions {
     /// Returns the admission by which the absence of the session at `index` is counted, if it is.
     pub(crate) fn admission_of(&self, index: u32) -> Option<Admission> {
         self.absent.admission_of(self.live(index).absence)
+    }
+
+    /// Like [`admission_of`](Self::admission_of).
+    pub(crate) fn admission_of_session(&self, session: &Session) -> Option<Admission> {
+        self.absent.admission_of(session.absence)
     }
 
     /// Returns the order in which sessions that are away make room.

@@ -172,6 +172,12 @@ impl<T> Slab<T> {
         index.checked_add(u32::try_from(skipped).ok()?)
     }
 
+    /// Returns the places from `index` on, with the value of each.
+    pub(crate) fn places(&self, index: u32) -> impl Iterator<Item = (u32, Option<&T>)> {
+        let rest = self.slots.get(index as usize..).unwrap_or_default();
+        (index..=u32::MAX).zip(rest.iter().map(|slot| slot.value.as_ref()))
+    }
+
     /// Returns the values with their indexes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let slots = (0..).zip(&self.slots);

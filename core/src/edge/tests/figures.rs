@@ -259,6 +259,8 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         link_is_up: false,
         link_is_doubted: false,
         link_is_unasked: false,
+        is_draining: false,
+        bans: count,
     };
     (counters, gauges)
 }

@@ -8,6 +8,7 @@ mod handover;
 mod links;
 mod listeners;
 mod memory;
+mod operator;
 mod pace;
 mod proxied;
 mod reconfigure;

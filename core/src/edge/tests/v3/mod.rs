@@ -6,6 +6,7 @@ mod ends;
 mod granted;
 mod isolation;
 mod openings;
+mod operator;
 mod packets;
 mod resumes;
 mod times;
