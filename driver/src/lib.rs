@@ -96,7 +96,7 @@ pub use branch::BranchConnector;
 pub use client::Client;
 pub use crew::{Crew, Task};
 #[cfg(feature = "edge")]
-pub use edge::{EdgeDriver, EdgeHandle, Neighbours, Openings};
+pub use edge::{EdgeDriver, EdgeHandle, Errands, MAX_ERRANDS, Neighbours, Openings};
 #[cfg(feature = "edge")]
 pub use handle::Handle;
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 mod alive;
 mod clients;
+mod errands;
 mod lingering;
 mod neighbours;
 mod openings;
@@ -19,12 +20,13 @@ use tracing::{debug, error, warn};
 use voltlane_core::Time;
 use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode};
 
+pub use self::errands::{Errands, MAX_ERRANDS};
 pub use self::neighbours::Neighbours;
 pub use self::openings::Openings;
 
 use self::clients::{Clients, HANDSHAKES_PER_TURN};
 use self::openings::{Change, Changes};
-use self::work::{LINGERING, LISTENER, MAILBOX, Work};
+use self::work::{ERRANDS, LINGERING, LISTENER, MAILBOX, Work};
 use crate::accept::Acceptors;
 use crate::handle::Handle;
 use crate::turn::{LINK, Side, Turns};
@@ -52,7 +54,7 @@ const HANDOVERS_PER_TURN: usize = 64;
 ///    up to 16 costly handshakes are made that transports have postponed.
 /// 2. The link is read.
 /// 3. Time is handled, half a second later if the process was suspended.
-/// 4. New clients are accepted, and those handed over by other shards are taken (up to 64).
+/// 4. New clients are accepted, and those handed over by other shards are taken (up to 64). One [errand](Errands) is done.
 /// 5. The link is dialled or dropped, and written to, once for everything that arrived.
 /// 6. Every client with output is written to, once, or closed.
 ///
@@ -125,6 +127,13 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         Openings::new(&side.changes, &side.accept_waker)
     }
 
+    /// Returns a handle by which others look at the machine and change it.
+    #[must_use]
+    pub fn errands(&self) -> Errands {
+        let side = self.0.side();
+        Errands::new(&side.errands, &side.errands_waker)
+    }
+
     /// Returns a handle to shut it down.
     #[must_use]
     pub fn handle(&self) -> EdgeHandle {
@@ -158,6 +167,11 @@ struct Clientele<L: Listener> {
     accept_source: Arc<SourceWaker>,
     accept_waker: Waker,
     neighbours: Option<Neighbours<L::Stream>>,
+    errands: errands::Waiting,
+    errands_source: Arc<SourceWaker>,
+    errands_waker: Waker,
+    /// Whether there is an errand. If not, the errands wait for their waker.
+    has_errands: bool,
     mailbox_source: Arc<SourceWaker>,
     /// Whether a neighbour may have left connections. If not, the mailbox waits for its waker.
     has_mail: bool,
@@ -173,6 +187,7 @@ struct Clientele<L: Listener> {
 impl<L: Listener> Clientele<L> {
     fn new(edge: Edge, listener: L, ready: &Arc<ReadyList>) -> Self {
         let accept_source = SourceWaker::new(LISTENER, ready);
+        let errands_source = SourceWaker::new(ERRANDS, ready);
         Clientele {
             edge,
             clients: Clients::new(ready),
@@ -182,6 +197,10 @@ impl<L: Listener> Clientele<L> {
             accept_waker: Waker::from(Arc::clone(&accept_source)),
             accept_source,
             neighbours: None,
+            errands: errands::Waiting::default(),
+            errands_waker: Waker::from(Arc::clone(&errands_source)),
+            errands_source,
+            has_errands: false,
             mailbox_source: SourceWaker::new(MAILBOX, ready),
             has_mail: false,
             is_ending: false,
@@ -278,6 +297,19 @@ impl<L: Listener> Clientele<L> {
         }
     }
 
+    /// Does one errand.
+    fn do_errand(&mut self, now: Time) {
+        if !self.has_errands {
+            return;
+        }
+        self.errands_source.serve();
+        let (errand, has_more) = errands::next(&self.errands);
+        self.has_errands = has_more;
+        if let Some(errand) = errand {
+            errand(&mut self.edge, now);
+        }
+    }
+
     /// Hands a client over to the shard that has its session.
     fn hand_over(&mut self, key: ConnKey, now: Time) {
         let Some(handover) = self.edge.take_handover(now, key) else {
@@ -346,6 +378,7 @@ impl<L: Listener> Side for Clientele<L> {
     fn handle_woken(&mut self, token: Token) {
         match token {
             MAILBOX => self.has_mail = true,
+            ERRANDS => self.has_errands = true,
             LINGERING => self.clients.handle_room(),
             LISTENER => {
                 self.accept_source.serve();
@@ -421,6 +454,7 @@ impl<L: Listener> Side for Clientele<L> {
             self.accept(now, buffer);
         }
         self.take_mail(now);
+        self.do_errand(now);
     }
 
     fn write(&mut self, now: Time) {
@@ -435,6 +469,7 @@ impl<L: Listener> Side for Clientele<L> {
         !self.work.is_empty()
             || self.more_to_serve
             || self.has_mail
+            || self.has_errands
             || self.clients.has_handshakes()
     }
 

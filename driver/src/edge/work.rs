@@ -12,6 +12,7 @@ use crate::waker::{ReadyList, SourceWaker, Token};
 pub(super) const LISTENER: Token = OWN;
 pub(super) const MAILBOX: Token = OWN - 1;
 pub(super) const LINGERING: Token = OWN - 2;
+pub(super) const ERRANDS: Token = OWN - 3;
 
 /// The work of the coming turns.
 pub(super) struct Work {
