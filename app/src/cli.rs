@@ -23,6 +23,15 @@ pub enum Command {
     Connect(ConnectArgs),
     /// Runs a backend that echoes everything.
     Echo(EchoArgs),
+    /// Asks a running edge, or has it change something.
+    #[cfg(feature = "admin")]
+    Ctl(CtlArgs),
+    /// Shows a running edge.
+    #[cfg(feature = "admin")]
+    Top(TopArgs),
+    /// Prints a new token for the admin interface.
+    #[cfg(feature = "admin")]
+    AdminToken,
 }
 
 /// The configuration file, and values that override it.
@@ -80,7 +89,7 @@ impl ConfigArgs {
     }
 
     /// Checks that none is given before the subcommand `name`, which has no configuration.
-    #[cfg(feature = "tools")]
+    #[cfg(any(feature = "tools", feature = "admin"))]
     fn none_for(&self, name: &str) -> Result<(), String> {
         match self.first_option() {
             None => Ok(()),
@@ -91,7 +100,7 @@ impl ConfigArgs {
     }
 
     /// Returns one of the given options, if any.
-    #[cfg(feature = "tools")]
+    #[cfg(any(feature = "tools", feature = "admin"))]
     fn first_option(&self) -> Option<&'static str> {
         let config = self.config.as_ref().map(|_| "--config <FILE>");
         let listen = || self.listen.as_ref().map(|_| "--listen <ADDR>");
@@ -120,6 +129,128 @@ pub struct HealthArgs {
     /// Ask only whether it runs, and not whether it has a backend
     #[arg(long)]
     pub alive: bool,
+}
+
+/// The configuration of the edge to call, and the call.
+#[cfg(feature = "admin")]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct CtlArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The call.
+    #[command(subcommand)]
+    pub call: CtlCall,
+}
+
+/// A call of the admin interface.
+#[cfg(feature = "admin")]
+#[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
+pub enum CtlCall {
+    /// Show totals, and whether it is ready
+    Status,
+    /// Show the configuration in effect
+    Config,
+    /// List sessions
+    Sessions {
+        /// Only those that are attached, or away
+        #[arg(long, value_name = "STATE", value_parser = ["attached", "away"])]
+        state: Option<String>,
+        /// Only those of a network
+        #[arg(long, value_name = "NETWORK")]
+        source: Option<String>,
+        /// How many, at most 1000
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+        /// Go on behind another page
+        #[arg(long, value_name = "NEXT")]
+        after: Option<String>,
+    },
+    /// Show one session
+    Session {
+        /// Its id: 16 hexadecimal digits
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// End a session
+    Kick {
+        /// Its id: 16 hexadecimal digits
+        #[arg(value_name = "ID")]
+        id: String,
+        /// The code that its client is told: 401, 405 or 500 to 699
+        #[arg(long, value_name = "CODE", default_value_t = 401)]
+        code: u16,
+        /// How long its client is to wait
+        #[arg(long, value_name = "MS", default_value_t = 0)]
+        wait_ms: u32,
+        /// The words that its client is told
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        text: String,
+    },
+    /// List banned networks
+    Bans,
+    /// Accept no more connections from a network
+    Ban {
+        /// The network, or one address
+        #[arg(value_name = "NETWORK")]
+        network: String,
+        /// For how long [default: until it is lifted]
+        #[arg(long, value_name = "N")]
+        secs: Option<u64>,
+        /// Words for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+        /// Also if this machine or the caller is in it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Lift the ban of a network
+    Unban {
+        /// The network, as in the list
+        #[arg(value_name = "NETWORK")]
+        network: String,
+    },
+    /// Begin no more sessions, and ask clients of version 3 to leave
+    Drain {
+        /// Within how many seconds they are to leave; 0: they are not asked
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        spread_secs: u64,
+        /// Undo it
+        #[arg(long, conflicts_with = "spread_secs")]
+        undo: bool,
+    },
+    /// Have the configuration read again, as SIGHUP does
+    Reload,
+    /// Change the level of the log for a while
+    Log {
+        /// The level: off, error, warn, info, debug or trace
+        #[arg(value_name = "LEVEL")]
+        level: String,
+        /// For how long, at most an hour
+        #[arg(long, value_name = "N", default_value_t = 300)]
+        secs: u64,
+    },
+    /// Show the status each second, on a line
+    Tail {
+        /// End after this many seconds
+        #[arg(long, value_name = "N")]
+        secs: Option<u32>,
+    },
+}
+
+/// The configuration of the edge to show.
+#[cfg(feature = "admin")]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Show it once
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Options of the demonstration.
@@ -183,6 +314,15 @@ enum Sub {
     /// Ask a running edge at metrics.address whether it is ready: exit code 0 if it is, 1 if not
     #[cfg(feature = "tools")]
     Health(HealthArgs),
+    /// Ask a running edge at admin.address, or have it change something: exit code 0 if it did, 1 if not, 2 if the call is wrong
+    #[cfg(feature = "admin")]
+    Ctl(CtlArgs),
+    /// Show a running edge at admin.address, each second
+    #[cfg(feature = "admin")]
+    Top(TopArgs),
+    /// Print a new token for admin.token_file
+    #[cfg(feature = "admin")]
+    AdminToken,
 }
 
 /// Returns the command line as clap describes it, for manuals and completions.
@@ -215,6 +355,18 @@ pub fn parse(
             let config = before.and(config);
             config.map(|config| Command::Health(HealthArgs { config, alive }))
         }
+        #[cfg(feature = "admin")]
+        Some(Sub::Ctl(CtlArgs { config, json, call })) => {
+            let config = before.and(config);
+            config.map(|config| Command::Ctl(CtlArgs { config, json, call }))
+        }
+        #[cfg(feature = "admin")]
+        Some(Sub::Top(TopArgs { config, once })) => {
+            let config = before.and(config);
+            config.map(|config| Command::Top(TopArgs { config, once }))
+        }
+        #[cfg(feature = "admin")]
+        Some(Sub::AdminToken) => before.none_for("admin-token").map(|()| Command::AdminToken),
         #[cfg(feature = "tools")]
         Some(Sub::Demo(args)) => before.none_for("demo").map(|()| Command::Demo(args)),
         #[cfg(feature = "tools")]
@@ -386,9 +538,9 @@ mod tests {
     fn help_and_version_name_the_binary_and_end_with_0() {
         for (line, says) in [
             ("--help", "Usage: voltlane-smol [OPTIONS]"),
-            ("-h", "check    Say whether the configuration is good"),
+            ("-h", "check        Say whether the configuration is good"),
             ("--help", "SIGHUP has the configuration read again"),
-            ("help", "check    Say whether the configuration is good"),
+            ("help", "check        Say whether the configuration is good"),
             ("help check", "Usage: voltlane-smol check [OPTIONS]"),
             ("run --help", "SIGHUP has the configuration read again"),
             ("check --help", "Usage: voltlane-smol check [OPTIONS]"),

@@ -11,6 +11,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::cli::{
     self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs, HealthArgs,
 };
+#[cfg(feature = "admin")]
+use crate::commands::ctl;
 use crate::commands::health;
 use crate::config::{
     self, Loaded, LogFormat, LogLevel, Note, Problems, Report, Settings, WhenMissing,
@@ -209,6 +211,25 @@ fn prepare(
                 },
             })
         }
+        #[cfg(feature = "admin")]
+        Command::Ctl(args) => {
+            let (loaded, _) = load(&args.config, WhenMissing::Leave)
+                .map_err(|problems| Ending::refusal(program, "", &problems))?;
+            Err(called(program, ctl::ask(&loaded.settings, &args)))
+        }
+        #[cfg(feature = "admin")]
+        Command::Top(args) => {
+            let (loaded, _) = load(&args.config, WhenMissing::Leave)
+                .map_err(|problems| Ending::refusal(program, "", &problems))?;
+            let shown = ctl::show_top(&loaded.settings, &args);
+            Err(called(program, shown.map(|()| String::new())))
+        }
+        #[cfg(feature = "admin")]
+        Command::AdminToken => Err(Ending {
+            code: 0,
+            to: Output::Standard,
+            text: format!("{}\n", *crate::admin::make_token()),
+        }),
         Command::Check(CheckArgs { config: args, json }) => {
             let loaded = load(&args, WhenMissing::Leave).and_then(|(loaded, note)| {
                 let loaded = loaded.with_certificates(Doors::check)?;
@@ -227,6 +248,23 @@ fn prepare(
                 checked(program, file, loaded)
             })
         }
+    }
+}
+
+/// The outcome of a call of the admin interface.
+#[cfg(feature = "admin")]
+fn called(program: &str, outcome: Result<String, ctl::Failure>) -> Ending {
+    match outcome {
+        Ok(text) => Ending {
+            code: 0,
+            to: Output::Standard,
+            text,
+        },
+        Err(failure) => Ending {
+            code: failure.exit_code(),
+            to: Output::Error,
+            text: format!("{program}: {failure}\n"),
+        },
     }
 }
 

@@ -3,6 +3,8 @@
 //! A program is [`main`] with its [`Runtime`](voltlane_driver::Runtime).
 #![deny(unsafe_code)]
 
+#[cfg(feature = "admin")]
+mod admin;
 pub mod cli;
 mod commands;
 pub mod config;
@@ -19,6 +21,8 @@ pub mod logging;
 mod memory;
 pub mod metrics;
 mod outlet;
+#[cfg(feature = "admin")]
+mod page;
 mod refusals;
 mod resources;
 mod runs_file;

@@ -34,7 +34,7 @@ enum Cause {
 /// Many clients of one source are most often those of a balancer.
 const ONE_SOURCE: &str = "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt; otherwise raise it";
 
-const LIMITS: [Limit; 19] = [
+const LIMITS: [Limit; 20] = [
     Limit {
         key: "limits.max_connections",
         advice: "raise it (up to an eighth is kept for clients that come back); while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
@@ -80,6 +80,11 @@ const LIMITS: [Limit; 19] = [
         key: "limits.source_penalties",
         advice: "a source sends malformed input or fails its proof; voltlane_closes_total says which",
         causes: &[Cause::Rejected(Rejected::SourcePenalty)],
+    },
+    Limit {
+        key: "a ban by an operator",
+        advice: "`voltlane ctl bans` lists them",
+        causes: &[Cause::Rejected(Rejected::Banned)],
     },
     Limit {
         key: "listener.trusted_proxies",

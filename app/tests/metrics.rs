@@ -404,7 +404,7 @@ fn any_other_request_gets_its_status_and_the_next_one_is_served() {
         "x".repeat(60_000)
     );
     for (request, status) in [
-        ("GET / HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("GET /page HTTP/1.1\r\n\r\n", "404 Not Found"),
         ("GET /metrics/ HTTP/1.1\r\n\r\n", "404 Not Found"),
         ("GET /Metrics HTTP/1.1\r\n\r\n", "404 Not Found"),
         ("DELETE /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),

@@ -1,9 +1,14 @@
 //! Chromium, without a window. (SPEC 16.2)
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use conformance::others::{Group, find};
 use conformance::page::Page;
 use conformance::shim::Carriage;
-use conformance::{Directory, Rig};
+use conformance::{Directory, PATIENCE, Rig};
 
 use super::{config, use_doors};
 
@@ -83,4 +88,36 @@ fn a_page_of_another_origin_is_refused() {
     assert_eq!(page.connect(), "open voltlane.v2 none");
     drop(own);
     rig.stop();
+}
+
+/// Watches the edge. `None`: as many as may do so already.
+fn watch(address: SocketAddr) -> Option<BufReader<TcpStream>> {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let request = format!("GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let (mut stream, mut line) = (BufReader::new(stream), String::new());
+    stream.read_line(&mut line).expect("an answer");
+    line.starts_with("HTTP/1.1 200 ").then_some(stream)
+}
+
+/// Its script runs under the policy of the page, and asks for the events.
+#[test]
+fn the_status_page_watches_the_edge() {
+    for program in crate::PROGRAMS {
+        let rig = Rig::start(program, "metrics.address = \"127.0.0.1:0\"\n");
+        let address = rig.edge.metrics_address();
+        let others: Vec<_> = (0..7).map(|_| watch(address)).collect();
+        assert!(others.iter().all(Option::is_some));
+        let Some(browser) = Browser::show(&format!("http://{address}/")) else {
+            return;
+        };
+        let until = Instant::now() + PATIENCE;
+        // The eighth place is free, until the page has it. Most of the time it must be, so the tries have pauses.
+        while watch(address).is_some() {
+            assert!(Instant::now() < until, "the page does not watch");
+            thread::sleep(Duration::from_millis(250));
+        }
+        drop((browser, others));
+        rig.stop();
+    }
 }

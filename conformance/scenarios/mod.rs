@@ -1,6 +1,7 @@
 //! The scenarios, by topic. They run against `crate::PROGRAM`.
 
 mod abuse;
+mod admin;
 mod attacks;
 mod backend_input;
 mod behind_proxy;
@@ -34,6 +35,7 @@ mod published;
 mod reconnect;
 mod reload;
 mod start;
+mod status_page;
 mod supervisor;
 mod terminal;
 mod unix;

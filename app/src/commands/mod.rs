@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tools")]
 mod connect;
+#[cfg(feature = "admin")]
+pub(crate) mod ctl;
 #[cfg(feature = "tools")]
 mod demo;
 #[cfg(feature = "tools")]

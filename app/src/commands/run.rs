@@ -18,12 +18,14 @@ use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    Connect, Connector, EdgeDriver, EdgeHandle, Openings, Runtime, Stream, Timer, Uplink,
+    Connect, Connector, EdgeDriver, EdgeHandle, Errands, Openings, Runtime, Stream, Timer, Uplink,
 };
 
 use self::orders::{Order, Orders};
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
+#[cfg(feature = "admin")]
+use crate::admin::{AdminServer, Desk};
 use crate::config::Settings;
 use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
@@ -79,7 +81,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         several => several + 2,
     };
     let (metrics, mut asked) = Exchange::of(loops);
-    if settings.metrics.address.is_none() && !Supervisor::is_there() {
+    let is_asked = settings.metrics.address.is_some() || settings.admin.address.is_some();
+    if !is_asked && !Supervisor::is_there() {
         asked.clear();
     }
     let cannot_tell = |error| format!("the service manager cannot be told of the start: {error}");
@@ -113,6 +116,9 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let openings = openings.map(|bound| bound.listen(shards.get().into()));
     let openings = openings.collect::<Result<Vec<_>, _>>()?;
 
+    let in_effect = Arc::new(Mutex::new(settings.clone()));
+    #[cfg(feature = "admin")]
+    let (desk, admin) = open_desk(&settings, &metrics, &in_effect)?;
     let metrics = match &settings.metrics.address {
         None => None,
         Some(address) => {
@@ -132,6 +138,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     // Tests and scripts that let the system choose the port read it here.
     let master = &settings.master.address;
     let mut own = of_metrics.clone();
+    #[cfg(feature = "admin")]
+    own.extend(admin.iter().flat_map(AdminServer::addresses));
     for opening in &openings {
         let listener = opening.name();
         let places = opening.places().map_err(|error| error.to_string())?;
@@ -142,6 +150,10 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     }
     for address in &of_metrics {
         info!(%address, "metrics");
+    }
+    #[cfg(feature = "admin")]
+    for place in admin.iter().flat_map(AdminServer::places) {
+        info!(address = %place, "admin");
     }
     supervisor.serves();
 
@@ -155,26 +167,52 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         accepts,
     };
     let key_file = settings.general.key_file.clone();
-    let orders = Orders::new(stop, reloads, settings, measured, later, supervisor);
+    let orders = Orders::new(
+        (stop, reloads),
+        (settings, in_effect),
+        measured,
+        later,
+        supervisor,
+    );
+    let serves = move |_errands: Vec<Errands>| {
+        #[cfg(feature = "admin")]
+        desk.serves(_errands);
+    };
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     let mut runs = earlier_runs(key_file.as_deref());
     if shards.get() == 1 {
         let mut edge = Edge::new(config, keys, *random());
         edge.set_term(term());
         enter_run(runs.as_mut(), std::slice::from_mut(&mut edge));
-        alone::<R>(edge, entrances, (backend, own), orders, asked)
+        alone::<R>(edge, entrances, (backend, own), orders, (asked, serves))
             .await
             .map_err(cannot)?;
     } else {
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
         machines.1.iter_mut().for_each(|edge| edge.set_term(term()));
         enter_run(runs.as_mut(), &mut machines.1);
-        shards::serve::<R>(machines, entrances, (backend, own), orders, asked)
+        shards::serve::<R>(machines, entrances, (backend, own), orders, (asked, serves))
             .await
             .map_err(cannot)?;
     }
     info!("ended");
     Ok(())
+}
+
+/// Opens the admin interface, if there is to be one.
+#[cfg(feature = "admin")]
+fn open_desk(
+    settings: &Settings,
+    metrics: &Exchange,
+    in_effect: &Arc<Mutex<Settings>>,
+) -> Result<(Desk, Option<AdminServer>), String> {
+    let desk = Desk::new(metrics.clone(), Arc::clone(in_effect));
+    let Some(place) = &settings.admin.address else {
+        return Ok((desk, None));
+    };
+    let server = AdminServer::start(&settings.admin, place, desk.clone());
+    let server = server.map_err(|error| format!("no admin interface at {place}: {error}"))?;
+    Ok((desk, Some(server)))
 }
 
 /// Returns a number that grows with each process of this edge, by which its backend knows it for the same (SPEC 34.4): the seconds since 1970.
@@ -212,7 +250,7 @@ async fn alone<R: Runtime>(
     entrances: Entrances,
     (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
-    asked: Vec<Asked>,
+    (asked, serves): (Vec<Asked>, impl FnOnce(Vec<Errands>)),
 ) -> io::Result<()> {
     let Entrances {
         sockets,
@@ -224,6 +262,7 @@ async fn alone<R: Runtime>(
     let mut driver = pin!(driver);
     let handle = driver.handle();
     let openings = [driver.openings()];
+    serves(vec![driver.errands()]);
     has_started();
     let mut watch = Watch::new(asked.into_iter().next(), Refusals::default());
     poll_fn(|cx| {
@@ -313,6 +352,7 @@ struct Controls<R: Runtime> {
     number: u8,
     handle: EdgeHandle,
     openings: Openings<Listening<R>>,
+    errands: Errands,
 }
 
 /// Returns the outcome of `attempt`, or an error if there is none `within` the time.

@@ -20,6 +20,11 @@ const AT_START: &[&str] = &[
     "master.protocol",
     "master.required_at_start",
     "metrics.address",
+    "admin.address",
+    "admin.socket_mode",
+    "admin.peer_uids",
+    "admin.token_file",
+    "admin.read_only",
 ];
 
 /// A configuration that was read while another one is in effect.
@@ -199,7 +204,6 @@ mod tests {
             "true",
             "Debug",
             "Off",
-            "json",
             "report",
             "all",
             "required",
@@ -216,6 +220,7 @@ mod tests {
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
             "0600",
             "3",
+            "json",
         ];
         let mut tries = values.into_iter().filter_map(|value| {
             let mut settings = Settings::default();

@@ -23,6 +23,50 @@ const RECORDS_BYTES: u128 =
 /// The keys that are compared, and the check.
 type Rule = (&'static [&'static str], fn(&Settings) -> Option<Fault>);
 
+/// The admin interface lets in only those that it knows, at a place of its own.
+fn admin(settings: &Settings) -> Option<Fault> {
+    let admin = settings.admin.address.as_ref()?;
+    if cfg!(not(feature = "admin")) {
+        return Some(Fault::new(
+            "admin.address is set, and this program was built without the admin interface",
+        ));
+    }
+    let metrics = settings.metrics.address.clone().map(Place::Net);
+    let taken = [
+        ("listener.address", Some(&settings.listener.address)),
+        ("metrics.address", metrics.as_ref()),
+    ];
+    let taken = taken
+        .into_iter()
+        .find(|(_, place)| *place == Some(admin) && admin.is_definite());
+    if let Some((key, _)) = taken {
+        return Some(Fault::new(format!(
+            "admin.address and {key} are both {admin}"
+        )));
+    }
+    if leads_to(admin, &settings.master.address) {
+        return Some(Fault::new(format!(
+            "master.address leads to admin.address ({admin}): the edge would be its own backend"
+        )));
+    }
+    match admin {
+        Place::Net(_) if settings.admin.token_file.is_none() => {
+            let what = format!(
+                "admin.address is {admin} and admin.token_file is empty: anybody could steer the edge"
+            );
+            let remedy = "set a Unix socket, or write a token of `voltlane admin-token` to a file and name it";
+            Some(Fault::new(what).remedy(remedy.to_owned()))
+        }
+        Place::Unix(place) if place.is_abstract() && settings.admin.peer_uids.0.is_empty() => {
+            let what = format!(
+                "admin.address is {admin}, which no permissions protect, and admin.peer_uids is empty"
+            );
+            Some(Fault::new(what).remedy("name the users that may steer the edge".to_owned()))
+        }
+        _ => None,
+    }
+}
+
 const RULES: &[Rule] = &[
     (
         &[
@@ -89,6 +133,17 @@ const RULES: &[Rule] = &[
             ))
         })
     }),
+    (
+        &[
+            "admin.address",
+            "admin.token_file",
+            "admin.peer_uids",
+            "master.address",
+            "listener.address",
+            "metrics.address",
+        ],
+        admin,
+    ),
     (
         &["listener.proxy_protocol", "listener.trusted_proxies"],
         |settings| {

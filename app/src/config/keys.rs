@@ -489,6 +489,24 @@ settings! {
         /// only totals; still, keep it inside your network. Empty: none.
         address: Option<Address> = None, 0..=u16::MAX;
     }
+
+    /// Interface by which an operator looks at the edge and steers it: `voltlane ctl`, `voltlane top`. It shows no packet
+    /// and no secret, and each change is a line of the log.
+    admin: Admin {
+        /// Where it listens: a Unix socket ("unix:/run/voltlane/admin.sock"), or an address, which needs token_file. Empty:
+        /// none.
+        address: Option<Place> = None, 0..=u16::MAX;
+        /// Mode of the file of its Unix socket: who may write to it may steer the edge.
+        socket_mode: FileMode = FileMode(SOCKET_MODE), ();
+        /// Ids of the users that may connect to its Unix socket. Empty: all that may open it. In a variable: separated by
+        /// commas.
+        peer_uids: UserIds = UserIds::default(), ();
+        /// File with the token that callers over TCP show: at least 32 characters, as `voltlane admin-token` makes them.
+        /// Others than its owner and its group must not be able to use it.
+        token_file: Option<PathBuf> = None, ();
+        /// Whether it only shows, and changes nothing.
+        read_only: bool = false, ();
+    }
 }
 
 #[cfg(test)]

@@ -34,17 +34,21 @@ pub use change::Change;
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 pub use keys::{
-    Clients, General, Key, Limits, Listener, Master, Metrics, SECTIONS, Section, Settings,
+    Admin, Clients, General, Key, Limits, Listener, Master, Metrics, SECTIONS, Section, Settings,
     VARIABLE_PREFIX, keys,
 };
 pub use link_tls::{PinList, ServerName};
 pub use listeners::{ListenerName, MAX_LISTENERS};
 pub use load::{Argument, Loaded, Sources};
 pub use networks::Networks;
+#[cfg(feature = "admin")]
+pub(crate) use networks::network as parse_network;
 pub use place::{FileMode, Place, UserIds};
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use render::{default_file, markdown_table};
 pub use report::Report;
+#[cfg(feature = "admin")]
+pub(crate) use report::values_in_effect;
 pub use schema::json_schema;
 pub use value::{
     Announce, ClientAuth, Enforce, Forwarded, LinkProtocol, LogFormat, LogLevel, MinVersion,

@@ -68,7 +68,7 @@ impl Value for Networks {
 
 /// Parses a network or a single address. An IPv4-mapped IPv6 network (`::ffff:10.0.0.0/104`) becomes an IPv4 one, in the form in which
 /// every peer's address is checked.
-fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());
     }

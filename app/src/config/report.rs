@@ -81,6 +81,25 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Returns the value of each key that is in effect, and whether it is the default. Those of each listener are apart.
+#[cfg(feature = "admin")]
+pub(crate) fn values_in_effect(settings: &Settings) -> serde_json::Value {
+    use serde_json::{Map, Value, json};
+    let defaults = Settings::default();
+    let shown = |key: &Key, settings: &Settings| {
+        let value = serde_json::to_value(key.data(settings)).unwrap_or(Value::Null);
+        json!({ "value": value, "is_default": !key.differs(&defaults, settings) })
+    };
+    let of = |settings: &Settings, of_listener: bool| -> Map<String, Value> {
+        let keys = super::keys::keys().filter(|key| key.is_of_listener() == of_listener);
+        keys.map(|key| (key.path.to_owned(), shown(key, settings)))
+            .collect()
+    };
+    let count = settings.listeners().count();
+    let listeners = (0..count).map(|index| of(&settings.view(index), true));
+    json!({ "values": of(settings, false), "listeners": listeners.collect::<Vec<_>>() })
+}
+
 /// Every key by its path, in the order of the file.
 #[derive(Debug)]
 struct Values<'a>(&'a Loaded);

@@ -13,6 +13,10 @@ const PIECE_BYTES: usize = 1024;
 /// would discard the response.
 const MAX_REST_BYTES: usize = 64 * 1024;
 
+/// The maximum number of bytes that wait for a watcher.
+#[cfg(feature = "admin")]
+const MAX_WAITING_BYTES: usize = 64 * 1024;
+
 /// A connection and its state.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -30,6 +34,12 @@ enum State {
     /// A response that is not completely written.
     Answer {
         bytes: Vec<u8>,
+        written: usize,
+    },
+    /// Events that are not completely written. More come until the deadline.
+    #[cfg(feature = "admin")]
+    Watch {
+        out: Vec<u8>,
         written: usize,
     },
     /// The response is written, and the peer must close. This many bytes may arrive until then.
@@ -69,15 +79,17 @@ impl Connection {
     }
 
     pub(super) fn wants(&self) -> Wants {
-        match self.state {
+        match &self.state {
             State::Answer { .. } => Wants::Write,
+            #[cfg(feature = "admin")]
+            State::Watch { out, written } if *written < out.len() => Wants::Write,
             _ => Wants::Read,
         }
     }
 
     /// Reads what has arrived.
     pub(super) fn read(&mut self, now: Instant) {
-        while let State::Head(_) | State::Rest(_) = self.state {
+        while self.is_read() {
             let mut piece = [0; PIECE_BYTES];
             match self.stream.read(&mut piece) {
                 Ok(0) => self.state = State::Gone,
@@ -93,8 +105,19 @@ impl Connection {
         }
     }
 
+    fn is_read(&self) -> bool {
+        #[cfg(feature = "admin")]
+        if let State::Watch { .. } = self.state {
+            return true;
+        }
+        matches!(self.state, State::Head(_) | State::Rest(_))
+    }
+
     fn take(&mut self, piece: &[u8], now: Instant) {
         match &mut self.state {
+            // What a watcher says does not matter.
+            #[cfg(feature = "admin")]
+            State::Watch { .. } => {}
             State::Head(head) => {
                 head.extend_from_slice(piece);
                 if read_head(head).is_some() {
@@ -126,8 +149,56 @@ impl Connection {
         self.deadline = now + STEP_TIMEOUT;
     }
 
+    /// Begins a stream of events, which ends after `within`.
+    #[cfg(feature = "admin")]
+    pub(super) fn watch(&mut self, now: Instant, within: std::time::Duration) {
+        const HEAD: &[u8] =
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
+            Connection: close\r\n\r\nretry: 2000\n\n";
+        self.state = State::Watch {
+            out: HEAD.to_vec(),
+            written: 0,
+        };
+        self.deadline = now + within;
+    }
+
+    /// Returns whether it watches events.
+    #[cfg(feature = "admin")]
+    pub(super) fn is_watching(&self) -> bool {
+        matches!(self.state, State::Watch { .. })
+    }
+
+    /// Queues an event for a watcher. One that has let too many wait is dropped.
+    #[cfg(feature = "admin")]
+    pub(super) fn tell(&mut self, event: &str) {
+        if let State::Watch { out, written } = &mut self.state {
+            out.drain(..*written);
+            *written = 0;
+            out.extend_from_slice(event.as_bytes());
+            if out.len() > MAX_WAITING_BYTES {
+                self.state = State::Gone;
+            }
+        }
+    }
+
+    #[cfg(feature = "admin")]
+    fn write_events(&mut self) {
+        while let State::Watch { out, written } = &mut self.state {
+            match self.stream.write(&out[*written..]) {
+                Ok(_) if *written == out.len() => return,
+                Ok(0) => self.state = State::Gone,
+                Ok(length) => *written += length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => self.fail(&error),
+            }
+        }
+    }
+
     /// Writes pending output. Returns false at the end.
     pub(super) fn goes_on(&mut self, now: Instant) -> bool {
+        #[cfg(feature = "admin")]
+        self.write_events();
         while let State::Answer { bytes, written } = &mut self.state {
             match self.stream.write(&bytes[*written..]) {
                 Ok(0) => self.fail(&ErrorKind::WriteZero.into()),

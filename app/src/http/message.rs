@@ -90,6 +90,8 @@ pub(crate) struct Response {
     status: &'static str,
     content_type: &'static str,
     body: Cow<'static, str>,
+    /// What a page may do, as a Content-Security-Policy. Empty: nothing is said.
+    policy: &'static str,
     /// A response to HEAD has only the head, which is that of the complete response (RFC 9110 9.3.2).
     sends_body: bool,
 }
@@ -100,6 +102,7 @@ impl Response {
             status,
             content_type: "text/plain; charset=utf-8",
             body: format!("{body}\n").into(),
+            policy: "",
             sends_body: true,
         }
     }
@@ -109,8 +112,15 @@ impl Response {
             status: "200 OK",
             content_type,
             body: body.into(),
+            policy: "",
             sends_body: true,
         }
+    }
+
+    /// Limits what the page may do.
+    #[cfg(feature = "admin")]
+    pub(crate) fn under(self, policy: &'static str) -> Response {
+        Response { policy, ..self }
     }
 
     pub(super) fn without_body(self) -> Response {
@@ -125,6 +135,7 @@ impl Response {
             status,
             content_type,
             body,
+            policy,
             sends_body,
         } = self;
         // A 405 must name the allowed methods (RFC 9110 15.5.6).
@@ -133,8 +144,14 @@ impl Response {
         } else {
             ""
         };
+        let policy = match policy {
+            &"" => String::new(),
+            policy => {
+                format!("Content-Security-Policy: {policy}\r\nX-Content-Type-Options: nosniff\r\n")
+            }
+        };
         format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}{policy}Cache-Control: no-store\r\n\
              Connection: close\r\n\r\n{}",
             body.len(),
             if *sends_body { body } else { "" }

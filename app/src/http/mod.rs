@@ -7,5 +7,7 @@ mod message;
 mod server;
 
 pub(crate) use message::Response;
+#[cfg(feature = "admin")]
+pub(crate) use server::EVENTS;
 pub use server::Server;
 pub(crate) use server::{MAX_CONNECTIONS, Pages};

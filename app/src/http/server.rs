@@ -30,6 +30,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
 
+/// The maximum number of connections that watch events.
+#[cfg(feature = "admin")]
+const MAX_WATCHERS: usize = 8;
+/// How long one may watch.
+#[cfg(feature = "admin")]
+const WATCH_AT_MOST: Duration = Duration::from_secs(3_600);
+/// The time between two events.
+#[cfg(feature = "admin")]
+const EVENT_EVERY: Duration = Duration::from_secs(1);
+
+/// The path of events.
+#[cfg(feature = "admin")]
+pub(crate) const EVENTS: &str = "/events";
+
 /// What a server shows.
 pub(crate) trait Pages: Send + 'static {
     /// Prepares for the requests that are answered together: what a page looks up may be that old.
@@ -37,6 +51,12 @@ pub(crate) trait Pages: Send + 'static {
 
     /// Returns the answer for a path.
     fn page(&mut self, path: &str) -> Response;
+
+    /// Returns the present event for those that watch `path`, or `None` if there are no events.
+    #[cfg(feature = "admin")]
+    fn event(&mut self, _path: &str) -> Option<String> {
+        None
+    }
 }
 
 /// A server that runs until it is dropped.
@@ -66,6 +86,8 @@ impl Server {
             pages,
             connections: Vec::new(),
             rests_until: None,
+            #[cfg(feature = "admin")]
+            event_at: None,
         };
         let thread = thread::Builder::new()
             .name(thread.into())
@@ -102,6 +124,9 @@ struct Round<P> {
     connections: Vec<Connection>,
     /// Nothing is accepted until then.
     rests_until: Option<Instant>,
+    /// When watchers are told the next event, if there are any.
+    #[cfg(feature = "admin")]
+    event_at: Option<Instant>,
 }
 
 impl<P: Pages> Round<P> {
@@ -115,6 +140,8 @@ impl<P: Pages> Round<P> {
                 connection.read(now);
             }
             self.answer(now);
+            #[cfg(feature = "admin")]
+            self.tell_watchers(now);
             self.connections.retain_mut(|one| one.goes_on(now));
         }
     }
@@ -139,6 +166,8 @@ impl<P: Pages> Round<P> {
             waits.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         }
         let deadlines = self.connections.iter().map(Connection::deadline);
+        #[cfg(feature = "admin")]
+        let deadlines = deadlines.chain(self.event_at);
         let next = deadlines.chain(self.rests_until).min();
         let left = next.map(|next| next.saturating_duration_since(now));
         // A wait that fails or is interrupted is a round with nothing to do.
@@ -198,12 +227,49 @@ impl<P: Pages> Round<P> {
     /// Answers every complete request.
     fn answer(&mut self, now: Instant) {
         self.pages.refresh();
+        #[cfg(feature = "admin")]
+        let mut watchers = self
+            .connections
+            .iter()
+            .filter(|one| one.is_watching())
+            .count();
         for connection in &mut self.connections {
             let Some(request) = connection.request() else {
                 continue;
             };
+            #[cfg(feature = "admin")]
+            if let Request::Get(path) = request
+                && let Some(event) = self.pages.event(path)
+            {
+                if watchers >= MAX_WATCHERS {
+                    let says = "too many watch already";
+                    connection.answer(Response::text("503 Service Unavailable", says), now);
+                    continue;
+                }
+                watchers += 1;
+                connection.watch(now, WATCH_AT_MOST);
+                connection.tell(&event);
+                self.event_at.get_or_insert(now + EVENT_EVERY);
+                continue;
+            }
             let response = respond(request, &mut self.pages);
             connection.answer(response, now);
+        }
+    }
+
+    /// Tells everybody who watches what there is to tell, each second.
+    #[cfg(feature = "admin")]
+    fn tell_watchers(&mut self, now: Instant) {
+        if self.event_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut watchers = self.connections.iter_mut();
+        let mut watchers = watchers.by_ref().filter(|one| one.is_watching()).peekable();
+        self.event_at = watchers.peek().is_some().then(|| now + EVENT_EVERY);
+        if self.event_at.is_some()
+            && let Some(event) = self.pages.event(EVENTS)
+        {
+            watchers.for_each(|one| one.tell(&event));
         }
     }
 }

@@ -91,15 +91,21 @@ impl Exchange {
     /// The time begins once no other clone of this side asks.
     #[must_use]
     pub fn ask(&self, within: Duration) -> Option<Snapshot> {
+        let mut sum = Snapshot::default();
+        for one in self.ask_each(within)? {
+            sum.add(&one);
+        }
+        Some(sum)
+    }
+
+    /// Like [`ask`](Self::ask), but returns the numbers of each loop.
+    #[must_use]
+    pub fn ask_each(&self, within: Duration) -> Option<Vec<Snapshot>> {
         // A loop has room for one request.
         let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
-        let mut sum = Snapshot::default();
-        for shared in loops.iter() {
-            sum.add(&shared.ask(left())?);
-        }
-        Some(sum)
+        loops.iter().map(|shared| shared.ask(left())).collect()
     }
 }
 

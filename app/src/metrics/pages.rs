@@ -18,6 +18,8 @@ pub fn serve(name: &Address, exchange: Exchange) -> io::Result<Server> {
     let pages = Metrics {
         exchange,
         asked: None,
+        #[cfg(feature = "admin")]
+        began: std::time::Instant::now(),
     };
     Server::start("metrics", name, pages)
 }
@@ -26,6 +28,8 @@ struct Metrics {
     exchange: Exchange,
     /// The response of the edge's loops, once they were asked for the requests of a round. `None` within: there was none in time.
     asked: Option<Option<Snapshot>>,
+    #[cfg(feature = "admin")]
+    began: std::time::Instant,
 }
 
 impl Pages for Metrics {
@@ -33,7 +37,21 @@ impl Pages for Metrics {
         self.asked = None;
     }
 
+    #[cfg(feature = "admin")]
+    fn event(&mut self, path: &str) -> Option<String> {
+        (path == crate::http::EVENTS).then(|| match self.totals() {
+            Some(totals) => format!("event: status\ndata: {totals}\n\n"),
+            None => "event: stuck\ndata: {}\n\n".to_owned(),
+        })
+    }
+
     fn page(&mut self, path: &str) -> Response {
+        #[cfg(feature = "admin")]
+        if path == "/" {
+            let totals = self.totals().unwrap_or_default();
+            let page = crate::page::render(&totals);
+            return Response::page("text/html; charset=utf-8", page).under(crate::page::POLICY);
+        }
         if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
             return Response::text("404 Not Found", "/metrics, /healthz, /readyz");
         }
@@ -45,23 +63,37 @@ impl Pages for Metrics {
     }
 }
 
+#[cfg(feature = "admin")]
+impl Metrics {
+    /// Returns the totals, unless a loop does not respond.
+    fn totals(&self) -> Option<serde_json::Value> {
+        let loops = self.exchange.ask_each(LOOP_TIMEOUT)?;
+        Some(crate::page::totals(&loops, self.began.elapsed()))
+    }
+}
+
 fn page(path: &str, snapshot: &Snapshot) -> Response {
-    match path {
-        "/metrics" => Response::page(text::CONTENT_TYPE, text::encode(snapshot)),
-        "/readyz" if snapshot.is_ending => {
-            Response::text("503 Service Unavailable", "the edge is shutting down")
-        }
-        "/readyz" if snapshot.gauges.link_is_unasked => Response::text(
-            "503 Service Unavailable",
-            "the backend does not ask for version 3 of the link",
-        ),
-        "/readyz" if snapshot.gauges.link_is_doubted => Response::text(
-            "503 Service Unavailable",
-            "the program at master.address is no backend",
-        ),
-        "/readyz" if !snapshot.gauges.link_is_up => {
-            Response::text("503 Service Unavailable", "there is no backend")
-        }
+    match (path, readiness(snapshot)) {
+        ("/metrics", _) => Response::page(text::CONTENT_TYPE, text::encode(snapshot)),
+        ("/readyz", Some(why)) => Response::text("503 Service Unavailable", why),
         _ => Response::text("200 OK", "ok"),
+    }
+}
+
+/// Returns why the edge is not ready for clients, unless it is.
+pub(crate) fn readiness(snapshot: &Snapshot) -> Option<&'static str> {
+    let gauges = &snapshot.gauges;
+    if snapshot.is_ending {
+        Some("the edge is shutting down")
+    } else if gauges.is_draining {
+        Some("the edge is drained by an operator")
+    } else if gauges.link_is_unasked {
+        Some("the backend does not ask for version 3 of the link")
+    } else if gauges.link_is_doubted {
+        Some("the program at master.address is no backend")
+    } else if !gauges.link_is_up {
+        Some("there is no backend")
+    } else {
+        None
     }
 }

@@ -260,7 +260,13 @@ impl Collector for Edge {
             "ending",
             "Whether the edge is shutting down",
             usize::from(*is_ending),
-        )
+        )?;
+        page.show(
+            "draining",
+            "Whether an operator wants no more sessions",
+            usize::from(gauges.is_draining),
+        )?;
+        page.show("bans", "Networks that an operator has banned", gauges.bans)
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Orders<R: Runtime> {
     stop: Stop,
     reloads: Reloads,
     settings: Settings,
+    /// The same, for others.
+    in_effect: Arc<Mutex<Settings>>,
     /// The descriptors and memory of the process. Those of its listeners are not taken off.
     measured: Resources,
     /// The configuration of each listener in the machine, by its number.
@@ -62,9 +64,8 @@ enum Ending<R: Runtime> {
 
 impl<R: Runtime> Orders<R> {
     pub(super) fn new(
-        stop: Stop,
-        reloads: Reloads,
-        settings: Settings,
+        (stop, reloads): (Stop, Reloads),
+        (settings, in_effect): (Settings, Arc<Mutex<Settings>>),
         measured: Resources,
         connector: Arc<Mutex<Dialer<R>>>,
         supervisor: Supervisor,
@@ -77,6 +78,7 @@ impl<R: Runtime> Orders<R> {
             reloads,
             rules: rules.collect(),
             settings,
+            in_effect,
             measured,
             connector,
             taken: Vec::new(),
@@ -111,6 +113,10 @@ impl<R: Runtime> Orders<R> {
                 .connector
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = dialer::<R>(&self.settings);
+            self.in_effect
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone_from(&self.settings);
             let general = &self.settings.general;
             logging::set(general.log_level, general.log_format);
         }

@@ -11,7 +11,7 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    BranchConnector, Connector, Listener, Neighbours, Runtime, Task, Timer, TrunkDriver,
+    BranchConnector, Connector, Errands, Listener, Neighbours, Runtime, Task, Timer, TrunkDriver,
 };
 
 use super::orders::{Order, Orders};
@@ -34,7 +34,7 @@ pub(super) async fn serve<R: Runtime>(
     entrances: Entrances,
     (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
-    asked: Vec<Asked>,
+    (asked, serves): (Vec<Asked>, impl FnOnce(Vec<Errands>)),
 ) -> io::Result<()> {
     let shards = u8::try_from(edges.len()).unwrap_or(u8::MAX);
     let mut asked = asked.into_iter();
@@ -78,6 +78,7 @@ pub(super) async fn serve<R: Runtime>(
         handles.push(starting.recv().map_err(io::Error::other)??);
     }
     handles.sort_by_key(|shard: &Controls<R>| shard.number);
+    serves(handles.iter().map(|shard| shard.errands.clone()).collect());
     let openings: Vec<_> = handles.iter().map(|shard| shard.openings.clone()).collect();
 
     poll_fn(|cx| {
@@ -157,6 +158,7 @@ impl<R: Runtime> Shard<R> {
             number: self.number,
             handle: driver.handle(),
             openings: driver.openings(),
+            errands: driver.errands(),
         };
         if started.send(Ok(controls)).is_err() {
             return;

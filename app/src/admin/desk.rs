@@ -1,0 +1,118 @@
+//! What the calls ask the shards.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use voltlane_core::Time;
+use voltlane_core::edge::Edge;
+use voltlane_driver::Errands;
+
+use super::request::Refusal;
+use crate::config::{LogLevel, Settings};
+use crate::logging;
+use crate::metrics::{Exchange, Snapshot};
+
+/// How long a shard may take to answer before it counts as stuck.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The running edge, as the admin interface sees it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Desk(Arc<Inner>);
+
+struct Inner {
+    /// The machine of each shard, once all serve.
+    shards: OnceLock<Vec<Errands>>,
+    exchange: Exchange,
+    settings: Arc<Mutex<Settings>>,
+    began: Instant,
+    /// When the level of the log goes back to what is configured.
+    level_until: Mutex<Option<Instant>>,
+}
+
+impl Desk {
+    /// Creates the desk of an edge with these numbers, whose configuration in effect is always in `settings`.
+    pub(crate) fn new(exchange: Exchange, settings: Arc<Mutex<Settings>>) -> Desk {
+        Desk(Arc::new(Inner {
+            shards: OnceLock::new(),
+            exchange,
+            settings,
+            began: Instant::now(),
+            level_until: Mutex::new(None),
+        }))
+    }
+
+    /// Sets the machines of the shards, in their order. They serve from now on.
+    pub(crate) fn serves(&self, shards: Vec<Errands>) {
+        // It is called once.
+        let _ = self.0.shards.set(shards);
+    }
+
+    pub(super) fn began(&self) -> Instant {
+        self.0.began
+    }
+
+    /// Returns the configuration in effect.
+    pub(super) fn settings(&self) -> Settings {
+        let settings = self.0.settings.lock();
+        settings.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the number of shards that serve.
+    pub(super) fn shards(&self) -> usize {
+        self.0.shards.get().map_or(0, Vec::len)
+    }
+
+    /// Returns the numbers of each loop.
+    pub(super) fn numbers(&self) -> Result<Vec<Snapshot>, Refusal> {
+        let numbers = self.0.exchange.ask_each(PATIENCE);
+        numbers.ok_or_else(|| Refusal::new(503, "the edge does not answer"))
+    }
+
+    /// Has a shard do something with its machine, and returns what comes of it. It must be bounded.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        shard: usize,
+        errand: impl FnOnce(&mut Edge, Time) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let shards = self.0.shards.get();
+        let machine = shards.and_then(|shards| shards.get(shard));
+        let machine = machine.ok_or_else(|| Refusal::new(404, "there is no such shard"))?;
+        let (tell, told) = mpsc::sync_channel(1);
+        let is_sent = machine.send(move |edge, now| {
+            // Whoever asked may have given up.
+            let _ = tell.send(errand(edge, now));
+        });
+        if !is_sent {
+            return Err(Refusal::new(503, "the shard has too much to do"));
+        }
+        told.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Refusal::new(503, "the shard does not answer"),
+            RecvTimeoutError::Disconnected => Refusal::new(503, "the shard has ended"),
+        })
+    }
+
+    /// Sets the level of the log for a while.
+    pub(super) fn set_level(&self, level: LogLevel, within: Duration) {
+        let mut until = self.level_until();
+        *until = Some(Instant::now() + within);
+        logging::set(level, self.settings().general.log_format);
+    }
+
+    /// Sets the level of the log to what is configured, if its while is over.
+    pub(super) fn look_at_level(&self) {
+        let mut until = self.level_until();
+        if until.is_some_and(|until| until <= Instant::now()) {
+            *until = None;
+            let general = self.settings().general;
+            let level = general.log_level;
+            logging::set(level, general.log_format);
+            tracing::info!(%level, "the level of the log is again what is configured");
+        }
+    }
+
+    fn level_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        let until = self.0.level_until.lock();
+        until.unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,29 @@
+//! The admin interface: HTTP/1.1 with JSON, on a Unix socket or at an address with a token.
+//!
+//! | call | what it does |
+//! | --- | --- |
+//! | `GET /v1/status` | totals, each shard, readiness |
+//! | `GET /v1/config` | the configuration in effect |
+//! | `GET /v1/sessions?state=&source=&limit=&after=` | sessions, a page at a time |
+//! | `GET /v1/sessions/ID` | one session |
+//! | `POST /v1/sessions/ID/kick` | ends it: `{"code", "wait_ms", "text"}` |
+//! | `GET`, `POST`, `DELETE /v1/bans` | banned networks: `{"network", "secs", "note", "force"}` |
+//! | `POST`, `DELETE /v1/drain` | no more sessions, and clients leave: `{"spread_secs"}`; and the undoing |
+//! | `POST /v1/reload` | as SIGHUP |
+//! | `POST /v1/log_level` | `{"level", "secs"}` |
+//! | `GET /v1/events` | what happens, as Server-Sent Events |
+//!
+//! Nothing that clients or the backend sent is ever shown, and no secret. Each change is a line of the log with the target
+//! `voltlane::audit`.
+
+mod calls;
+mod desk;
+mod guard;
+mod request;
+mod server;
+mod status;
+mod token;
+
+pub(crate) use desk::Desk;
+pub(crate) use server::AdminServer;
+pub(crate) use token::{Token, make as make_token, read as read_token};

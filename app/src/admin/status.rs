@@ -1,0 +1,17 @@
+//! The numbers of the edge as JSON.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::desk::Desk;
+use super::request::Refusal;
+use crate::page::totals;
+
+/// Returns the totals, the numbers of each shard, and the address of the backend.
+pub(super) fn status(desk: &Desk) -> Result<Value, Refusal> {
+    let uptime = Instant::now().saturating_duration_since(desk.began());
+    let mut status = totals(&desk.numbers()?, uptime);
+    status["link"]["address"] = desk.settings().master.address.to_string().into();
+    Ok(status)
+}

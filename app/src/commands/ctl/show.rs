@@ -1,0 +1,180 @@
+//! What the edge answers, for people.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Returns a value as a word.
+pub(super) fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Returns each field on a line.
+pub(super) fn fields(value: &Value) -> String {
+    let mut out = String::new();
+    add_fields(&mut out, "", value);
+    out
+}
+
+fn add_fields(out: &mut String, above: &str, value: &Value) {
+    let Some(fields) = value.as_object() else {
+        return;
+    };
+    for (name, value) in fields {
+        let name = match above {
+            "" => name.clone(),
+            above => format!("{above}.{name}"),
+        };
+        match value {
+            Value::Object(_) => add_fields(out, &name, value),
+            value => {
+                // Writing into a string does not fail.
+                let _ = writeln!(out, "{name:<28} {}", word(value));
+            }
+        }
+    }
+}
+
+pub(super) fn status(value: &Value) -> String {
+    let mut out = String::new();
+    let ready = match value["ready"].as_bool() {
+        Some(true) => "ready".to_owned(),
+        _ => format!("not ready: {}", word(&value["why"])),
+    };
+    let of = |path: &str| word(value.pointer(path).unwrap_or(&Value::Null));
+    let _ = writeln!(
+        out,
+        "voltlane {}, {} s up, {ready}\n\
+         link to {}: {}, {} packets and {} bytes wait\n\
+         connections: {} established, {} in their handshake\n\
+         sessions: {} attached, {} away, {} wait for the link\n\
+         packets: {} up, {} down; bytes: {} in, {} out; {} held\n\
+         joined {}, resumed {}, went away {}; {} networks are banned",
+        of("/version"),
+        of("/uptime_secs"),
+        of("/link/address"),
+        if value["link"]["up"] == true {
+            "up"
+        } else {
+            "down"
+        },
+        of("/link/queue_packets"),
+        of("/link/queue_bytes"),
+        of("/connections/established"),
+        of("/connections/handshake"),
+        of("/sessions/attached"),
+        of("/sessions/away"),
+        of("/sessions/waiting"),
+        of("/packets/up"),
+        of("/packets/down"),
+        of("/bytes/in"),
+        of("/bytes/out"),
+        of("/held_bytes"),
+        of("/joined"),
+        of("/resumed"),
+        of("/went_away"),
+        of("/bans"),
+    );
+    for (what, key) in [
+        ("rejected", "rejects"),
+        ("closed", "closes"),
+        ("ended", "ends"),
+    ] {
+        let counts = value[key].as_object().into_iter().flatten();
+        let counts = counts.filter(|(_, count)| **count != 0);
+        let counts: Vec<_> = counts
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        if !counts.is_empty() {
+            let _ = writeln!(out, "{what}: {}", counts.join(", "));
+        }
+    }
+    out
+}
+
+/// Returns the status on a line.
+pub(super) fn line(value: &Value) -> String {
+    let of = |path: &str| word(value.pointer(path).unwrap_or(&Value::Null));
+    if let Some(error) = value["error"].as_str() {
+        return format!("{error}\n");
+    }
+    format!(
+        "up_secs={} ready={} link={} attached={} away={} up={} down={} held_bytes={}\n",
+        of("/uptime_secs"),
+        of("/ready"),
+        of("/link/up"),
+        of("/sessions/attached"),
+        of("/sessions/away"),
+        of("/packets/up"),
+        of("/packets/down"),
+        of("/held_bytes"),
+    )
+}
+
+pub(super) fn config(value: &Value) -> String {
+    let mut out = String::new();
+    let listeners = value["listeners"].as_array().into_iter().flatten();
+    let all = std::iter::once(&value["values"]).chain(listeners);
+    for (key, entry) in all.filter_map(Value::as_object).flatten() {
+        let of = if entry["is_default"] == true {
+            ""
+        } else {
+            "  # not the default"
+        };
+        let _ = writeln!(out, "{key} = {}{of}", entry["value"]);
+    }
+    out
+}
+
+pub(super) fn sessions(value: &Value) -> String {
+    let columns = [
+        ("id", 16),
+        ("state", 8),
+        ("version", 7),
+        ("source", 24),
+        ("listener", 10),
+        ("queue_packets", 13),
+        ("queue_bytes", 11),
+        ("resumes", 7),
+        ("away_secs", 9),
+    ];
+    table(value, "sessions", &columns)
+}
+
+pub(super) fn bans(value: &Value) -> String {
+    table(
+        value,
+        "bans",
+        &[("network", 24), ("left_secs", 10), ("note", 1)],
+    )
+}
+
+/// Returns a row for each element of a list. The next page is named below.
+fn table(value: &Value, list: &str, columns: &[(&str, usize)]) -> String {
+    let mut out = String::new();
+    let row = |cells: Vec<String>| {
+        let cells = cells.iter().zip(columns);
+        let cells: Vec<_> = cells
+            .map(|(cell, (_, width))| format!("{cell:<width$}"))
+            .collect();
+        format!("{}\n", cells.join(" ").trim_end())
+    };
+    out.push_str(&row(columns
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect()));
+    for entry in value[list].as_array().into_iter().flatten() {
+        out.push_str(&row(columns
+            .iter()
+            .map(|(name, _)| word(&entry[*name]))
+            .collect()));
+    }
+    if let Some(next) = value["next"].as_str() {
+        let _ = writeln!(out, "more: --after {next}");
+    }
+    out
+}
