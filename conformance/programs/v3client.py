@@ -532,7 +532,7 @@ class Client:
             s.refusals = 0
             self.acknowledge(acknowledged)
             if code == 301 and self.untried:
-                return self.join_again(wait, jitter)
+                return self.join_again(code, wait, jitter)
             self.by_class(code, wait, jitter)
 
     def refused(self, code, highest):
@@ -669,7 +669,7 @@ class Client:
         if self.goodbye == "said" and code == 0:
             return self.end(0, "")
         if code == 204 and self.first_item:
-            return self.join_again(wait, jitter)
+            return self.join_again(code, wait, jitter)
         if ledger[0] == sum(ledger[1:6]):
             self.acknowledge(ledger[1])
         if code == 402:
@@ -681,8 +681,10 @@ class Client:
             return self.at_once()
         self.by_class(code, wait, jitter, text)
 
-    def join_again(self, wait, jitter):
-        """The session did not begin: its packets go again, in another one."""
+    def join_again(self, code, wait, jitter):
+        """The session did not begin: its packets go again, in another one. A goodbye wants none without packets."""
+        if self.goodbye and not self.out:
+            return self.end(code, "", wait, jitter)
         self.session = None
         self.pause(wait, jitter)
 

@@ -16,6 +16,7 @@ mod text;
 use voltlane_core::edge::{Counters, Gauges};
 
 pub use exchange::{Asked, Exchange};
+#[cfg(feature = "admin")]
 pub(crate) use pages::readiness;
 pub use pages::serve;
 pub use text::encode;

@@ -15,7 +15,7 @@ use super::{DropCause, Refusal, Violation};
 pub(super) enum Ending {
     Dropped(DropCause, Pause),
     /// The session did not begin: the edge had no room for it, or does not know it.
-    NotBegun(DropCause, Pause),
+    NotBegun(Code, Pause),
     Refused(Refusal),
     /// The session is over. The pause comes before the next one.
     Ended(Code, String, Pause),
@@ -67,7 +67,7 @@ impl From<Leave> for Ending {
                 code,
                 wait_ms,
                 jitter_ms,
-            } => Ending::NotBegun(DropCause::Told(code), at_least(wait_ms, jitter_ms)),
+            } => Ending::NotBegun(code, at_least(wait_ms, jitter_ms)),
             Leave::Over {
                 code,
                 text,

@@ -737,14 +737,23 @@ impl Client {
         self.reader.clear();
         self.session.lose();
         self.outbox.lose_transport();
+        let ending = match ending {
+            // Another session is only for packets that wait: a goodbye wants none.
+            Ending::NotBegun(code, pause)
+                if self.goodbye != Goodbye::No && self.outbox.is_empty() =>
+            {
+                Ending::Ended(code, String::new(), pause)
+            }
+            ending => ending,
+        };
         match ending {
             Ending::Dropped(cause, pause) => self.retry(cause, pause),
-            Ending::NotBegun(cause, pause) => {
+            Ending::NotBegun(code, pause) => {
                 self.session.forget();
                 self.outbox
                     .resume_from(self.outbox.acked())
                     .expect("what is acknowledged was sent");
-                self.retry(cause, pause);
+                self.retry(DropCause::Told(code), pause);
             }
             Ending::Refused(refusal) => {
                 let ledgers = self.session.ledgers(&self.outbox);

@@ -56,7 +56,7 @@ export type Ending =
   /** It comes back at once; if `once`, only once until a connection was steady. */
   | { readonly then: "again"; readonly cause: DropCause; readonly once: boolean }
   /** The session has not begun. The client joins again. */
-  | { readonly then: "join"; readonly cause: DropCause; readonly wait: number; readonly jitter: number }
+  | { readonly then: "join"; readonly code: number; readonly wait: number; readonly jitter: number }
   /** The session is over. Another one begins no earlier than `wait` and up to `jitter` more after it, in ms. */
   | {
       readonly then: "over";

@@ -2,7 +2,7 @@
 
 import { type Bytes, EMPTY, concat } from "./bytes.js";
 import { MAX_HANDSHAKE_BYTES, Session2, decode } from "./handshake.js";
-import { Breach, type DropCause, type Ending, Leave, cause, violation } from "./leave.js";
+import { Breach, type DropCause, type Ending, Leave, cause, told, violation } from "./leave.js";
 import { Outbox } from "./outbox.js";
 import { Code, mayStartOver } from "./v3/code.js";
 import { MAX_TOKEN_BYTES } from "./v3/items.js";
@@ -540,9 +540,14 @@ export class Machine {
         return this.retry(ending.cause, waits ? this.nextPause(0, 0) : 0);
       }
       case "join":
+        // Another session is only for packets that wait: a goodbye wants none (SPEC 22(h)).
+        if (this.goodbye !== "no" && this.outbox.length === 0) {
+          this.afresh = { at: this.now, wait: ending.wait, jitter: ending.jitter };
+          return this.finish(ending.code, "", false);
+        }
         // Nothing that was sent has arrived.
         this.three!.forget();
-        return this.retry(ending.cause, this.nextPause(ending.wait, ending.jitter));
+        return this.retry(told(ending.code), this.nextPause(ending.wait, ending.jitter));
       case "over":
         this.afresh = { at: this.now, wait: ending.wait ?? 0, jitter: ending.jitter ?? 0 };
         return this.finish(ending.code, ending.text, ending.keeps ?? false);

@@ -224,7 +224,7 @@ export class Session3 {
         this.hearUp(acknowledgedUp);
         // The edge threw away what came with this Claim, and nothing was sent before it: no packet can be in doubt (SPEC 22(h)).
         if (code === Code.gone && on.isUntried) {
-          throw new Leave({ then: "join", cause: told(code), wait, jitter });
+          throw new Leave({ then: "join", code, wait, jitter });
         }
         throw code === 0 ? over(Code.gone) : byClass(code, wait, jitter, "");
       }
@@ -474,7 +474,7 @@ export class Session3 {
   private closed(close: Close, isFirst = false): Leave {
     const { code, wait, jitter, detail, text, up, down } = close;
     if (code === Code.busy && isFirst) {
-      return new Leave({ then: "join", cause: told(code), wait, jitter });
+      return new Leave({ then: "join", code, wait, jitter });
     }
     if (isBalanced(up) && isBalanced(down)) this.hearUp(up.acknowledged);
     if (code === Code.takenOver) {
