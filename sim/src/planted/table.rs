@@ -24,6 +24,8 @@ pub enum Group {
     Crowds,
     /// Clients of version 3 (SPEC 18 to 26).
     V3,
+    /// Clients within TLS and WebSocket (SPEC 16).
+    Doors,
 }
 
 /// A bug and its changes.
@@ -44,6 +46,8 @@ pub struct Bug {
 
 /// What the simulator runs besides the core: the shipped exchange between a shard and the trunk, and the threads that it plays.
 const OTHERS: [&str; 2] = ["driver/src/exchange.rs", "sim/src/shards/threads.rs"];
+/// As well: the source of the core, and the layers around a client's link.
+const FOLDERS: [&str; 2] = ["core/src/", "doors/src/"];
 
 /// A replacement in the source of the core, or of a file that the simulator runs besides.
 #[derive(Clone, Debug, Deserialize)]
@@ -167,10 +171,10 @@ impl Table {
                     let place = format!("{name}: {}: `{}`", change.file, one_line(&change.find));
                     faults.push(format!("{place}: {what}"));
                 };
-                let is_changed = change.file.starts_with("core/src/");
+                let is_changed = FOLDERS.iter().any(|own| change.file.starts_with(own));
                 if !is_changed && !OTHERS.contains(&&*change.file) {
                     fault(&format!(
-                        "only files in core/src, and {OTHERS:?}, are changed"
+                        "only files in {FOLDERS:?}, and {OTHERS:?}, are changed"
                     ));
                 }
                 if one_line(&change.find).is_empty() {
@@ -212,6 +216,11 @@ impl Table {
                 Group::V3,
                 "OF_VERSION_3",
                 "Those that take clients of version 3 to show.",
+            ),
+            (
+                Group::Doors,
+                "OF_DOORS",
+                "Those that take clients within TLS or WebSocket to show.",
             ),
         ];
         for (group, name, doc) in groups {
