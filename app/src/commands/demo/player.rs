@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_doors::client::Builder;
-use voltlane_driver::client::{Event, Version};
+use voltlane_driver::client::{ClientConfig, Event, Version};
 use voltlane_driver::{Runtime, Timer as _};
 
 use super::figures::{Figures, lock};
@@ -19,6 +19,8 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 /// The time between two cuts of one client, and between the cuts of two clients.
 const CUT_EVERY: Duration = Duration::from_secs(2);
 const CUT_APART: Duration = Duration::from_millis(400);
+/// The longest pause before a client comes back. The usual ones grow with each cut until a connection lasts for 10 s, which none does here.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A packet that was sent and has not come back.
 struct Outstanding {
@@ -29,7 +31,10 @@ struct Outstanding {
 /// Plays for ever: sends numbered packets, one at a time, waits for the echo of each, and cuts its connection now and then while a packet
 /// is in flight.
 pub(super) async fn play<R: Runtime>(address: String, number: u32, figures: Arc<Mutex<Figures>>) {
-    let builder = Builder::on::<R>(&address).start_over(true);
+    let config = ClientConfig::default()
+        .with_backoff(LONGEST_PAUSE, LONGEST_PAUSE)
+        .expect("the first pause is no longer than the longest");
+    let builder = Builder::on::<R>(&address).config(config).start_over(true);
     let Ok(mut client) = builder.begin() else {
         lock(&figures).faults += 1;
         return;
