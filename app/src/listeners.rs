@@ -312,6 +312,15 @@ impl ListenerChange {
         config.listener = rules.next().unwrap_or_default();
         config.more_listeners = rules.collect();
     }
+
+    /// Puts the name of each listener at the place of its number. That of a number that no listener has any more stays, as in
+    /// [`arrange`](Self::arrange).
+    pub(crate) fn name(&self, settings: &Settings, names: &mut Vec<String>) {
+        for (listener, &(number, _)) in settings.listeners().zip(&self.numbers) {
+            names.resize(names.len().max(number + 1), String::new());
+            names[number] = listener.name.to_string();
+        }
+    }
 }
 
 /// The listeners in effect, and what a reload needs to change them.

@@ -133,13 +133,15 @@ const TAKEN: &str = "was read again and is in effect";
 #[test]
 fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
     let (directory, backend) = (Directory::new(), Backend::bind());
-    let start = format!("{}{}", listener("stays", ""), listener("goes", ""));
+    let socket = directory.path().join("admin.sock");
+    let admin = format!("[admin]\naddress = \"unix:{}\"\n", socket.display());
+    let start = format!("{admin}{}{}", listener("stays", ""), listener("goes", ""));
     let edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &start);
     let mut link = backend.accept();
     let mut world = Reloaded { directory, edge };
     let goes = place(&world.edge, "goes");
     let mut clients = vec![Client::join(world.edge.address()), Client::join(goes)];
-    let stays = listener("stays", "");
+    let stays = format!("{admin}{}", listener("stays", ""));
     let web = listener("comes", "transport = \"ws\"\n");
     let line = world.reload(&format!("{stays}{web}"), TAKEN);
     assert!(line.contains("listener[comes], listener[goes]"), "{line}");
@@ -159,6 +161,13 @@ fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
         link.expect_data(client.id(), &[number as u8]);
         link.send(client.id(), b"and down");
         client.expect(b"and down");
+    }
+    let command = ["ctl", "sessions", "--json"];
+    let output = crate::PROGRAM.command(&world.directory, &command).output();
+    let text = String::from_utf8(output.expect("it runs").stdout).expect("text");
+    for (name, sessions) in [("stays", 2), ("goes", 1), ("comes", 2)] {
+        let of = format!("\"listener\":\"{name}\"");
+        assert_eq!(text.matches(&of).count(), sessions, "{name}: {text}");
     }
 }
 

@@ -139,7 +139,7 @@ fn sessions(desk: &Desk, request: &Request) -> Answer {
     });
     let (mut shard, mut place) =
         after.ok_or_else(|| Refusal::new(400, "after is the \"next\" of another page"))?;
-    let names = names(&desk.settings());
+    let names = desk.names();
     let until = Instant::now() + PATIENCE;
     let mut found = Vec::new();
     while shard < desk.shards() {
@@ -159,12 +159,6 @@ fn sessions(desk: &Desk, request: &Request) -> Answer {
     ok(json!({ "sessions": found, "next": next }))
 }
 
-/// Returns the names of the listeners, by their numbers at the start.
-fn names(settings: &Settings) -> Vec<String> {
-    let all = std::iter::once(&settings.listener).chain(&settings.more_listeners);
-    all.map(|listener| listener.name.to_string()).collect()
-}
-
 fn parse_id(id: &str) -> Result<ClientId, Refusal> {
     let is_hex = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = u64::from_str_radix(id, 16).ok().filter(|_| is_hex);
@@ -179,7 +173,7 @@ fn session(desk: &Desk, id: &str) -> Answer {
         edge.inspect(id)
     })?;
     let found = found.ok_or_else(|| Refusal::new(404, KickError::NoSession.to_string()))?;
-    ok(shown(&found, &names(&desk.settings())))
+    ok(shown(&found, &desk.names()))
 }
 
 fn shown(session: &SessionInfo, names: &[String]) -> Value {

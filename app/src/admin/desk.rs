@@ -1,7 +1,7 @@
-//! What the calls ask the shards.
+//! The desk: the running edge as the calls reach it.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use voltlane_core::Time;
@@ -9,6 +9,7 @@ use voltlane_core::edge::Edge;
 use voltlane_driver::Errands;
 
 use super::request::Refusal;
+use crate::commands::InEffect;
 use crate::config::{LogLevel, Settings};
 use crate::logging;
 use crate::metrics::{Exchange, Snapshot};
@@ -24,19 +25,19 @@ struct Inner {
     /// The machine of each shard, once all serve.
     shards: OnceLock<Vec<Errands>>,
     exchange: Exchange,
-    settings: Arc<Mutex<Settings>>,
+    in_effect: Arc<Mutex<InEffect>>,
     began: Instant,
     /// When the level of the log goes back to what is configured.
     level_until: Mutex<Option<Instant>>,
 }
 
 impl Desk {
-    /// Creates the desk of an edge with these numbers, whose configuration in effect is always in `settings`.
-    pub(crate) fn new(exchange: Exchange, settings: Arc<Mutex<Settings>>) -> Desk {
+    /// Creates the desk of an edge. `exchange` asks for its numbers, and `in_effect` is kept up to date by it.
+    pub(crate) fn new(exchange: Exchange, in_effect: Arc<Mutex<InEffect>>) -> Desk {
         Desk(Arc::new(Inner {
             shards: OnceLock::new(),
             exchange,
-            settings,
+            in_effect,
             began: Instant::now(),
             level_until: Mutex::new(None),
         }))
@@ -54,8 +55,17 @@ impl Desk {
 
     /// Returns the configuration in effect.
     pub(super) fn settings(&self) -> Settings {
-        let settings = self.0.settings.lock();
-        settings.unwrap_or_else(PoisonError::into_inner).clone()
+        self.in_effect().settings.clone()
+    }
+
+    /// Returns the names of the listeners, by their numbers in the machine.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.in_effect().names.clone()
+    }
+
+    fn in_effect(&self) -> MutexGuard<'_, InEffect> {
+        let in_effect = self.0.in_effect.lock();
+        in_effect.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the number of shards that serve.
@@ -111,7 +121,7 @@ impl Desk {
         }
     }
 
-    fn level_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn level_until(&self) -> MutexGuard<'_, Option<Instant>> {
         let until = self.0.level_until.lock();
         until.unwrap_or_else(PoisonError::into_inner)
     }

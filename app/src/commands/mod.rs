@@ -16,6 +16,9 @@ mod run;
 mod signals;
 mod terminal;
 
+#[cfg(feature = "admin")]
+pub(crate) use run::InEffect;
+
 use std::process::ExitCode;
 
 use voltlane_core::keys::KeyPair;

@@ -21,6 +21,7 @@ use voltlane_driver::{
     Connect, Connector, EdgeDriver, EdgeHandle, Errands, Openings, Runtime, Stream, Timer, Uplink,
 };
 
+pub(crate) use self::orders::InEffect;
 use self::orders::{Order, Orders};
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
@@ -116,7 +117,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let openings = openings.map(|bound| bound.listen(shards.get().into()));
     let openings = openings.collect::<Result<Vec<_>, _>>()?;
 
-    let in_effect = Arc::new(Mutex::new(settings.clone()));
+    let in_effect = Arc::new(Mutex::new(InEffect::new(settings.clone())));
     #[cfg(feature = "admin")]
     let (desk, admin) = open_desk(&settings, &metrics, &in_effect)?;
     let metrics = match &settings.metrics.address {
@@ -204,7 +205,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
 fn open_desk(
     settings: &Settings,
     metrics: &Exchange,
-    in_effect: &Arc<Mutex<Settings>>,
+    in_effect: &Arc<Mutex<InEffect>>,
 ) -> Result<(Desk, Option<AdminServer>), String> {
     let desk = Desk::new(metrics.clone(), Arc::clone(in_effect));
     let Some(place) = &settings.admin.address else {

@@ -35,13 +35,31 @@ pub(super) enum Order {
     Shutdown(Duration),
 }
 
+/// The configuration in effect, for those that show it.
+pub(crate) struct InEffect {
+    pub(crate) settings: Settings,
+    /// The name of each listener, by its number in the machine.
+    pub(crate) names: Vec<String>,
+}
+
+impl InEffect {
+    /// Creates that of a process that starts: no listener has moved yet.
+    pub(super) fn new(settings: Settings) -> InEffect {
+        let names = settings.listeners();
+        InEffect {
+            names: names.map(|listener| listener.name.to_string()).collect(),
+            settings,
+        }
+    }
+}
+
 /// The sources of orders, polled in each round of the main loop.
 pub(super) struct Orders<R: Runtime> {
     stop: Stop,
     reloads: Reloads,
     settings: Settings,
     /// The same, for others.
-    in_effect: Arc<Mutex<Settings>>,
+    in_effect: Arc<Mutex<InEffect>>,
     /// The descriptors and memory of the process. Those of its listeners are not taken off.
     measured: Resources,
     /// The configuration of each listener in the machine, by its number.
@@ -65,7 +83,7 @@ enum Ending<R: Runtime> {
 impl<R: Runtime> Orders<R> {
     pub(super) fn new(
         (stop, reloads): (Stop, Reloads),
-        (settings, in_effect): (Settings, Arc<Mutex<Settings>>),
+        (settings, in_effect): (Settings, Arc<Mutex<InEffect>>),
         measured: Resources,
         connector: Arc<Mutex<Dialer<R>>>,
         supervisor: Supervisor,
@@ -101,6 +119,13 @@ impl<R: Runtime> Orders<R> {
             let resources = self.settings.left(self.measured, listeners.addresses);
             let mut config = self.settings.edge_config(resources);
             listeners.arrange(&mut config, &mut self.rules);
+            let mut in_effect = self
+                .in_effect
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            in_effect.settings.clone_from(&self.settings);
+            listeners.name(&self.settings, &mut in_effect.names);
+            drop(in_effect);
             tell(Order::Reconfigure(Box::new(config)));
             for change in listeners.sockets {
                 tell(match change {
@@ -113,10 +138,6 @@ impl<R: Runtime> Orders<R> {
                 .connector
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = dialer::<R>(&self.settings);
-            self.in_effect
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone_from(&self.settings);
             let general = &self.settings.general;
             logging::set(general.log_level, general.log_format);
         }
