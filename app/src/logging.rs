@@ -20,6 +20,8 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
+#[cfg(feature = "admin")]
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
@@ -37,8 +39,14 @@ use crate::config::{LogFormat, LogLevel};
 use crate::outlet::Outlet;
 use crate::text::{Printable, excerpt};
 
+/// What passes: lines of some level, and those about changes by an operator.
+#[cfg(feature = "admin")]
+type Threshold = Targets;
+#[cfg(not(feature = "admin"))]
+type Threshold = LevelFilter;
+
 /// Changes the log level.
-type Filter = reload::Handle<LevelFilter, Registry>;
+type Filter = reload::Handle<Threshold, Registry>;
 
 /// The filter of the process.
 static FILTER: OnceLock<Filter> = OnceLock::new();
@@ -85,22 +93,27 @@ pub fn set(level: LogLevel, format: LogFormat) {
     }
     if let Some(filter) = FILTER.get() {
         // Fails only if the log is gone.
-        let _ = filter.reload(level_filter(level));
+        let _ = filter.reload(threshold(level));
     }
 }
 
-/// The target of lines about changes by an operator. None of them is left out.
+/// The target of lines about changes by an operator. None of them is left out, at any level: one of the changes is that of the level.
 const AUDIT: &str = "voltlane::audit";
 
-fn level_filter(level: LogLevel) -> LevelFilter {
-    match level {
+fn threshold(level: LogLevel) -> Threshold {
+    let level = match level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    }
+    };
+    #[cfg(feature = "admin")]
+    let level = Targets::new()
+        .with_default(level)
+        .with_target(AUDIT, LevelFilter::INFO);
+    level
 }
 
 /// Starts to log to standard error, for the whole process. A second call changes nothing.
@@ -215,7 +228,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let (filter, handle) = reload::Layer::new(level_filter(level));
+    let (filter, handle) = reload::Layer::new(threshold(level));
     let fields = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(Printable(writer), "{value:?}"),
         name => write!(Printable(writer), "{name}={value:?}"),
@@ -582,15 +595,18 @@ mod tests {
             let say = || tracing::debug!("d");
             say();
             assert_eq!(log.lines(), [""; 0]);
-            filter
-                .reload(level_filter(LogLevel::Debug))
-                .expect("it logs");
+            filter.reload(threshold(LogLevel::Debug)).expect("it logs");
             say();
             assert_eq!(log.lines(), ["DEBUG d"]);
-            filter.reload(level_filter(LogLevel::Off)).expect("it logs");
+            filter.reload(threshold(LogLevel::Off)).expect("it logs");
             say();
             tracing::error!("e");
             assert_eq!(log.lines(), [""; 0]);
+            #[cfg(feature = "admin")]
+            for _ in 0..2 * BURST {
+                tracing::info!(target: AUDIT, "a change");
+                assert_eq!(log.lines(), ["INFO a change"], "none is left out");
+            }
         });
     }
 

@@ -209,6 +209,9 @@ fn the_level_of_the_log_changes_for_a_while_and_a_reload_is_told_in_the_log() {
     place.good("ctl log debug --secs 1");
     rig.edge.expect_log("is again what is configured");
     assert_eq!(place.ctl("ctl log loud").0, Some(2));
+    place.good("ctl log off");
+    rig.edge.expect_log("asked={\"level\":\"off\"");
+    place.good("ctl log info");
     place.good("ctl reload");
     // The folder of its file is gone.
     rig.edge.expect_log("the one in effect stays");
@@ -221,7 +224,7 @@ fn the_level_of_the_log_changes_for_a_while_and_a_reload_is_told_in_the_log() {
 #[test]
 fn what_is_no_call_is_refused_with_the_reason() {
     let place = place("read_only = true\n");
-    let _rig = rig(&place.config);
+    let rig = rig(&place.config);
     let json = "Host: localhost\r\nContent-Type: application/json\r\n";
     let long = "x".repeat(9_000);
     for (request, status) in [
@@ -277,6 +280,8 @@ fn what_is_no_call_is_refused_with_the_reason() {
         let (got, text) = place.raw(&request);
         assert_eq!(got, status, "{request:.80}: {text}");
     }
+    let line = rig.edge.expect_log("result=admin.read_only is set");
+    assert!(line.contains("call=POST /v1/drain status=403"), "{line}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::guard::Caller;
 use super::request::{Refusal, Request};
 use super::status::status;
 use crate::config::{LogLevel, Settings, parse_network, values_in_effect};
+use crate::text::excerpt;
 
 /// The number of sessions on a page, unless the caller says another one.
 const USUAL_PAGE: usize = 100;
@@ -30,13 +31,15 @@ const USUAL_SPREAD_SECS: u64 = 20;
 /// The longest ban that is not for ever, in seconds: ten years.
 const MAX_BAN_SECS: u64 = 315_360_000;
 
+/// The number of characters of a refused path that are logged.
+const MAX_SHOWN: usize = 80;
+
 /// An answer: its status, and JSON.
 pub(super) type Answer = Result<(u16, Value), Refusal>;
 
 /// Answers a request that the guard let in.
 pub(super) fn answer(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
     let path: Vec<&str> = request.path.split('/').skip(1).collect();
-    let is_change = request.method != "GET";
     let answer = match (&*request.method, path.as_slice()) {
         ("GET", ["v1", "status"]) => request.only(&[]).and_then(|()| ok(status(desk)?)),
         ("GET", ["v1", "config"]) => ok(config(&desk.settings())),
@@ -55,13 +58,13 @@ pub(super) fn answer(desk: &Desk, caller: &Caller, request: &Request) -> Answer 
             "there is no such call; see `voltlane ctl --help`",
         )),
     };
-    if is_change {
+    if request.is_change() {
         audit(caller, request, &answer);
     }
     answer
 }
 
-/// One line for each change, and for each attempt. It is not left out, however many there are.
+/// Logs a change, or an attempt. None of these lines is left out.
 fn audit(caller: &Caller, request: &Request, answer: &Answer) {
     let (status, result) = match answer {
         Ok((status, value)) => (*status, value.to_string()),
@@ -79,6 +82,19 @@ fn audit(caller: &Caller, request: &Request, answer: &Answer) {
         %result,
         "a change by the admin interface"
     );
+}
+
+/// Logs a change that the guard refuses. Strangers can cause such lines, so they are limited like others.
+pub(super) fn tell_refused(caller: &Caller, request: &Request, refusal: &Refusal) {
+    if request.is_change() {
+        tracing::warn!(
+            who = %caller,
+            call = %format_args!("{} {}", request.method, excerpt(&request.path, MAX_SHOWN)),
+            status = refusal.status,
+            result = %refusal.says,
+            "a change by the admin interface was refused"
+        );
+    }
 }
 
 fn ok(value: Value) -> Answer {

@@ -14,7 +14,7 @@
 //! | `GET /v1/events` | what happens, as Server-Sent Events |
 //!
 //! Nothing that clients or the backend sent is ever shown, and no secret. Each change is a line of the log with the target
-//! `voltlane::audit`.
+//! `voltlane::audit`, at every level of the log.
 
 mod calls;
 mod desk;

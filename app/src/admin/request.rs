@@ -46,6 +46,11 @@ impl Refusal {
 }
 
 impl Request {
+    /// Returns whether it is to change something.
+    pub(super) fn is_change(&self) -> bool {
+        self.method != "GET"
+    }
+
     /// Returns the value of a header field, if there is exactly one of the name.
     pub(super) fn header(&self, name: &str) -> Result<Option<&str>, Refusal> {
         let mut found = self

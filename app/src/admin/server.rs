@@ -14,7 +14,7 @@ use rustix::net::sockopt::socket_peercred;
 use voltlane_driver::SocketOptions;
 use voltlane_driver::unix::{PeerUids, UnixFile};
 
-use super::calls::{Answer, answer};
+use super::calls::{Answer, answer, tell_refused};
 use super::desk::Desk;
 use super::guard::{Caller, Guard};
 use super::request::{self, MAX_BODY_BYTES, Refusal, Request, STEP_TIMEOUT};
@@ -315,7 +315,8 @@ fn serve(shared: &Shared, mut stream: Stream, from: Option<IpAddr>) -> io::Resul
     };
     let Some(read) = read else { return Ok(()) };
     let checked = read.and_then(|request| {
-        shared.guard.check(&caller, &request)?;
+        let checked = shared.guard.check(&caller, &request);
+        checked.inspect_err(|refusal| tell_refused(&caller, &request, refusal))?;
         Ok(request)
     });
     let request = match checked {
