@@ -191,7 +191,11 @@ pub enum CtlCall {
         text: String,
     },
     /// List banned networks
-    Bans,
+    Bans {
+        /// Go on behind the last network of another page
+        #[arg(long, value_name = "NETWORK")]
+        after: Option<String>,
+    },
     /// Accept no more connections from a network
     Ban {
         /// The network, or one address

@@ -188,6 +188,11 @@ fn bans_are_listed_and_lifted_and_keep_connections_out() {
         "{bans}"
     );
     assert!(bans.contains("203.0.113.7/32"), "{bans}");
+    let rest = place.good("ctl bans --after 127.0.0.0/8");
+    assert!(
+        rest.contains("203.0.113.7/32") && !rest.contains("127.0.0.0/8"),
+        "{rest}"
+    );
     Frames::connect(rig.address()).expect_closed();
     assert!(
         rig.edge

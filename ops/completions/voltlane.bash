@@ -325,12 +325,16 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__ctl__subcmd__bans)
-            opts="-h --json --help"
+            opts="-h --after --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -95,6 +95,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_s
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -l text -d 'The words that its client is told' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -l json -d 'Print the answer as JSON'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -s h -l help -d 'Print help'
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from bans" -l after -d 'Go on behind the last network of another page' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from bans" -l json -d 'Print the answer as JSON'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from bans" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from ban" -l secs -d 'For how long [default: until it is lifted]' -r

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::cli::{CtlArgs, CtlCall, TopArgs};
 use crate::config::Settings;
-use call::{Caller, escaped};
+use call::{Caller, escaped, with_query};
 
 /// Why a call has no result.
 #[derive(Debug, Error)]
@@ -52,13 +52,14 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
             limit,
             after,
         } => {
-            let mut path = format!("/v1/sessions?limit={limit}");
-            for (name, value) in [("state", state), ("source", source), ("after", after)] {
-                if let Some(value) = value {
-                    path.push_str(&format!("&{name}={}", escaped(value)));
-                }
-            }
-            shown(&get(&path)?, show::sessions)
+            let limit = Some(limit.to_string());
+            let query = [
+                ("limit", &limit),
+                ("state", state),
+                ("source", source),
+                ("after", after),
+            ];
+            shown(&get(&with_query("/v1/sessions", &query))?, show::sessions)
         }
         CtlCall::Session { id } => {
             let value = get(&format!("/v1/sessions/{}", escaped(id)))?;
@@ -74,7 +75,10 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
             let body = json!({ "code": code, "wait_ms": wait_ms, "text": text });
             shown(&post(&path, body)?, show::fields)
         }
-        CtlCall::Bans => shown(&get("/v1/bans")?, show::bans),
+        CtlCall::Bans { after } => {
+            let path = with_query("/v1/bans", &[("after", after)]);
+            shown(&get(&path)?, show::bans)
+        }
         CtlCall::Ban {
             network,
             secs,
@@ -85,7 +89,7 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
             shown(&post("/v1/bans", body)?, show::fields)
         }
         CtlCall::Unban { network } => {
-            let path = format!("/v1/bans?network={}", escaped(network));
+            let path = with_query("/v1/bans", &[("network", &Some(network.clone()))]);
             shown(&caller.call("DELETE", &path, None)?, show::fields)
         }
         CtlCall::Drain { spread_secs, undo } => {

@@ -189,6 +189,18 @@ fn split(answer: &str) -> Option<(u16, &str)> {
     Some((status.parse().ok()?, body))
 }
 
+/// Returns a path with those parameters that have a value.
+pub(super) fn with_query(path: &str, parameters: &[(&str, &Option<String>)]) -> String {
+    let mut out = path.to_owned();
+    let given = parameters.iter();
+    let given = given.filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    for (place, (name, value)) in given.enumerate() {
+        let mark = if place == 0 { '?' } else { '&' };
+        out.push_str(&format!("{mark}{name}={}", escaped(value)));
+    }
+    out
+}
+
 /// Encodes text for a path or a query.
 pub(super) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
