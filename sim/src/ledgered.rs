@@ -8,6 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use crate::block::threads;
 use crate::model::Violation;
 
+/// Kinds of events in the trace hash.
+pub(crate) mod kind {
+    pub(crate) const UP: u8 = 1;
+    pub(crate) const DOWN: u8 = 2;
+    pub(crate) const LINK_UP: u8 = 3;
+    pub(crate) const LINK_DOWN: u8 = 4;
+    pub(crate) const OP: u8 = 5;
+}
+
 /// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {

@@ -27,4 +27,5 @@ pub mod rng;
 pub mod scope;
 pub mod shards;
 pub mod shrink;
+mod takes;
 pub mod v3;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use voltlane_core::edge::CloseKind;
+
 use crate::rng::Rng;
 
 /// How a direction ended, as its reader sees it.
@@ -11,6 +13,15 @@ pub enum End {
     Fin,
     /// Immediate; unread bytes are lost.
     Rst,
+}
+
+impl From<CloseKind> for End {
+    fn from(kind: CloseKind) -> End {
+        match kind {
+            CloseKind::Graceful => End::Fin,
+            CloseKind::Abort => End::Rst,
+        }
+    }
 }
 
 /// Bytes in flight from one writer to one reader.
@@ -62,8 +73,8 @@ impl Pipe {
         }
     }
 
-    /// Accepts at most [`room`](Self::room) bytes, and appends their times of arrival to `arrivals`.
-    pub fn write(&mut self, now: u64, bytes: &[u8], arrivals: &mut Vec<u64>) {
+    /// Accepts at most [`room`](Self::room) bytes, and adds their times of arrival to `arrivals`.
+    pub fn write(&mut self, now: u64, bytes: &[u8], arrivals: &mut impl Extend<u64>) {
         if self.discarding || bytes.is_empty() {
             return;
         }
@@ -81,7 +92,7 @@ impl Pipe {
             if !piece.is_empty() {
                 let at = self.arrival(now);
                 self.under_way.push_back((at, piece.to_vec()));
-                arrivals.push(at);
+                arrivals.extend([at]);
             }
         }
     }
@@ -158,11 +169,7 @@ impl Pipe {
     }
 
     fn arrival(&mut self, now: u64) -> u64 {
-        let delay = if self.delay_max_us == 0 {
-            0
-        } else {
-            self.rng.below(self.delay_max_us * 1_000)
-        };
+        let delay = self.rng.below(self.delay_max_us * 1_000);
         self.last_arrival = self.last_arrival.max(now + delay);
         self.last_arrival
     }

@@ -1,18 +1,18 @@
 //! Clients, which are the core's machines, with their applications and networks, and the adapter of the edge.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use voltlane_core::client::{self as machine, ClientConfig, Event, State, Versions};
 use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty};
+use voltlane_core::edge::{Closed, ConnKey, Duty};
 
 use super::setup::Setup;
 use super::{World, kind, time};
 use crate::engine::pipe::{End, Pipe};
 use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;
+use crate::takes::Takes;
 
 /// A connection of a client, both ends.
 pub(super) struct Conn {
@@ -33,8 +33,8 @@ pub(super) struct Client {
     pub(super) life: u32,
     pub(super) sent: u32,
     pub(super) id: Option<u64>,
-    /// When the application comes back for more after which packet.
-    pub(super) takes: VecDeque<(u64, u64)>,
+    /// The packets that its application is busy with.
+    pub(super) takes: Takes<u64>,
     pub(super) stalled_until: u64,
     pub(super) says_goodbye: bool,
 }
@@ -64,7 +64,7 @@ impl Client {
             life: 0,
             sent: 0,
             id: None,
-            takes: VecDeque::new(),
+            takes: Takes::default(),
             stalled_until: 0,
             says_goodbye: false,
         }
@@ -76,8 +76,7 @@ impl Client {
 
     pub(super) fn wants_turn_at(&self) -> Option<u64> {
         let machine = self.machine.poll_timeout().map(|at| at.as_nanos());
-        let takes = self.takes.front().map(|(at, _)| *at);
-        [machine, takes, Some(self.stalled_until)]
+        [machine, self.takes.next_at(), Some(self.stalled_until)]
             .into_iter()
             .flatten()
             .filter(|at| *at > 0)
@@ -113,7 +112,7 @@ impl World {
         let now = self.now;
         let state = &mut self.clients[client];
         let mut moved = false;
-        while let Some((_, number)) = state.takes.pop_front_if(|(at, _)| *at <= now) {
+        while let Some(number) = state.takes.pop_done(now) {
             state.machine.taken(time(now), number);
             if let Some(id) = state.id {
                 let session = self.ledger.session(id);
@@ -232,9 +231,7 @@ impl World {
                         self.ledger.came(id, number, data);
                     }
                     if state.is_numbered && number > 0 {
-                        let delay = if slow == 0 { 0 } else { self.rng.below(slow) };
-                        let at = state.takes.back().map_or(0, |(at, _)| *at);
-                        state.takes.push_back(((now + delay).max(at), number));
+                        state.takes.push(now + self.rng.below(slow), number);
                     }
                 }
                 Event::Connected { id } => {
@@ -278,9 +275,7 @@ impl World {
         let bytes = output[..count].to_vec();
         machine.handle_written(time(now), count);
         self.steps += 1;
-        let mut arrivals = Vec::new();
-        state.up.write(now, &bytes, &mut arrivals);
-        self.wakes.extend(arrivals);
+        state.up.write(now, &bytes, &mut self.wakes);
         true
     }
 
@@ -403,11 +398,7 @@ impl World {
                 return true;
             }
             Duty::Close(kind) => {
-                let end = match kind {
-                    CloseKind::Graceful => End::Fin,
-                    CloseKind::Abort => End::Rst,
-                };
-                self.close_at_edge(conn, Closed::Asked, end);
+                self.close_at_edge(conn, Closed::Asked, kind.into());
                 return true;
             }
             Duty::HandOver(_) => {
@@ -422,9 +413,9 @@ impl World {
         if wrote {
             self.steps += 1;
             self.hash.add(self.now, kind::DOWN, conn as u64, &bytes);
-            let mut arrivals = Vec::new();
-            self.conns[conn].down.write(self.now, &bytes, &mut arrivals);
-            self.wakes.extend(arrivals);
+            self.conns[conn]
+                .down
+                .write(self.now, &bytes, &mut self.wakes);
         }
         self.read_up(conn) || wrote
     }

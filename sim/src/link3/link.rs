@@ -26,9 +26,8 @@ pub(super) struct Link {
     is_accepted: bool,
 }
 
-/// The application comes back from something.
+/// Something that came to the application.
 pub(super) struct Take {
-    pub(super) at: u64,
     mark: Mark,
     packet: Option<(u64, u64)>,
 }
@@ -136,9 +135,7 @@ impl World {
         }
         self.edge.handle_link_written(time(now), bytes.len());
         self.hash.add(now, kind::LINK_UP, 0, &bytes);
-        let mut arrivals = Vec::new();
-        link.up.write(now, &bytes, &mut arrivals);
-        self.wakes.extend(arrivals);
+        link.up.write(now, &bytes, &mut self.wakes);
         if let Err(text) = self.tap.up(&bytes) {
             self.ledger.fail("K7", "37", text);
         }
@@ -170,7 +167,7 @@ impl World {
     fn application_takes(&mut self) -> bool {
         let now = self.now;
         let mut moved = false;
-        while let Some(take) = self.takes.pop_front_if(|take| take.at <= now) {
+        while let Some(take) = self.takes.pop_done(now) {
             if let Some((id, number)) = take.packet {
                 let session = self.ledger.session(id);
                 session.taken = session.taken.max(number);
@@ -214,9 +211,7 @@ impl World {
         let bytes = output[..output.len().min(link.down.room()).min(chunk)].to_vec();
         if !bytes.is_empty() {
             self.host.handle_written(bytes.len());
-            let mut arrivals = Vec::new();
-            link.down.write(now, &bytes, &mut arrivals);
-            self.wakes.extend(arrivals);
+            link.down.write(now, &bytes, &mut self.wakes);
             if let Err(text) = self.tap.down(&bytes) {
                 self.ledger.fail("K7", "37", text);
             }
@@ -339,16 +334,9 @@ impl World {
             Heard::Nothing => {}
             Heard::Wrong(text) => self.ledger.fail("K11", "38.1", text),
         }
-        let delay = match self.setup.slow_host_nanos {
-            0 => 0,
-            most => self.rng.below(most),
-        };
-        let before = self.takes.back().map_or(0, |take| take.at);
-        self.takes.push_back(Take {
-            at: (self.now + delay).max(before),
-            mark: self.host.mark(),
-            packet,
-        });
+        let until = self.now + self.rng.below(self.setup.slow_host_nanos);
+        let mark = self.host.mark();
+        self.takes.push(until, Take { mark, packet });
     }
 
     /// The picture is complete.

@@ -22,16 +22,17 @@ mod tap;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use voltlane_core::Time;
 use voltlane_core::backend::host::{Host, HostConfig};
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{Edge, HasLink as _};
 
+use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
-use crate::ledgered::Outcome;
+use crate::ledgered::{Outcome, kind};
 use crate::panics::panic_of;
 use crate::rng::Rng;
+use crate::takes::Takes;
 
 use clients::{Client, Conn};
 use ledger::Ledger;
@@ -112,15 +113,6 @@ fn run_with(setup: Setup, traced: bool) -> Outcome {
     }
 }
 
-/// Kinds of events in the trace hash.
-mod kind {
-    pub(super) const UP: u8 = 1;
-    pub(super) const DOWN: u8 = 2;
-    pub(super) const LINK_UP: u8 = 3;
-    pub(super) const LINK_DOWN: u8 = 4;
-    pub(super) const OP: u8 = 5;
-}
-
 struct World {
     setup: Setup,
     now: u64,
@@ -135,7 +127,7 @@ struct World {
     host: Host,
     boots: u64,
     /// What the application is busy with.
-    takes: VecDeque<Take>,
+    takes: Takes<Take>,
     link: Option<Link>,
     tap: Tap,
     /// Until then the backend reads nothing.
@@ -153,10 +145,6 @@ struct World {
     sent_down: u32,
     /// Bytes on the link so far, and where it is cut.
     link_bytes: u64,
-}
-
-fn time(nanos: u64) -> Time {
-    Time::from_nanos(nanos)
 }
 
 fn edge_of(setup: &Setup, term: u32, runs: &[[u8; 8]]) -> Edge {
@@ -188,7 +176,7 @@ impl World {
             terms: 1,
             host: host_of(&setup, 0),
             boots: 0,
-            takes: VecDeque::new(),
+            takes: Takes::default(),
             link: None,
             tap: Tap::default(),
             host_stalls: 0,
@@ -270,7 +258,7 @@ impl World {
         let others = [
             self.plan.front().map_or(0, |due| due.at),
             self.host_stalls,
-            self.takes.front().map_or(0, |take| take.at),
+            self.takes.next_at().unwrap_or(0),
             self.rest.as_ref().map_or(0, |rest| rest.looks_at),
         ];
         edge.into_iter()

@@ -36,10 +36,10 @@ mod up;
 
 use std::num::NonZeroU8;
 
-use voltlane_core::Time;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk as Machine;
 
+use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
 use crate::ledgered::Outcome;
@@ -121,10 +121,6 @@ struct World {
     next_op: u64,
     closing: Option<Closing>,
     done: bool,
-}
-
-fn time(nanos: u64) -> Time {
-    Time::from_nanos(nanos)
 }
 
 impl World {

@@ -1,6 +1,5 @@
 //! Clients, which are the core's machines, and their applications.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use voltlane_core::client::{
@@ -15,6 +14,7 @@ use super::{Owner, World, time};
 use crate::engine::pipe::End;
 use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;
+use crate::takes::Takes;
 
 const SECOND_NANOS: u64 = 1_000_000_000;
 
@@ -33,8 +33,8 @@ pub(super) struct Client {
     /// The highest number down that its application got, or the next one that may come in version 2.
     pub(super) received: u64,
     pub(super) sent_down: u32,
-    /// When the application comes back for more after which packet.
-    takes: VecDeque<(u64, u64)>,
+    /// The packets that its application is busy with.
+    takes: Takes<u64>,
     pub(super) stalled_until: u64,
     pub(super) loses_reply: bool,
     /// The place of the attempt by which it came back last, and where its replay ends.
@@ -79,7 +79,7 @@ impl Client {
             session: None,
             received: 0,
             sent_down: 0,
-            takes: VecDeque::new(),
+            takes: Takes::default(),
             stalled_until: 0,
             loses_reply: false,
             knows: 0,
@@ -126,8 +126,7 @@ impl Client {
             return None;
         }
         let machine = self.machine.poll_timeout().map(|at| at.as_nanos());
-        let takes = self.takes.front().map(|(at, _)| *at);
-        [machine, takes, Some(self.stalled_until)]
+        [machine, self.takes.next_at(), Some(self.stalled_until)]
             .into_iter()
             .flatten()
             .filter(|at| *at > 0)
@@ -166,7 +165,7 @@ impl World {
             return false;
         }
         let mut moved = false;
-        while let Some((_, number)) = state.takes.pop_front_if(|(at, _)| *at <= now) {
+        while let Some(number) = state.takes.pop_done(now) {
             state.machine.taken(time(now), number);
             if let Some(session) = state.session {
                 let down = &mut self.ledger.sessions[session].down;
@@ -305,9 +304,7 @@ impl World {
                         let text = format!("packet {number} comes before the replay is told over");
                         self.ledger.fail("V5", "24.5(d)", text);
                     }
-                    let delay = if slow == 0 { 0 } else { self.rng.below(slow) };
-                    let at = state.takes.back().map_or(0, |(at, _)| *at);
-                    state.takes.push_back(((now + delay).max(at), number));
+                    state.takes.push(now + self.rng.below(slow), number);
                 }
                 Event::Connected { id } => {
                     let id = id.as_u64();
@@ -402,9 +399,7 @@ impl World {
             self.misread(conn, text);
         }
         let state = &mut self.conns[conn];
-        let mut arrivals = Vec::new();
-        state.up.write(now, &bytes, &mut arrivals);
-        self.wakes.extend(arrivals);
+        state.up.write(now, &bytes, &mut self.wakes);
         true
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{CloseKind, CloseReason, Closed, Duty, HasLink as _};
+use voltlane_core::edge::{CloseReason, Closed, Duty, HasLink as _};
 
 use super::items::Item;
 use super::ledger::Queued;
@@ -78,11 +78,7 @@ impl World {
                 return true;
             }
             Duty::Close(kind) => {
-                let end = match kind {
-                    CloseKind::Graceful => End::Fin,
-                    CloseKind::Abort => End::Rst,
-                };
-                self.close_at_edge(conn, Closed::Asked, end);
+                self.close_at_edge(conn, Closed::Asked, kind.into());
                 return true;
             }
             Duty::HandOver(_) => {
@@ -120,9 +116,7 @@ impl World {
             self.reset(conn);
             return;
         }
-        let mut arrivals = Vec::new();
-        state.down.write(self.now, bytes, &mut arrivals);
-        self.wakes.extend(arrivals);
+        state.down.write(self.now, bytes, &mut self.wakes);
     }
 
     /// A tap cannot read what was written. Others than clients may write anything.

@@ -30,15 +30,15 @@ mod volume;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use voltlane_core::Time;
 use voltlane_core::client::Code;
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{ConnKey, Edge, GoAwayCode};
 
+use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::Pipe;
 use crate::hash::TraceHash;
-use crate::ledgered::Outcome;
+use crate::ledgered::{Outcome, kind};
 use crate::panics::panic_of;
 use crate::rng::Rng;
 
@@ -149,15 +149,6 @@ fn run_with(setup: Setup, traced: bool) -> Outcome {
     }
 }
 
-/// Kinds of events in the trace hash.
-mod kind {
-    pub(super) const UP: u8 = 1;
-    pub(super) const DOWN: u8 = 2;
-    pub(super) const LINK_UP: u8 = 3;
-    pub(super) const LINK_DOWN: u8 = 4;
-    pub(super) const OP: u8 = 5;
-}
-
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
@@ -193,6 +184,13 @@ struct Conn {
 }
 
 impl Conn {
+    /// Its network takes everything and delivers nothing more.
+    fn silence(&mut self) {
+        self.up.go_silent();
+        self.down.go_silent();
+        self.is_silent = true;
+    }
+
     /// Its Claim is judged now.
     fn judged(&mut self, ledger: &Ledger) {
         if let Some(session) = self.session.filter(|_| self.watch.accepted.is_none()) {
@@ -226,10 +224,6 @@ struct World {
     wakes: BTreeSet<u64>,
     closing: Option<Closing>,
     is_done: bool,
-}
-
-fn time(nanos: u64) -> Time {
-    Time::from_nanos(nanos)
 }
 
 impl World {
@@ -406,10 +400,7 @@ impl World {
             };
             state.vanishes -= 1;
             state.machine.drop_connection();
-            let conn = &mut self.conns[conn];
-            conn.up.go_silent();
-            conn.down.go_silent();
-            conn.is_silent = true;
+            self.conns[conn].silence();
             self.ledger.reached("vanished");
         }
     }
@@ -452,10 +443,8 @@ impl World {
             }
             Op::HangUp => self.clients[client].machine.drop_connection(),
             Op::Silence => {
-                if let Some(conn) = conn.map(|conn| &mut self.conns[conn]) {
-                    conn.up.go_silent();
-                    conn.down.go_silent();
-                    conn.is_silent = true;
+                if let Some(conn) = conn {
+                    self.conns[conn].silence();
                 }
             }
             Op::LoseReply => self.clients[client].loses_reply = true,

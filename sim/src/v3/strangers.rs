@@ -36,9 +36,7 @@ impl World {
         let mut seen = Vec::new();
         let read = state.tap.up(bytes, &mut self.common, &mut seen);
         state.up_seen.extend(seen);
-        let mut arrivals = Vec::new();
-        state.up.write(self.now, bytes, &mut arrivals);
-        self.wakes.extend(arrivals);
+        state.up.write(self.now, bytes, &mut self.wakes);
         if let Err(text) = read {
             self.misread(conn, text);
         }
