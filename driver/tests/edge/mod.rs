@@ -4,6 +4,7 @@ mod accepting;
 mod clients;
 mod doors;
 mod ending;
+mod errands;
 mod link;
 mod turns;
 
@@ -18,7 +19,7 @@ use crate::support::{
 };
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_driver::{EdgeDriver, EdgeHandle, Openings};
+use voltlane_driver::{EdgeDriver, EdgeHandle, Errands, Openings};
 
 type Driver = EdgeDriver<MemoryListener, MemoryConnector, TestTimer>;
 
@@ -38,6 +39,7 @@ struct Setup {
     listener: MemoryListener,
     handle: EdgeHandle,
     openings: Openings<MemoryListener>,
+    errands: Errands,
     /// How often the driver was polled.
     polls: Rc<Cell<usize>>,
     /// Whether its future completed.
@@ -72,6 +74,7 @@ fn start(config: EdgeConfig, chaos: Chaos, capacity: usize, more: &[Place]) -> S
         driver = driver.listening_at(MemoryListener(place.clone()));
     }
     let (handle, openings) = (driver.handle(), driver.openings());
+    let errands = driver.errands();
     let (polls, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
     let (counted, ended) = (Rc::clone(&polls), Rc::clone(&done));
     world.spawn(async move {
@@ -89,6 +92,7 @@ fn start(config: EdgeConfig, chaos: Chaos, capacity: usize, more: &[Place]) -> S
         listener: MemoryListener(backend),
         handle,
         openings,
+        errands,
         polls,
         done,
     }
