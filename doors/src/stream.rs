@@ -264,7 +264,7 @@ impl Layers {
         inner: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        // So it is at nearly every call.
+        // Nearly every call finds nothing to send.
         if self.out.is_empty() && self.write_failed.is_none() {
             return Poll::Ready(Ok(()));
         }

@@ -23,7 +23,7 @@ pub(crate) trait Driven {
     fn settle(&mut self);
 }
 
-/// What is driven, and has events for a reader.
+/// A driven machine with events for a reader.
 pub(crate) trait Reads: Driven {
     type Event;
 

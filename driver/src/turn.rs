@@ -17,7 +17,7 @@ use crate::waker::{ReadyList, SourceWaker, Token};
 
 /// Maximum bytes per read, into the one buffer that all streams share.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What is allocated for that buffer. glibc gives a block of 128 KiB or more a mapping of its own, whose pages take no memory until a read
+/// The allocated size of that buffer. glibc gives a block of 128 KiB or more a mapping of its own, whose pages take no memory until a read
 /// fills them. A smaller block may be a part of the heap, which glibc zeroes, and then all of it is resident.
 const MAPPED_BYTES: usize = 128 * 1024;
 /// Turns per poll before the task yields to others.
@@ -110,7 +110,7 @@ pub(crate) struct Turns<S: Side, U: Carrier<S::Machine>, T: Timer> {
     buffer: Buffer,
 }
 
-/// What is read goes here.
+/// The buffer that all reads share.
 struct Buffer(Box<[u8]>);
 
 impl Buffer {

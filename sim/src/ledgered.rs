@@ -1,4 +1,4 @@
-//! What comes of runs that a ledger judges: of one, and of many on all cores.
+//! Outcomes of runs that a ledger judges: of one, and of many on all cores.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,7 +34,7 @@ pub struct Outcome {
     pub notes: Vec<String>,
 }
 
-/// What came of many seeds.
+/// The outcome of many seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// How many seeds there were.

@@ -1,4 +1,5 @@
-//! What the tests of both engines with a ledger share: [`shards`](super::shards) and [`v3`](super::v3).
+//! The tests of the engines with a ledger, which differ in their gates alone: [`shards`](super::shards), [`v3`](super::v3) and
+//! [`link3`](super::link3).
 
 use std::ops::Range;
 use std::time::Instant;
