@@ -22,8 +22,10 @@ mod guard;
 mod request;
 mod server;
 mod status;
+mod stream;
 mod token;
 
 pub(crate) use desk::Desk;
-pub(crate) use server::AdminServer;
+pub(crate) use server::{AdminServer, MAX_CONNECTIONS};
+pub(crate) use stream::Stream;
 pub(crate) use token::{Token, make as make_token, read as read_token};

@@ -1,7 +1,7 @@
 //! Listens, and serves each connection in a thread of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -19,18 +19,14 @@ use super::desk::Desk;
 use super::guard::{Caller, Guard};
 use super::request::{self, MAX_BODY_BYTES, Refusal, Request, STEP_TIMEOUT};
 use super::status::status;
+use super::stream::Stream;
 use super::token;
 use crate::config::{Admin, Place};
+use crate::http::{EVENT_EVERY, MAX_WATCHERS, WATCH_AT_MOST};
 use crate::listen;
 
 /// The maximum number of connections, watchers included. One beyond is closed.
-const MAX_CONNECTIONS: usize = 16;
-/// Those of them that may watch events.
-const MAX_WATCHERS: usize = 8;
-/// How long one may watch.
-const WATCH_AT_MOST: Duration = Duration::from_secs(3_600);
-/// The time between two events.
-const EVENT_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const MAX_CONNECTIONS: usize = 16;
 /// Memory of a thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
 /// How often the server looks after what is due.
@@ -41,70 +37,6 @@ const JSON: &str = "application/json";
 enum Listener {
     Net(TcpListener),
     Unix(UnixListener),
-}
-
-enum Stream {
-    Net(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
-        match self {
-            Stream::Net(stream) => {
-                stream.set_read_timeout(Some(read))?;
-                stream.set_write_timeout(Some(write))
-            }
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(Some(read))?;
-                stream.set_write_timeout(Some(write))
-            }
-        }
-    }
-
-    fn half(&mut self) -> Half<'_> {
-        match self {
-            Stream::Net(stream) => Half(stream),
-            Stream::Unix(stream) => Half(stream),
-        }
-    }
-
-    /// Ends in order: unread bytes would turn the end into a reset, which would discard the answer.
-    fn end(mut self) {
-        let is_shut = match &self {
-            Stream::Net(stream) => stream.shutdown(std::net::Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
-        };
-        let until = Instant::now() + STEP_TIMEOUT;
-        let (mut piece, mut left) = ([0; 4096], 2 * MAX_BODY_BYTES);
-        while is_shut.is_ok() && left > 0 && Instant::now() < until {
-            match self.half().read(&mut piece) {
-                Ok(length) if length > 0 => left = left.saturating_sub(length),
-                _ => return,
-            }
-        }
-    }
-}
-
-/// A stream of either kind.
-trait Both: Read + Write {}
-impl<T: Read + Write> Both for T {}
-struct Half<'a>(&'a mut dyn Both);
-
-impl Read for Half<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Half<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
 }
 
 /// The admin interface, which serves until it is dropped.
@@ -245,7 +177,7 @@ fn accept(listeners: &[Listener], ending: &UnixStream, shared: &Arc<Shared>) {
         shared.desk.look_at_level();
         for listener in listeners {
             match accept_one(listener) {
-                Ok((stream, from)) => begin(shared, stream, from),
+                Ok(stream) => begin(shared, stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a caller of the admin interface");
@@ -256,23 +188,23 @@ fn accept(listeners: &[Listener], ending: &UnixStream, shared: &Arc<Shared>) {
     }
 }
 
-fn accept_one(listener: &Listener) -> io::Result<(Stream, Option<IpAddr>)> {
+fn accept_one(listener: &Listener) -> io::Result<Stream> {
     Ok(match listener {
         Listener::Net(listener) => {
-            let (stream, peer) = listener.accept()?;
+            let (stream, _) = listener.accept()?;
             stream.set_nonblocking(false)?;
-            (Stream::Net(stream), Some(peer.ip()))
+            Stream::Net(stream)
         }
         Listener::Unix(listener) => {
             let (stream, _) = listener.accept()?;
             stream.set_nonblocking(false)?;
-            (Stream::Unix(stream), None)
+            Stream::Unix(stream)
         }
     })
 }
 
 /// Starts a thread for a connection, if there is a place for it.
-fn begin(shared: &Arc<Shared>, stream: Stream, from: Option<IpAddr>) {
+fn begin(shared: &Arc<Shared>, stream: Stream) {
     if shared.connections.load(Ordering::Acquire) >= MAX_CONNECTIONS {
         tracing::debug!("too many callers of the admin interface");
         return;
@@ -285,7 +217,7 @@ fn begin(shared: &Arc<Shared>, stream: Stream, from: Option<IpAddr>) {
             let Some(_seat) = Seat::take(&shared.connections, MAX_CONNECTIONS) else {
                 return;
             };
-            if let Err(error) = serve(&shared, stream, from) {
+            if let Err(error) = serve(&shared, &stream) {
                 tracing::debug!(%error, "a call of the admin interface failed");
             }
         });
@@ -294,79 +226,68 @@ fn begin(shared: &Arc<Shared>, stream: Stream, from: Option<IpAddr>) {
     }
 }
 
-fn serve(shared: &Shared, mut stream: Stream, from: Option<IpAddr>) -> io::Result<()> {
-    let caller = match (&stream, from) {
-        (Stream::Net(_), Some(from)) => Caller::Token(from),
-        (Stream::Unix(stream), _) => {
+fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
+    let caller = match stream {
+        Stream::Net(stream) => Caller::Token(stream.peer_addr()?.ip()),
+        Stream::Unix(stream) => {
             let user = socket_peercred(stream)?.uid.as_raw();
             shared.peers.admit(|| Ok(user))?;
             Caller::User(user)
         }
-        (Stream::Net(_), None) => return Ok(()),
     };
     stream.set_timeouts(STEP_TIMEOUT, STEP_TIMEOUT)?;
-    let read = {
-        let (reader, timer) = match &stream {
-            Stream::Net(stream) => (Stream::Net(stream.try_clone()?), &stream_timer(stream)?),
-            Stream::Unix(stream) => (Stream::Unix(stream.try_clone()?), &unix_timer(stream)?),
-        };
-        let mut reader = reader;
-        request::read(&mut reader.half(), timer)?
+    let Some(read) = request::read(&mut &*stream, |left| stream.set_read_timeout(left))? else {
+        return Ok(());
     };
-    let Some(read) = read else { return Ok(()) };
     let checked = read.and_then(|request| {
         let checked = shared.guard.check(&caller, &request);
         checked.inspect_err(|refusal| tell_refused(&caller, &request, refusal))?;
         Ok(request)
     });
-    let request = match checked {
-        Ok(request) => request,
-        Err(refusal) => {
-            respond(&mut stream, Err(refusal))?;
-            stream.end();
-            return Ok(());
+    let answer = match checked {
+        Ok(request) if request.method == "GET" && request.path == "/v1/events" => {
+            return watch(shared, stream, &request);
         }
+        Ok(request) => answer(&shared.desk, &caller, &request),
+        Err(refusal) => Err(refusal),
     };
-    if request.method == "GET" && request.path == "/v1/events" {
-        return watch(shared, stream, &request);
-    }
-    let answer = answer(&shared.desk, &caller, &request);
-    respond(&mut stream, answer)?;
-    stream.end();
+    respond(stream, answer)?;
+    end(stream);
     Ok(())
 }
 
-type SetTimeout = Box<dyn Fn(Duration) -> io::Result<()>>;
-
-fn stream_timer(stream: &TcpStream) -> io::Result<SetTimeout> {
-    let stream = stream.try_clone()?;
-    Ok(Box::new(move |left| stream.set_read_timeout(Some(left))))
+/// Ends in order: unread bytes would turn the end into a reset, which would discard the answer.
+fn end(mut stream: &Stream) {
+    let is_shut = stream.end_output();
+    let until = Instant::now() + STEP_TIMEOUT;
+    let (mut piece, mut left) = ([0; 4096], 2 * MAX_BODY_BYTES);
+    while is_shut.is_ok() && left > 0 && Instant::now() < until {
+        match stream.read(&mut piece) {
+            Ok(length) if length > 0 => left = left.saturating_sub(length),
+            _ => return,
+        }
+    }
 }
 
-fn unix_timer(stream: &UnixStream) -> io::Result<SetTimeout> {
-    let stream = stream.try_clone()?;
-    Ok(Box::new(move |left| stream.set_read_timeout(Some(left))))
-}
-
-fn respond(stream: &mut Stream, answer: Answer) -> io::Result<()> {
+fn respond(mut stream: &Stream, answer: Answer) -> io::Result<()> {
     let (status, value) = answer.unwrap_or_else(|refusal| (refusal.status, refusal.to_json()));
     let mut text = value.to_string();
     text.push('\n');
     let mut out = Vec::with_capacity(text.len() + 256);
     request::write_head(&mut out, status, JSON, Some(text.len()))?;
     out.extend_from_slice(text.as_bytes());
-    stream.half().write_all(&out)
+    stream.write_all(&out)
 }
 
 /// Sends the status each second. A watcher that takes nothing for a step is dropped.
-fn watch(shared: &Shared, mut stream: Stream, request: &Request) -> io::Result<()> {
+fn watch(shared: &Shared, mut stream: &Stream, request: &Request) -> io::Result<()> {
     let seat = request
         .only(&[])
         .map(|()| Seat::take(&shared.watchers, MAX_WATCHERS));
     let _seat = match seat {
         Ok(Some(seat)) => seat,
-        Ok(None) => return respond(&mut stream, Err(Refusal::new(503, "too many watch"))),
-        Err(refusal) => return respond(&mut stream, Err(refusal)),
+        Ok(None) => return respond(stream, Err(Refusal::new(503, "too many watch"))),
+        Err(refusal) => return respond(stream, Err(refusal)),
     };
     let mut out = Vec::new();
     request::write_head(&mut out, 200, "text/event-stream", None)?;
@@ -377,12 +298,12 @@ fn watch(shared: &Shared, mut stream: Stream, request: &Request) -> io::Result<(
             Ok(value) => write!(out, "id: {number}\nevent: status\ndata: {value}\n\n")?,
             Err(refusal) => write!(out, "event: error\ndata: {}\n\n", refusal.to_json())?,
         }
-        stream.half().write_all(&out)?;
+        stream.write_all(&out)?;
         out.clear();
         // The wait ends early when the watcher leaves.
         stream.set_timeouts(EVENT_EVERY, STEP_TIMEOUT)?;
         let next = Instant::now() + EVENT_EVERY;
-        match stream.half().read(&mut [0; 64]) {
+        match stream.read(&mut [0; 64]) {
             Ok(0) => return Ok(()),
             Ok(_) => thread::sleep(next.saturating_duration_since(Instant::now())),
             Err(error) => match error.kind() {

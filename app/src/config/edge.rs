@@ -23,8 +23,10 @@ const RESERVED_DESCRIPTORS_PER_SHARD: u64 = 8;
 const DESCRIPTORS_PER_LISTENER: usize = 2;
 /// Descriptors that are kept for the metrics: their connections and their listeners.
 const RESERVED_DESCRIPTORS_OF_METRICS: u64 = http::MAX_CONNECTIONS as u64 + MAX_LISTENERS as u64;
-/// Descriptors that are kept for the admin interface: its connections, each with two more handles, and its listeners.
-const RESERVED_DESCRIPTORS_OF_ADMIN: u64 = 3 * 16 + MAX_LISTENERS as u64;
+/// Descriptors that are kept for the admin interface: its connections and its listeners.
+#[cfg(feature = "admin")]
+const RESERVED_DESCRIPTORS_OF_ADMIN: u64 =
+    crate::admin::MAX_CONNECTIONS as u64 + MAX_LISTENERS as u64;
 /// The part of the other descriptors that is for streams that linger after their end, one in this many ..
 const LINGERING_ONE_IN: u64 = 8;
 /// .. and the maximum number of them for each shard.
@@ -102,6 +104,7 @@ impl Settings {
         if self.metrics.address.is_some() {
             reserved += RESERVED_DESCRIPTORS_OF_METRICS;
         }
+        #[cfg(feature = "admin")]
         if self.admin.address.is_some() {
             reserved += RESERVED_DESCRIPTORS_OF_ADMIN;
         }

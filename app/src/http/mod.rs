@@ -1,4 +1,4 @@
-//! A small server of HTTP/1.1, for the metrics and for the page of the demo.
+//! A small server of HTTP/1.1, for the metrics, the status page and the page of the demo.
 //!
 //! One thread answers GET and HEAD, so no runtime is needed.
 
@@ -7,7 +7,7 @@ mod message;
 mod server;
 
 pub(crate) use message::Response;
-#[cfg(feature = "admin")]
-pub(crate) use server::EVENTS;
 pub use server::Server;
+#[cfg(feature = "admin")]
+pub(crate) use server::{EVENT_EVERY, EVENTS, MAX_WATCHERS, WATCH_AT_MOST};
 pub(crate) use server::{MAX_CONNECTIONS, Pages};

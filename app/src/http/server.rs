@@ -1,8 +1,8 @@
 //! The thread that serves HTTP.
 //!
-//! It serves up to [`MAX_CONNECTIONS`] connections concurrently, each for at most three [`STEP_TIMEOUT`]. A new one replaces the oldest one
-//! of the source that has the most. A client that asks at once is finished in a round trip; one that is silent on purpose becomes the
-//! oldest. So no client waits for another, and neither does the end of the process.
+//! It serves up to [`MAX_CONNECTIONS`] connections concurrently, each for at most three [`STEP_TIMEOUT`]; one that watches events stays
+//! longer. A new one replaces the oldest one of the source that has the most. A client that asks at once is finished in a round trip; one
+//! that is silent on purpose becomes the oldest. So no client waits for another, and neither does the end of the process.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -30,21 +30,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
 
-/// The maximum number of connections that watch events.
+/// The maximum number of connections of one server that watch events.
 #[cfg(feature = "admin")]
-const MAX_WATCHERS: usize = 8;
+pub(crate) const MAX_WATCHERS: usize = 8;
 /// How long one may watch.
 #[cfg(feature = "admin")]
-const WATCH_AT_MOST: Duration = Duration::from_secs(3_600);
+pub(crate) const WATCH_AT_MOST: Duration = Duration::from_secs(3_600);
 /// The time between two events.
 #[cfg(feature = "admin")]
-const EVENT_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const EVENT_EVERY: Duration = Duration::from_secs(1);
 
 /// The path of events.
 #[cfg(feature = "admin")]
 pub(crate) const EVENTS: &str = "/events";
 
-/// What a server shows.
+/// The pages of a server.
 pub(crate) trait Pages: Send + 'static {
     /// Prepares for the requests that are answered together: what a page looks up may be that old.
     fn refresh(&mut self) {}
@@ -263,8 +263,8 @@ impl<P: Pages> Round<P> {
         if self.event_at.is_none_or(|at| at > now) {
             return;
         }
-        let mut watchers = self.connections.iter_mut();
-        let mut watchers = watchers.by_ref().filter(|one| one.is_watching()).peekable();
+        let connections = self.connections.iter_mut();
+        let mut watchers = connections.filter(|one| one.is_watching()).peekable();
         self.event_at = watchers.peek().is_some().then(|| now + EVENT_EVERY);
         if self.event_at.is_some()
             && let Some(event) = self.pages.event(EVENTS)

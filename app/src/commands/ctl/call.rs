@@ -1,6 +1,6 @@
 //! One call of the admin interface.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::Failure;
-use crate::admin::{Token, read_token};
+use crate::admin::{Stream, Token, read_token};
 use crate::config::{Place, Settings};
 
 /// How long the edge may take to answer, and between two events.
@@ -21,33 +21,6 @@ const MAX_ANSWER_BYTES: u64 = 16 << 20;
 pub(super) struct Caller {
     place: Place,
     token: Option<Token>,
-}
-
-enum Stream {
-    Net(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Net(stream) => stream.read(buffer),
-            Stream::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Net(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 impl Caller {
@@ -76,33 +49,28 @@ impl Caller {
     }
 
     fn connect(&self) -> io::Result<Stream> {
-        Ok(match &self.place {
+        let stream = match &self.place {
             Place::Unix(place) => {
                 let stream = UnixStream::from(OwnedFd::from(place.connect()?));
                 stream.set_nonblocking(false)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
                 Stream::Unix(stream)
             }
             Place::Net(address) => {
+                let mut addresses = (address.host(), address.port()).to_socket_addrs()?;
                 let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                for address in (address.host(), address.port()).to_socket_addrs()? {
-                    match TcpStream::connect_timeout(&address, PATIENCE) {
-                        Ok(stream) => {
-                            stream.set_read_timeout(Some(PATIENCE))?;
-                            stream.set_write_timeout(Some(PATIENCE))?;
-                            return Ok(Stream::Net(stream));
-                        }
-                        Err(error) => last = error,
-                    }
-                }
-                return Err(last);
+                let connected = addresses.find_map(|address| {
+                    let connected = TcpStream::connect_timeout(&address, PATIENCE);
+                    connected.map_err(|error| last = error).ok()
+                });
+                Stream::Net(connected.ok_or(last)?)
             }
-        })
+        };
+        stream.set_timeouts(PATIENCE, PATIENCE)?;
+        Ok(stream)
     }
 
     fn begin(&self, method: &str, path: &str, body: &str) -> io::Result<Stream> {
-        let mut stream = self.connect()?;
+        let stream = self.connect()?;
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
             body.len()
@@ -112,7 +80,7 @@ impl Caller {
         }
         head.push_str("\r\n");
         head.push_str(body);
-        stream.write_all(head.as_bytes())?;
+        (&stream).write_all(head.as_bytes())?;
         Ok(stream)
     }
 
@@ -135,7 +103,9 @@ impl Caller {
         let read = || -> io::Result<String> {
             let stream = self.begin(method, path, &body)?;
             let mut answer = String::new();
-            stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer)?;
+            (&stream)
+                .take(MAX_ANSWER_BYTES)
+                .read_to_string(&mut answer)?;
             Ok(answer)
         };
         let answer = read().map_err(|error| self.no_answer(&error))?;
@@ -162,7 +132,7 @@ impl Caller {
         let until = secs.map(|secs| Instant::now() + Duration::from_secs(secs.into()));
         let stream = self.begin("GET", "/v1/events", "");
         let stream = stream.map_err(|error| self.no_answer(&error))?;
-        let mut lines = BufReader::new(stream).take(u64::MAX).lines();
+        let mut lines = BufReader::new(&stream).lines();
         let mut next = || lines.next().transpose();
         let first = next().map_err(|error| self.no_answer(&error))?;
         if !first.is_some_and(|line| line.starts_with("HTTP/1.1 200 ")) {
