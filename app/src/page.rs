@@ -13,7 +13,7 @@ use crate::metrics::{Snapshot, readiness};
 const PAGE: &str = include_str!("page/page.html");
 const MARK: &str = "<!--table-->";
 
-/// What the page may do: run its own script and style, and ask its own address. A test compares the hashes.
+/// The Content-Security-Policy of the page: its own script and style, and requests to its own address. A test compares the hashes.
 pub(crate) const POLICY: &str = "default-src 'none'; script-src 'sha256-lbkJJ9Pk1453SCxSI5BPOFyHZ9zdpmbr/A+zUjUifs4='; \
      style-src 'sha256-7NwPi65hWtXibFAJIXRPUmbRWTkLOz4PE+aQkWBv734='; img-src data:; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";

@@ -1,4 +1,4 @@
-//! Who may ask, and how.
+//! The guard: the conditions under which a caller is answered.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -29,12 +29,12 @@ impl std::fmt::Display for Caller {
     }
 }
 
-/// What is checked before a request is looked at.
+/// The conditions of a request. They are checked before it is looked at.
 pub(super) struct Guard {
-    /// What callers over TCP show.
+    /// The token of callers over TCP.
     token: Option<Token>,
     is_read_only: bool,
-    /// The wrong tokens of the second that began then.
+    /// The beginning of a second, and the number of wrong tokens in it.
     wrong: Mutex<(Instant, u32)>,
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn make() -> Zeroizing<String> {
 /// Reads the token in a file, without white space around it.
 ///
 /// # Errors
-/// When the file cannot be read, others than its owner and its group may read it, or its content is no token. None says what is in it.
+/// When the file cannot be read, others than its owner and its group may read it, or its content is no token. No error quotes the content.
 pub(crate) fn read(path: &Path) -> io::Result<Token> {
     let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut file = fs::File::open(path)?;

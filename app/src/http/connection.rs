@@ -1,4 +1,4 @@
-//! One connection, which never blocks: a request head, a response, an end.
+//! One connection, which never blocks: a request head, then a response or a stream of events, then the end.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -115,7 +115,7 @@ impl Connection {
 
     fn take(&mut self, piece: &[u8], now: Instant) {
         match &mut self.state {
-            // What a watcher says does not matter.
+            // Input of a watcher is ignored.
             #[cfg(feature = "admin")]
             State::Watch { .. } => {}
             State::Head(head) => {
@@ -228,7 +228,7 @@ impl Connection {
     }
 
     fn fail(&mut self, error: &io::Error) {
-        tracing::debug!(peer = %self.peer, %error, "a request for metrics failed");
+        tracing::debug!(peer = %self.peer, %error, "a request failed");
         self.state = State::Gone;
     }
 }

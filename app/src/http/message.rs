@@ -90,7 +90,7 @@ pub(crate) struct Response {
     status: &'static str,
     content_type: &'static str,
     body: Cow<'static, str>,
-    /// What a page may do, as a Content-Security-Policy. Empty: nothing is said.
+    /// The Content-Security-Policy of a page. Empty: it has none.
     policy: &'static str,
     /// A response to HEAD has only the head, which is that of the complete response (RFC 9110 9.3.2).
     sends_body: bool,

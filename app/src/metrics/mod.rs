@@ -7,7 +7,9 @@
 //! | --- | --- |
 //! | `/metrics` | all numbers, in the text format of OpenMetrics 1.0 |
 //! | `/healthz` | 200 when the loop answers within a second, else 503 |
-//! | `/readyz` | 200 when there is a backend, it is not in doubt and the edge does not end; else 503 and why |
+//! | `/readyz` | 200 when there is a backend, it is not in doubt and the edge neither ends nor is drained; else 503 and why |
+//! | `/` | the status page (feature `admin`) |
+//! | `/events` | its numbers each second, as Server-Sent Events (feature `admin`) |
 
 mod exchange;
 mod pages;

@@ -1,4 +1,4 @@
-//! What the edge answers, for people.
+//! Formats answers of the edge for people.
 
 use std::fmt::Write as _;
 
