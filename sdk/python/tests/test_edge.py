@@ -6,6 +6,7 @@ import asyncio
 import gc
 import pathlib
 import re
+import ssl as tls
 import sys
 
 import pytest
@@ -13,7 +14,7 @@ from rig import GRANTS, ROOT, edge, next_of, within
 
 import voltlane
 from voltlane import Connected, Dropped, EdgeConnected, Ended, Joined, Packet, Resumed
-from voltlane._link import Link
+from voltlane._link import Link, Place
 
 BOTH = [(client, link) for client in (2, 3) for link in (2, 3)]
 
@@ -102,6 +103,73 @@ async def test_tokens_and_joins_over_a_unix_socket(tmp_path: pathlib.Path) -> No
             joined = await next_of(backend, Joined)
             assert (joined.id, joined.token, joined.again) == (client.id, b"ticket 7", False)
             assert Joined.__match_args__ == ("id", "token", "note", "again")
+
+
+def test_a_token_goes_only_to_an_edge_that_is_proven() -> None:
+    proves = tls.create_default_context()
+    names_nobody = tls.create_default_context()
+    names_nobody.check_hostname = False
+    proves_nothing = tls.create_default_context()
+    proves_nothing.check_hostname = False
+    proves_nothing.verify_mode = tls.CERT_NONE
+    for address, ssl, is_known in [
+        ("tls://edge.example:1", None, True),
+        ("tls://edge.example:1", proves, True),
+        ("edge.example:1", proves, True),
+        ("tls://edge.example:1", names_nobody, False),
+        ("tls://edge.example:1", proves_nothing, False),
+        ("edge.example:1", None, False),
+        ("unix:/run/edge.sock", None, True),
+        ("unix:@edge", None, False),
+        ("unix:@edge", proves, False),
+    ]:
+        assert Place(address, ssl).is_known == is_known, address
+        if is_known:
+            voltlane.Client(address, ssl=ssl, token="ticket")
+        else:
+            with pytest.raises(ValueError, match="token"):
+                voltlane.Client(address, ssl=ssl, token="ticket")
+
+
+async def test_another_session_begins_only_after_an_end_that_allows_it() -> None:
+    async with voltlane.Backend("127.0.0.1:0", version=3) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        async with voltlane.Client(address, version=3, start_over=True) as client:
+            first = (await next_of(client, Connected)).id
+            await next_of(backend, Joined)
+            await backend.kick(first, 500, "another round")
+            assert (await next_of(client, Ended)).code == 500
+            second = (await next_of(client, Connected)).id
+            assert second != first
+            joined = await next_of(backend, Joined)
+            assert joined.id == second
+            await backend.kick(second, 600, "no more")
+            assert (await next_of(client, Ended)).code == 600
+            assert [event async for event in client] == []
+
+
+async def test_a_volatile_packet_goes_now_or_not_at_all() -> None:
+    async with voltlane.Backend("127.0.0.1:0", version=3) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        client = voltlane.Client(address, version=3)
+        with pytest.raises(voltlane.TooLong):
+            client.send_volatile(bytes(client.max_packet + 1))
+        assert client.send_volatile("not connected") is False
+        async with client:
+            await next_of(backend, Joined)
+            client.try_send("first")
+            assert client.send_volatile("behind it") is True
+            for words in ["first", "behind it"]:
+                assert (await next_of(backend, Packet)).text == words
+            # The connection takes no more, and what waits is not passed.
+            while client.send_volatile(bytes(1 << 18)):
+                pass
+            with pytest.raises(voltlane.TooLong):
+                client.send_volatile(bytes(client.max_packet + 1))
+            await backend.kick(client.id, 600)
+            await next_of(client, Ended)
+            with pytest.raises(voltlane.SessionEnded):
+                client.send_volatile("too late")
 
 
 async def test_what_cannot_be_is_told() -> None:

@@ -22,6 +22,7 @@ from ._core import (
     Resumed,
     SessionEnded,
     Skipped,
+    TooLong,
 )
 from ._link import Data, Link, Owner, Place, as_bytes
 
@@ -183,11 +184,24 @@ class Client(Owner[ClientEvent]):
         return number
 
     def send_volatile(self, data: Data) -> bool:
-        """Sends a packet now or not at all. False: there is no connection, or it takes no more."""
-        packet = as_bytes(data)
-        if self._link is None or not self._link.may_write or not self._machine.is_connected or not self._machine.has_room(len(packet)):
+        """Sends a packet now or not at all. False: there is no connection, or it takes no more.
+
+        Raises TooLong, and SessionEnded once the session is over.
+        """
+        packet, machine = as_bytes(data), self._machine
+        if len(packet) > machine.max_packet:
+            raise TooLong(f"a packet of {len(packet)} bytes, {machine.max_packet} allowed")
+        # What was sent before goes first, and now.
+        if machine.has_unsent:
+            self._pump()
+        if not (self._is_over or machine.is_over):
+            takes_more = self._link is not None and self._link.may_write
+            if not takes_more or not machine.is_connected or machine.has_unsent:
+                return False
+        try:
+            self.try_send(packet)
+        except NoRoom:
             return False
-        self.try_send(packet)
         return True
 
     async def acknowledged(self, number: int) -> None:
@@ -280,12 +294,10 @@ class Client(Owner[ClientEvent]):
             machine.closed(now, False)
             self._take(machine.events())
         if machine.is_over:
-            end = self._last_end
-            # The machine begins only after an end whose code allows it.
-            if self._start_over and end is not None and end.code // 100 in (3, 5):
+            if self._start_over and machine.ends_afresh:
                 machine.start_over()
                 self._lent = 0
-            else:
+            if machine.is_over:
                 self._end()
                 return
         if self._link is None and self._dialing is None and machine.wants_connect(now):

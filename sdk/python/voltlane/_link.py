@@ -47,8 +47,13 @@ class Place:
 
     @property
     def is_known(self) -> bool:
-        """Whether a token may go there: the edge is proven by a certificate, or is on this host in a file that somebody owns."""
-        return self.ssl is not None or (self.path is not None and not self.path.startswith("\0"))
+        """Whether a token may go there: the edge is proven by a certificate, or is on this host in a file that somebody owns.
+
+        Anybody on this host can take an abstract name, over which there is no TLS either. A context may be told to prove nothing.
+        """
+        if self.path is not None:
+            return not self.path.startswith("\0")
+        return self.ssl is not None and self.ssl.verify_mode == tls.CERT_REQUIRED and self.ssl.check_hostname
 
 
 class Link(asyncio.Protocol):
