@@ -58,6 +58,17 @@ impl Rng {
         choices[self.below(choices.len() as u64) as usize]
     }
 
+    /// Returns a place in `weights`, each with the probability of its weight. Not all may be 0.
+    pub fn weighted(&mut self, weights: &[u64]) -> usize {
+        let mut left = self.below(weights.iter().sum());
+        let mut place = 0;
+        while left >= weights[place] {
+            left -= weights[place];
+            place += 1;
+        }
+        place
+    }
+
     /// Returns a number from `low` to `high` whose logarithm is uniform, so that small and large numbers are equally likely.
     pub fn log_between(&mut self, low: u64, high: u64) -> u64 {
         let (low_bits, high_bits) = ((low.max(1) as f64).ln(), (high.max(1) as f64).ln());

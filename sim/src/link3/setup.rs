@@ -161,17 +161,11 @@ impl Setup {
         }
         let mut at = 0;
         let clients = (self.clients + self.plain) as u64;
-        let whole: u64 = weights.iter().sum();
         (0..ops)
             .map(|_| {
                 at += rng.below(gap * 2);
                 let client = rng.below(clients) as usize;
-                let mut drawn = rng.below(whole);
-                let mut kind = 0;
-                while drawn >= weights[kind] {
-                    drawn -= weights[kind];
-                    kind += 1;
-                }
+                let kind = rng.weighted(&weights);
                 let op = self.op(kind, &mut rng);
                 Due { at, client, op }
             })

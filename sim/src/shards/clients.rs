@@ -74,16 +74,10 @@ impl World {
         }
         self.ops_left -= 1;
         self.next_op = self.now + 1 + self.rng.below(self.setup.gap_nanos);
-        let total: u64 = self.setup.weights.iter().sum();
-        let mut drawn = self.rng.below(total.max(1));
-        let kind = self.setup.weights.iter().position(|&weight| {
-            let here = drawn < weight;
-            drawn = drawn.wrapping_sub(weight);
-            here
-        });
+        let kind = self.rng.weighted(&self.setup.weights);
         let client = self.rng.below(self.clients.len() as u64) as usize;
-        self.note(|| format!("operation {kind:?}, client {client}"));
-        match kind.unwrap_or_default() {
+        self.note(|| format!("operation {kind}, client {client}"));
+        match kind {
             0 => self.client_sends(client),
             1 => {
                 let end = self.rng.pick(&[End::Fin, End::Rst]);

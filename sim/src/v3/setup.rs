@@ -169,7 +169,6 @@ impl Setup {
         }
         let mut at = 0;
         let clients = (self.clients + self.plain) as u64;
-        let whole: u64 = weights.iter().sum();
         let mut before = 0;
         (0..ops)
             .map(|_| {
@@ -181,12 +180,7 @@ impl Setup {
                     rng.below(clients) as usize
                 };
                 before = client;
-                let mut drawn = rng.below(whole);
-                let mut kind = 0;
-                while drawn >= weights[kind] {
-                    drawn -= weights[kind];
-                    kind += 1;
-                }
+                let kind = rng.weighted(&weights);
                 let op = self.op(kind, &mut rng);
                 Due { at, client, op }
             })
