@@ -14,7 +14,7 @@ const PAGE: &str = include_str!("page/page.html");
 const MARK: &str = "<!--table-->";
 
 /// The Content-Security-Policy of the page: its own script and style, and requests to its own address. A test compares the hashes.
-pub(crate) const POLICY: &str = "default-src 'none'; script-src 'sha256-lbkJJ9Pk1453SCxSI5BPOFyHZ9zdpmbr/A+zUjUifs4='; \
+pub(crate) const POLICY: &str = "default-src 'none'; script-src 'sha256-bj1uHWwByOSCzNoyA6rlv3qtUoNKJoDcUz5h5zHRuOs='; \
      style-src 'sha256-7NwPi65hWtXibFAJIXRPUmbRWTkLOz4PE+aQkWBv734='; img-src data:; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
