@@ -179,6 +179,7 @@ impl Conn {
     }
 
     /// Returns the bytes that waited in it when they were last counted.
+    #[cfg(any(test, feature = "testkit"))]
     pub(super) fn counted_bytes(&self) -> usize {
         self.holding.bytes()
     }
@@ -324,6 +325,7 @@ impl Conn {
     }
 
     /// Returns when its clock is looked at, for checks.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn looks_at(&self) -> Option<Time> {
         self.channel.numbered()?.looks_at()
     }

@@ -416,6 +416,7 @@ impl Conns {
     // ---- for checks
 
     /// Panics if its lists and counts are inconsistent.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn audit(&self) {
         let those = |is: &dyn Fn(&Conn) -> bool| self.iter().filter(|(_, conn)| is(conn)).count();
         let in_crowd = |crowd| those(&|conn| conn.crowd() == crowd);
@@ -461,6 +462,7 @@ impl Conns {
     }
 
     /// Returns the connections with their indexes.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.slab.iter()
     }

@@ -99,6 +99,7 @@ impl Timers {
     }
 
     /// Returns what each timer runs as, and since when.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn running(&self) -> [Option<(u8, Time)>; 3] {
         [&self.read, &self.write, &self.step]
             .map(|timer| timer.kind().map(|kind| (kind, timer.since())))

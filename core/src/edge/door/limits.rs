@@ -51,6 +51,7 @@ impl Bucket {
     }
 
     /// Returns the tokens not yet regained, and the progress towards the next one.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn left(&self, now: Time, every: Duration) -> (u32, Duration) {
         let mut bucket = *self;
         bucket.has_one(now, u32::MAX, every);

@@ -79,6 +79,7 @@ impl Listeners {
     }
 
     /// Returns the number of connections of this account.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn connections(&self, account: u16) -> usize {
         self.0.get(&account).map_or(0, |counts| counts.connections)
     }

@@ -2,7 +2,6 @@
 
 pub(crate) mod admission;
 pub(crate) mod attempt;
-pub(crate) mod audit;
 pub(crate) mod boot;
 pub(crate) mod deliver;
 pub(crate) mod ending;
@@ -12,7 +11,6 @@ pub(crate) mod handover;
 pub(crate) mod last_words;
 pub(crate) mod line;
 pub(crate) mod linked;
-pub(crate) mod noticeable;
 pub(crate) mod notices;
 pub(crate) mod opening;
 pub(crate) mod operator;

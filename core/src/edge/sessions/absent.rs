@@ -93,6 +93,7 @@ impl Absent {
     ///
     /// # Panics
     /// When its tables are inconsistent.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn len(&self) -> usize {
         for (indexed, groups) in [
             (self.parts.indexed(), self.parts.groups()),

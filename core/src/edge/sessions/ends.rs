@@ -92,6 +92,7 @@ impl Ends {
     }
 
     /// Panics if its tables are inconsistent.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn audit(&self) {
         assert_eq!(
             self.by_id.len(),

@@ -624,6 +624,7 @@ impl Sessions {
     // ---- for checks
 
     /// Panics if its lists and counts are inconsistent.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn audit(&self) {
         let mut ended = 0;
         for (index, session) in self.iter() {

@@ -29,6 +29,7 @@ impl Alarms {
     }
 
     /// Returns the number of alarms, for checks.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -79,11 +79,13 @@ impl<K: Copy + Ord, V> BySource<K, V> {
     }
 
     /// Returns the number of sources that the index has, for checks.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn indexed(&self) -> usize {
         self.index.len()
     }
 
     /// Returns the number of groups, for checks: as many as are indexed, if each member has a source.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn groups(&self) -> usize {
         self.groups.len()
     }

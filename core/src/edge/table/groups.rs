@@ -97,6 +97,7 @@ impl<K, V> Groups<K, V> {
     }
 
     /// Returns the number of groups.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn len(&self) -> usize {
         self.groups.len()
     }

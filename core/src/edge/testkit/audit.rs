@@ -6,7 +6,6 @@ use crate::edge::sessions::Place;
 
 impl Edge {
     /// Walks over everything, and panics if a count, a sum or a list is inconsistent. For tests and simulators, between two calls.
-    #[doc(hidden)]
     pub fn audit(&self) {
         self.conns.audit();
         self.sessions.audit();

@@ -1,7 +1,13 @@
-//! The adapter of tests, simulators, fuzz targets and benchmarks: what they all do with an edge, in virtual time and without sockets.
+//! What tests, simulators, fuzz targets and benchmarks do with an edge, in virtual time and without sockets. It is behind the feature
+//! `testkit`, which no program has.
 //!
-//! It is behind the feature `testkit`, which no program has. A world decides when and how much its transports take and bring, and this
-//! does the rest as [`Edge`]'s contract requires.
+//! Here is their adapter: a world decides when and how much its transports take and bring, and the adapter does the rest as [`Edge`]'s
+//! contract requires. `audit.rs` checks the machine between two calls, `observed.rs` tells whether a session has changed, and `fork.rs`
+//! copies the machine.
+
+mod audit;
+mod fork;
+mod observed;
 
 use crate::edge::{CloseKind, Closed, ConnKey, Deadline, Duty, Edge, HasLink as _};
 use crate::id::ShardId;

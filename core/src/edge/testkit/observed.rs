@@ -13,7 +13,6 @@ impl Edge {
     /// Adds everything observable of every session to `hasher`: its index, its queue in order, how much of that its transport took, its
     /// deadlines, its place in line and its turn, and its remaining takeovers. It omits the cached key agreement and the open challenges,
     /// which are not observable. Two hashes are comparable only with the same `now`.
-    #[doc(hidden)]
     pub fn hash_sessions(&self, now: Time, hasher: &mut impl Hasher) {
         self.line.hash(hasher);
         for (_, session) in self.sessions.iter() {

@@ -1,0 +1,45 @@
+//! Copies of a machine.
+
+use std::sync::Arc;
+
+use crate::edge::Edge;
+
+impl Edge {
+    /// Copies the machine, for exploring what could happen next, as a model checker does. The copy has the same secrets and shares the
+    /// table of sources, so it must never serve next to the original.
+    #[must_use]
+    pub fn fork(&self) -> Edge {
+        Edge {
+            config: self.config.clone(),
+            keys: self.keys.clone(),
+            offer: self.offer.clone(),
+            run: self.run,
+            earlier_runs: Arc::clone(&self.earlier_runs),
+            term: self.term,
+            rng: self.rng.clone(),
+            ids: self.ids.clone(),
+            mint: self.mint.clone(),
+            decoy: self.decoy.clone(),
+            now: self.now,
+            conns: self.conns.clone(),
+            sessions: self.sessions.clone(),
+            sources: self.sources.clone(),
+            shares: self.shares.clone(),
+            storm: self.storm,
+            join_pace: self.join_pace,
+            ends: self.ends.clone(),
+            alarms: self.alarms.clone(),
+            account: self.account.clone(),
+            uplink: self.uplink.clone(),
+            link_queue: self.link_queue.clone(),
+            line: self.line.clone(),
+            spare: self.spare.clone(),
+            unknown_notices: self.unknown_notices,
+            groups: self.groups.clone(),
+            settling: self.settling.clone(),
+            is_draining: self.is_draining,
+            shutdown_at: self.shutdown_at,
+            counters: self.counters.clone(),
+        }
+    }
+}
