@@ -69,7 +69,7 @@ pub enum DeadlineReason {
     /// A kicked client must be gone.
     Drain,
     /// A client of version 3 is due an acknowledgement or a question, or is taken for gone.
-    Pulse,
+    Alarm,
     /// Expired sessions are collected.
     Reap,
     /// The backend is dialled again.
@@ -79,7 +79,7 @@ pub enum DeadlineReason {
     /// A backend that was doubted is trusted again.
     LinkBelief,
     /// A backend must have asked for version 3 of the link, or is due an acknowledgement.
-    LinkPulse,
+    LinkAlarm,
     /// A shutdown must be complete.
     Shutdown,
 }

@@ -324,7 +324,7 @@ impl Conn {
             .map_or(0, |opening| opening.taken_bytes)
     }
 
-    /// Returns when its clock is looked at, for checks.
+    /// Returns when its alarm is, for checks.
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn looks_at(&self) -> Option<Time> {
         self.channel.numbered()?.looks_at()

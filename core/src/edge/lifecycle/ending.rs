@@ -53,7 +53,7 @@ impl Edge {
             CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
             kind => kind,
         };
-        self.silence(index);
+        self.clear_alarm(index);
         self.conns.enter(index, State::Closed(kind), now);
         let conn = self.conns.live_mut(index);
         conn.close_reason = Some(reason);
@@ -75,7 +75,7 @@ impl Edge {
         if let Some(session) = self.conns.live(index).session() {
             self.go_away(now, index, session);
         }
-        self.silence(index);
+        self.clear_alarm(index);
         let conn = self.conns.remove(index, &mut self.account);
         if let Some(mut sources) = self.sources.lock_for(conn.admission) {
             sources.release(now, conn.admission);

@@ -90,13 +90,13 @@ impl Edge {
             }
             Served::Over(stop) => {
                 if is_numbered {
-                    self.beat(now, index, session);
+                    self.heard(now, index, session);
                 }
                 return self.stop(now, index, stop);
             }
         }
         if is_numbered {
-            self.beat(now, index, session);
+            self.heard(now, index, session);
         }
     }
 

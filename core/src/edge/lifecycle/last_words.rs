@@ -111,7 +111,7 @@ impl Edge {
         reason: CloseReason,
         ended: Option<ClientId>,
     ) {
-        self.silence(index);
+        self.clear_alarm(index);
         let draining = Draining {
             outbox: Outbox::new(Retention::UntilAcked),
             reason,

@@ -15,7 +15,7 @@ impl Edge {
             let entry = self.sessions.live_mut(session);
             if let Place::Attached(index) = entry.place {
                 self.conns.recount(index, &mut self.account);
-                self.beat(now, index, session);
+                self.heard(now, index, session);
             }
             let entry = self.sessions.live_mut(session);
             match served {

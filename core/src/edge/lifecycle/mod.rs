@@ -1,6 +1,7 @@
 //! The life of connections and sessions. Only here do the parts of the edge act on each other.
 
 pub(crate) mod admission;
+pub(crate) mod alarm;
 pub(crate) mod attempt;
 pub(crate) mod boot;
 pub(crate) mod deliver;
@@ -12,11 +13,11 @@ pub(crate) mod last_words;
 pub(crate) mod line;
 pub(crate) mod linked;
 pub(crate) mod notices;
+pub(crate) mod numbered;
 pub(crate) mod opening;
 pub(crate) mod operator;
 pub(crate) mod orders;
 pub(crate) mod pressure;
-pub(crate) mod pulse;
 pub(crate) mod reads;
 pub(crate) mod reconfigure;
 pub(crate) mod resume;

@@ -265,7 +265,7 @@ impl Edge {
         if conn.control().is_empty() {
             conn.forget_opening();
         }
-        self.begin_pulse(now, index, session);
+        self.start_alarm(now, index, session);
         self.conns.mark_ready(index);
     }
 }

@@ -78,7 +78,7 @@ impl Edge {
         let at = dues.into_iter().flatten().min()?;
         Some(Deadline {
             at,
-            reason: DeadlineReason::LinkPulse,
+            reason: DeadlineReason::LinkAlarm,
         })
     }
 
@@ -225,7 +225,7 @@ fn reason_of(due: Due) -> DeadlineReason {
         Due::Wait(Wait::Idle, _) => DeadlineReason::Idle,
         Due::Wait(Wait::Write, _) => DeadlineReason::Write,
         Due::Reap => DeadlineReason::Reap,
-        Due::Alarm(_) => DeadlineReason::Pulse,
+        Due::Alarm(_) => DeadlineReason::Alarm,
     }
 }
 

@@ -333,7 +333,7 @@ impl Trunk {
         let at = self.hold.deadline().or(acks)?;
         Some(Deadline {
             at,
-            reason: DeadlineReason::LinkPulse,
+            reason: DeadlineReason::LinkAlarm,
         })
     }
 
