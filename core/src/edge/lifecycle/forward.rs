@@ -126,7 +126,7 @@ impl Edge {
             let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
             let max_body = self.link_queue.longest(max_body);
             let id = entry.id;
-            let (LineEntry { backlog, .. }, lent) = entry.in_line();
+            let (LineEntry { backlog, .. }, lent) = entry.lend_with_line_entry();
             let mut opener = channel.opener(lent);
             let mut packets = 0;
             loop {

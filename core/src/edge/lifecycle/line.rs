@@ -53,7 +53,7 @@ impl Edge {
                 .link_queue
                 .longest(entry.longest_up(self.config.clients.max_frame_bytes)),
         };
-        let (waiting, lent) = entry.in_line();
+        let (waiting, lent) = entry.lend_with_line_entry();
         while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {
             if frame_bytes > waiting.deficit {
                 return Served::Turn;

@@ -194,8 +194,8 @@ impl Session {
         claimed.expect("a session is claimed before it is resumed")
     }
 
-    /// Returns the backlog and the turn of its entry in the line, with what is lent to channels.
-    pub(crate) fn in_line(&mut self) -> (&mut LineEntry, Lent<'_>) {
+    /// Like [`lend`](Self::lend), with its entry in the line, allocated on first use.
+    pub(crate) fn lend_with_line_entry(&mut self) -> (&mut LineEntry, Lent<'_>) {
         let entry = self.line_entry.get_or_insert_default();
         let lent = Lent {
             outbox: &mut self.outbox,
