@@ -74,7 +74,7 @@ pub use uplink::link::HasLink;
 
 use conns::Conns;
 use conns::conn::Conn;
-use conns::state::{State, Step};
+use conns::state::{Phase, State};
 use conns::wait::Wait;
 use door::limits::{Bucket, Storm};
 use door::sources::SharedSources;
@@ -307,8 +307,8 @@ impl Edge {
     #[inline(never)]
     fn unattached_budget(&self, conn: &Conn) -> usize {
         match conn.state() {
-            State::Handshake(step) if step.is_paused() => 0,
-            State::Handshake(Step::Last(_)) => READ_BYTES,
+            State::Handshake(phase) if phase.is_paused() => 0,
+            State::Handshake(Phase::Last(_)) => READ_BYTES,
             State::Handshake(_) => self
                 .config
                 .limits
@@ -355,7 +355,7 @@ impl Edge {
     #[inline(never)]
     fn handle_unattached_bytes(&mut self, now: Time, index: u32, bytes: &[u8]) {
         match self.conns.live(index).state() {
-            State::Handshake(Step::Last(_)) | State::Draining(_) => {
+            State::Handshake(Phase::Last(_)) | State::Draining(_) => {
                 return self.discard(now, index, bytes.len());
             }
             State::Handshake(_) => self.handle_handshake_bytes(now, index, bytes),
@@ -393,7 +393,7 @@ impl Edge {
     #[must_use]
     pub fn takeover_of(&self, conn: ConnKey) -> Option<ConnKey> {
         let conn = self.conns.find(conn)?;
-        let State::Handshake(Step::Response) = conn.state() else {
+        let State::Handshake(Phase::Response) = conn.state() else {
             return None;
         };
         let session = self.sessions.live(self.sessions.lookup(conn.claim().id)?);
@@ -480,8 +480,8 @@ impl Edge {
         let found = self.conns.live(index);
         let waits = match found.state() {
             State::Closed(kind) => return Duty::Close(*kind),
-            State::Handshake(Step::Elsewhere(id)) => return Duty::HandOver(id.shard()),
-            State::Handshake(Step::Entropy { .. }) => return Duty::Entropy,
+            State::Handshake(Phase::Elsewhere(id)) => return Duty::HandOver(id.shard()),
+            State::Handshake(Phase::Entropy { .. }) => return Duty::Entropy,
             State::Draining(draining) => found.has_output(&draining.outbox, None),
             State::Handshake(_) | State::Established { .. } => false,
         };

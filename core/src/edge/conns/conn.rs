@@ -9,10 +9,9 @@ use crate::link::v3::Carriage;
 use crate::protocol::{self, Channel, OfferedVersions};
 use crate::protocol::{Lent, Progress};
 use crate::queue::Outbox;
-use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
-use crate::edge::conns::state::{Claim, Crowd, LastWords, OnlyClaim, State, Step};
+use crate::edge::conns::state::{Claim, Crowd, LastWords, OnlyClaim, Phase, State};
 use crate::edge::conns::wait::{Timers, Wait};
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Pace;
@@ -88,9 +87,9 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(step: Step, source: IpAddr, admission: Admission, account: u16) -> Self {
+    pub(crate) fn new(phase: Phase, source: IpAddr, admission: Admission, account: u16) -> Self {
         Conn {
-            state: State::Handshake(step),
+            state: State::Handshake(phase),
             reader: FrameReader::default(),
             opening: Some(Box::new(Opening {
                 protocol: protocol::Opening::default(),
@@ -172,7 +171,7 @@ impl Conn {
         let of_state = match &self.state {
             State::Established { .. } => 0,
             State::Draining(draining) => draining.outbox.held_bytes(),
-            State::Handshake(Step::Proxy(header)) => header.held_bytes(),
+            State::Handshake(Phase::Proxy(header)) => header.held_bytes(),
             _ => 0,
         };
         self.control().len() + of_state + self.channel.held_bytes()
@@ -324,10 +323,11 @@ impl Conn {
             .map_or(0, |opening| opening.taken_bytes)
     }
 
-    /// Returns when its alarm is, for checks.
+    /// Returns whether it has an alarm.
     #[cfg(any(test, feature = "testkit"))]
-    pub(crate) fn looks_at(&self) -> Option<Time> {
-        self.channel.numbered()?.looks_at()
+    pub(crate) fn has_alarm(&self) -> bool {
+        let channel = self.channel.numbered();
+        channel.is_some_and(|channel| channel.looks_at().is_some())
     }
 
     /// Returns whether its packets are numbered.
@@ -357,7 +357,7 @@ impl Conn {
     /// Returns the PROXY header that it waits for, if it does.
     pub(crate) fn header(&mut self) -> Option<&mut ProxyHeader> {
         match &mut self.state {
-            State::Handshake(Step::Proxy(header)) => Some(header),
+            State::Handshake(Phase::Proxy(header)) => Some(header),
             _ => None,
         }
     }
@@ -376,7 +376,7 @@ impl Conn {
     pub(crate) fn last_words(&mut self) -> Option<&mut LastWords> {
         match &mut self.state {
             State::Draining(draining) => draining.last_words.as_mut(),
-            State::Handshake(Step::Last(last)) => Some(&mut last.1),
+            State::Handshake(Phase::Last(last)) => Some(&mut last.1),
             _ => None,
         }
     }
@@ -461,7 +461,7 @@ impl Conn {
     /// Returns the session that it is attached to.
     pub(crate) fn session(&self) -> Option<u32> {
         match self.state {
-            State::Established { session } | State::Handshake(Step::Ping { session }) => {
+            State::Established { session } | State::Handshake(Phase::Ping { session }) => {
                 Some(session)
             }
             _ => None,

@@ -19,7 +19,7 @@ use crate::time::Time;
 use crate::edge::conns::claimants::Claimants;
 use crate::edge::conns::conn::{CLAIM, Conn, ConnKey};
 use crate::edge::conns::joins::Waiting;
-use crate::edge::conns::state::{Claim, Crowd, Joining, OnlyClaim, Stage, State, Step};
+use crate::edge::conns::state::{Claim, Crowd, Joining, OnlyClaim, Phase, Stage, State};
 use crate::edge::conns::wait::{Slot, Wait, Waits};
 use crate::edge::counters::Rejected;
 use crate::edge::memory::account::Account;
@@ -195,9 +195,9 @@ impl Conns {
             Stage::Draining | Stage::Last | Stage::Closed => self.disarm_all(index),
             Stage::Established => {
                 self.disarm(Slot::Read, index);
-                self.disarm(Slot::Step, index);
+                self.disarm(Slot::Next, index);
             }
-            _ if before.wait().is_some() => self.disarm(Slot::Step, index),
+            _ if before.wait().is_some() => self.disarm(Slot::Next, index),
             _ => {}
         }
         if let Some(wait) = after.wait() {
@@ -221,7 +221,7 @@ impl Conns {
 
     /// Disarms all timers of the connection at `index`.
     pub(crate) fn disarm_all(&mut self, index: u32) {
-        for slot in [Slot::Step, Slot::Read, Slot::Write] {
+        for slot in [Slot::Next, Slot::Read, Slot::Write] {
             self.disarm(slot, index);
         }
     }
@@ -264,14 +264,15 @@ impl Conns {
     pub(crate) fn joining(&mut self, index: u32, source: u32, key: Option<PublicKey>) -> State {
         let by = Joining::by(key.as_ref());
         let turn = self.joins.enter(by, source, index);
-        State::Handshake(Step::Join(Box::new(Joining { key, source, turn })))
+        State::Handshake(Phase::Join(Box::new(Joining { key, source, turn })))
     }
 
     /// Ends the wait of the newcomer whose turn it is, one with a Hello only if `hellos`, and returns its index and key. It must leave
-    /// [`Step::Join`] at once.
+    /// [`Phase::Join`] at once.
     pub(crate) fn next_join(&mut self, hellos: bool) -> Option<(u32, Option<PublicKey>)> {
         let index = self.joins.first(hellos)?;
-        let State::Handshake(Step::Join(joining)) = self.slab.at(index).expect(LIVE).state() else {
+        let State::Handshake(Phase::Join(joining)) = self.slab.at(index).expect(LIVE).state()
+        else {
             unreachable!("only who is in JOIN has a turn")
         };
         let (key, source, turn) = (joining.key, joining.source, joining.turn);
@@ -281,7 +282,7 @@ impl Conns {
     }
 
     /// Counts the connection at `index` as a claimant of `source`, or of none if the limits on sources do not apply to it. `genuine` tells
-    /// whether the session can be resumed now. It must enter a step of claimants at once.
+    /// whether the session can be resumed now. It must enter a phase of claimants at once.
     pub(crate) fn claiming(
         &mut self,
         index: u32,

@@ -15,7 +15,7 @@ use crate::edge::counters::{CloseReason, Rejected};
 #[derive(Clone, Debug)]
 pub(crate) enum State {
     /// Half-open: not attached to a session, or not yet proven.
-    Handshake(Step),
+    Handshake(Phase),
     /// Attached to the session at this index.
     Established { session: u32 },
     /// Its session was kicked, or it was told why it ends: what was queued is written, then it closes.
@@ -43,9 +43,9 @@ pub(crate) struct LastWords {
     pub(crate) discards: usize,
 }
 
-/// What a half-open connection waits for.
+/// The phases of a handshake, by what the connection waits for.
 #[derive(Clone, Debug)]
-pub(crate) enum Step {
+pub(crate) enum Phase {
     /// The PROXY header in front of the client's bytes.
     Proxy(Box<ProxyHeader>),
     /// The client's ProtocolVersion.
@@ -129,12 +129,16 @@ pub(crate) enum Crowd {
     Nobody,
 }
 
-impl Step {
-    /// Returns whether the connection is not read in this step.
+impl Phase {
+    /// Returns whether the connection is not read in this phase.
     pub(crate) fn is_paused(&self) -> bool {
         matches!(
             self,
-            Step::Join(_) | Step::Elsewhere(_) | Step::Delay | Step::Wait(_) | Step::Entropy { .. }
+            Phase::Join(_)
+                | Phase::Elsewhere(_)
+                | Phase::Delay
+                | Phase::Wait(_)
+                | Phase::Entropy { .. }
         )
     }
 }
@@ -144,19 +148,19 @@ impl State {
     #[inline]
     pub(crate) fn stage(&self) -> Stage {
         match self {
-            State::Handshake(Step::Proxy(_)) => Stage::Proxy,
-            State::Handshake(Step::Version) => Stage::Version,
-            State::Handshake(Step::KeyOrId) => Stage::KeyOrId,
-            State::Handshake(Step::Join(_)) => Stage::Join,
-            State::Handshake(Step::Elsewhere(_)) => Stage::Elsewhere,
-            State::Handshake(Step::Delay) => Stage::Delay,
-            State::Handshake(Step::Response) => Stage::Response,
-            State::Handshake(Step::Wait(_)) => Stage::Wait,
-            State::Handshake(Step::Ping { .. }) => Stage::Ping,
-            State::Handshake(Step::Entropy { .. }) => Stage::Entropy,
-            State::Handshake(Step::Token) => Stage::Token,
-            State::Handshake(Step::Early) => Stage::Early,
-            State::Handshake(Step::Last(_)) => Stage::Last,
+            State::Handshake(Phase::Proxy(_)) => Stage::Proxy,
+            State::Handshake(Phase::Version) => Stage::Version,
+            State::Handshake(Phase::KeyOrId) => Stage::KeyOrId,
+            State::Handshake(Phase::Join(_)) => Stage::Join,
+            State::Handshake(Phase::Elsewhere(_)) => Stage::Elsewhere,
+            State::Handshake(Phase::Delay) => Stage::Delay,
+            State::Handshake(Phase::Response) => Stage::Response,
+            State::Handshake(Phase::Wait(_)) => Stage::Wait,
+            State::Handshake(Phase::Ping { .. }) => Stage::Ping,
+            State::Handshake(Phase::Entropy { .. }) => Stage::Entropy,
+            State::Handshake(Phase::Token) => Stage::Token,
+            State::Handshake(Phase::Early) => Stage::Early,
+            State::Handshake(Phase::Last(_)) => Stage::Last,
             State::Established { .. } => Stage::Established,
             State::Draining(_) => Stage::Draining,
             State::Closed(_) => Stage::Closed,
@@ -165,27 +169,27 @@ impl State {
 
     /// Returns the group in which a connection is counted, unless it was accepted for a Claim alone.
     pub(super) fn crowd(&self) -> Crowd {
-        let State::Handshake(step) = self else {
+        let State::Handshake(phase) = self else {
             return Crowd::Nobody;
         };
-        match step {
-            Step::Proxy(_)
-            | Step::Version
-            | Step::KeyOrId
-            | Step::Entropy { claims: false }
-            | Step::Token
-            | Step::Last(_) => Crowd::Strangers,
-            Step::Join(joining) => {
+        match phase {
+            Phase::Proxy(_)
+            | Phase::Version
+            | Phase::KeyOrId
+            | Phase::Entropy { claims: false }
+            | Phase::Token
+            | Phase::Last(_) => Crowd::Strangers,
+            Phase::Join(joining) => {
                 let by = Joining::by(joining.key.as_ref());
                 Crowd::Joining(by, joining.source, joining.turn)
             }
-            Step::Delay
-            | Step::Response
-            | Step::Wait(_)
-            | Step::Ping { .. }
-            | Step::Entropy { claims: true }
-            | Step::Early => Crowd::Claimants,
-            Step::Elsewhere(_) => Crowd::Nobody,
+            Phase::Delay
+            | Phase::Response
+            | Phase::Wait(_)
+            | Phase::Ping { .. }
+            | Phase::Entropy { claims: true }
+            | Phase::Early => Crowd::Claimants,
+            Phase::Elsewhere(_) => Crowd::Nobody,
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// What the edge does with it next.
-    Step,
+    Next,
     /// What it must send.
     Read,
     /// What it must take.
@@ -62,12 +62,12 @@ impl Wait {
     #[inline]
     const fn timer(self) -> (Slot, u8) {
         match self {
-            Wait::Reply => (Slot::Step, 0),
-            Wait::Join => (Slot::Step, 1),
-            Wait::Pace => (Slot::Step, 2),
-            Wait::Takeover => (Slot::Step, 3),
-            Wait::Drain => (Slot::Step, 4),
-            Wait::Early => (Slot::Step, 5),
+            Wait::Reply => (Slot::Next, 0),
+            Wait::Join => (Slot::Next, 1),
+            Wait::Pace => (Slot::Next, 2),
+            Wait::Takeover => (Slot::Next, 3),
+            Wait::Drain => (Slot::Next, 4),
+            Wait::Early => (Slot::Next, 5),
             Wait::Handshake => (Slot::Read, 0),
             Wait::Frame => (Slot::Read, 1),
             Wait::Idle => (Slot::Read, 2),
@@ -79,7 +79,7 @@ impl Wait {
 /// The timers within a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
-    step: Timer,
+    next: Timer,
     read: Timer,
     write: Timer,
 }
@@ -101,28 +101,28 @@ impl Timers {
     /// Returns what each timer runs as, and since when.
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn running(&self) -> [Option<(u8, Time)>; 3] {
-        [&self.read, &self.write, &self.step]
+        [&self.read, &self.write, &self.next]
             .map(|timer| timer.kind().map(|kind| (kind, timer.since())))
     }
 
     #[inline]
     fn timer(&self, slot: Slot) -> &Timer {
         match slot {
-            Slot::Step => &self.step,
+            Slot::Next => &self.next,
             Slot::Read => &self.read,
             Slot::Write => &self.write,
         }
     }
 }
 
-/// [`Timers::step`].
+/// [`Timers::next`].
 #[derive(Clone, Debug)]
-struct StepTimer;
+struct NextTimer;
 
-impl Timed<Conn> for StepTimer {
+impl Timed<Conn> for NextTimer {
     #[inline]
     fn timer(conn: &mut Conn) -> &mut Timer {
-        &mut conn.timers.step
+        &mut conn.timers.next
     }
 }
 
@@ -151,7 +151,7 @@ impl Timed<Conn> for WriteTimer {
 /// All waiting connections, by what they wait for and by how long they have waited.
 #[derive(Clone, Debug)]
 pub(super) struct Waits {
-    steps: Deadlines<Conn, StepTimer, 6>,
+    next: Deadlines<Conn, NextTimer, 6>,
     reads: Deadlines<Conn, ReadTimer, 3>,
     writes: Deadlines<Conn, WriteTimer, 1>,
 }
@@ -159,7 +159,7 @@ pub(super) struct Waits {
 impl Waits {
     pub(crate) fn new() -> Self {
         Waits {
-            steps: Deadlines::new(),
+            next: Deadlines::new(),
             reads: Deadlines::new(),
             writes: Deadlines::new(),
         }
@@ -169,7 +169,7 @@ impl Waits {
     #[inline]
     pub(crate) fn arm(&mut self, slab: &mut Slab<Conn>, wait: Wait, index: u32, now: Time) {
         match wait.timer() {
-            (Slot::Step, kind) => self.steps.arm(slab, index, kind, now),
+            (Slot::Next, kind) => self.next.arm(slab, index, kind, now),
             (Slot::Read, kind) => self.reads.arm(slab, index, kind, now),
             (Slot::Write, kind) => self.writes.arm(slab, index, kind, now),
         }
@@ -179,7 +179,7 @@ impl Waits {
     #[inline]
     pub(crate) fn disarm(&mut self, slab: &mut Slab<Conn>, slot: Slot, index: u32) {
         match slot {
-            Slot::Step => self.steps.disarm(slab, index),
+            Slot::Next => self.next.disarm(slab, index),
             Slot::Read => self.reads.disarm(slab, index),
             Slot::Write => self.writes.disarm(slab, index),
         }
@@ -189,7 +189,7 @@ impl Waits {
     #[inline]
     pub(crate) fn first(&self, wait: Wait) -> Option<(u32, Time)> {
         match wait.timer() {
-            (Slot::Step, kind) => self.steps.first(kind),
+            (Slot::Next, kind) => self.next.first(kind),
             (Slot::Read, kind) => self.reads.first(kind),
             (Slot::Write, kind) => self.writes.first(kind),
         }
@@ -198,7 +198,7 @@ impl Waits {
     /// Returns the number of connections that wait for this.
     pub(crate) fn len(&self, wait: Wait) -> usize {
         match wait.timer() {
-            (Slot::Step, kind) => self.steps.len(kind),
+            (Slot::Next, kind) => self.next.len(kind),
             (Slot::Read, kind) => self.reads.len(kind),
             (Slot::Write, kind) => self.writes.len(kind),
         }

@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::config::{Enforce, ListenerConfig};
 use crate::edge::conns::conn::{Conn, ConnKey};
-use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::state::{Phase, State};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, Rejected};
@@ -136,11 +136,11 @@ impl Edge {
         let limits = &self.config.limits;
         let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
         let is_enforced = limits.enforce_accepts == Enforce::On && limits.accept_rate > 0;
-        let (step, Admitted { admission, beyond }) = if has_header {
+        let (phase, Admitted { admission, beyond }) = if has_header {
             // The header will name the source to count.
-            (Step::Proxy(Box::default()), Admitted::EXEMPT)
+            (Phase::Proxy(Box::default()), Admitted::EXEMPT)
         } else {
-            (Step::Version, self.admit_source(now, peer, own.versions)?)
+            (Phase::Version, self.admit_source(now, peer, own.versions)?)
         };
         let seated = match beyond {
             None => self.make_room(now, Arrival::Accept),
@@ -156,7 +156,7 @@ impl Edge {
             self.sources.lock().release(now, admission);
             return Err(rejected);
         }
-        let mut conn = Conn::new(step, peer, admission, account);
+        let mut conn = Conn::new(phase, peer, admission, account);
         conn.offer(own.versions, own.carriage);
         let Some(key) = self.conns.insert(conn) else {
             self.sources.lock().release(now, admission);
@@ -226,7 +226,7 @@ impl Edge {
         let conn = self.conns.live_mut(index);
         conn.set_source(source);
         conn.admission = admission;
-        let version = State::Handshake(Step::Version);
+        let version = State::Handshake(Phase::Version);
         self.conns.enter(index, version, now);
         if let Some(rejected) = beyond {
             match self.take_accept_beyond(now) {

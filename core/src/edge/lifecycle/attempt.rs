@@ -9,7 +9,7 @@ use crate::protocol::{Code, Numbers, Position, ResumeSecret, Resumed, Stop, Verd
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::state::{Phase, State};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::lifecycle::last_words::Words;
@@ -36,7 +36,7 @@ impl Edge {
                     ..
                 } = goes_on;
                 opening.numbered().expect_early(position, link, longest_up);
-                self.conns.enter(index, State::Handshake(Step::Early), now);
+                self.conns.enter(index, State::Handshake(Phase::Early), now);
                 self.conns.mark_ready(index);
             }
             Err(refusal) => {

@@ -10,7 +10,7 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
 use crate::edge::conns::conn::{Conn, ConnKey};
-use crate::edge::conns::state::{Draining, Stage, State, Step};
+use crate::edge::conns::state::{Draining, Phase, Stage, State};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::door::sources::Nesting;
@@ -295,9 +295,9 @@ impl Edge {
 /// edge's Ping is not written yet.
 fn is_mistaken_for_refusal(conn: &Conn, reason: CloseReason) -> bool {
     match conn.state() {
-        State::Handshake(Step::Response | Step::Wait(_)) => reason == CloseReason::Shutdown,
+        State::Handshake(Phase::Response | Phase::Wait(_)) => reason == CloseReason::Shutdown,
         // A session that has ended is gone, and its client may learn that.
-        State::Handshake(Step::Ping { .. }) => reason != CloseReason::SessionEnded,
+        State::Handshake(Phase::Ping { .. }) => reason != CloseReason::SessionEnded,
         State::Established { .. } => !conn.control().is_empty(),
         State::Handshake(_) | State::Draining(_) | State::Closed(_) => false,
     }

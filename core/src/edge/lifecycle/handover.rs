@@ -9,7 +9,7 @@ use crate::wire::frame::FrameReader;
 
 use crate::edge::Edge;
 use crate::edge::conns::conn::{Conn, ConnKey};
-use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::state::{Phase, State};
 use crate::edge::counters::Rejected;
 use crate::edge::door::sources::Admission;
 use crate::edge::lifecycle::admission::Arrival;
@@ -51,7 +51,7 @@ impl Edge {
 
     /// Asks the adapter to take the connection to the shard that `id` names.
     pub(crate) fn offer_handover(&mut self, now: Time, index: u32, id: ClientId) {
-        let elsewhere = State::Handshake(Step::Elsewhere(id));
+        let elsewhere = State::Handshake(Phase::Elsewhere(id));
         self.conns.enter(index, elsewhere, now);
         self.conns.mark_ready(index);
     }
@@ -65,7 +65,7 @@ impl Edge {
     fn take_out(&mut self, conn: ConnKey) -> Option<Handover> {
         let index = conn.0.index;
         let offered = self.conns.find(conn)?;
-        let State::Handshake(Step::Elsewhere(id)) = *offered.state() else {
+        let State::Handshake(Phase::Elsewhere(id)) = *offered.state() else {
             return None;
         };
         let source = offered.source()?;
@@ -117,7 +117,7 @@ impl Edge {
         let source = self.limited(handover.source);
         self.make_room(now, Arrival::Handover(source))?;
         let mut conn = Conn::new(
-            Step::KeyOrId,
+            Phase::KeyOrId,
             handover.source,
             handover.admission,
             handover.account,

@@ -9,7 +9,7 @@ use crate::queue::{Outbox, Retention};
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::conns::state::{Draining, LastWords, State, Step};
+use crate::edge::conns::state::{Draining, LastWords, Phase, State};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
@@ -139,7 +139,7 @@ impl Edge {
             ended: None,
             discards: LAST_WORDS_BYTES,
         };
-        let last = State::Handshake(Step::Last(Box::new((reason, last_words))));
+        let last = State::Handshake(Phase::Last(Box::new((reason, last_words))));
         self.conns.enter(index, last, now);
         self.conns.live_mut(index).reader.clear();
         self.conns.recount(index, &mut self.account);
@@ -163,7 +163,7 @@ impl Edge {
         };
         let reason = match conn.state() {
             State::Draining(draining) => draining.reason,
-            State::Handshake(Step::Last(last)) => last.0,
+            State::Handshake(Phase::Last(last)) => last.0,
             _ => unreachable!("only who must take something before it closes has this timer"),
         };
         self.begin_closing(now, index, kind, reason);

@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
 use crate::edge::conns::joins::By;
-use crate::edge::conns::state::{Joining, State, Step};
+use crate::edge::conns::state::{Joining, Phase, State};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
@@ -34,8 +34,8 @@ impl Edge {
         let outcome = loop {
             match self.conns.live(index).state() {
                 // What is behind the packet that was answered for the last time is not read.
-                State::Handshake(Step::Last(_)) => break Ok(()),
-                State::Handshake(step) if !step.is_paused() => {}
+                State::Handshake(Phase::Last(_)) => break Ok(()),
+                State::Handshake(phase) if !phase.is_paused() => {}
                 _ => break Ok(()),
             }
             let max_body = self.conns.live_mut(index).opening().0.max_body();
@@ -63,8 +63,8 @@ impl Edge {
                 }
                 self.forward_rest(now, index, session, input, behind);
             }
-            State::Handshake(step) if step.is_paused() => conn.reader.hold(input),
-            State::Handshake(Step::Last(_)) => conn.reader.clear(),
+            State::Handshake(phase) if phase.is_paused() => conn.reader.hold(input),
+            State::Handshake(Phase::Last(_)) => conn.reader.clear(),
             State::Handshake(_) => {
                 let most = self.config.limits.handshake_max_bytes;
                 if conn.taken_bytes() >= most.saturating_add(conn.opening().0.further_bytes()) {
@@ -93,7 +93,7 @@ impl Edge {
         match opening.handle(body, &self.offer, versions, control)? {
             Request::More => {
                 self.conns
-                    .enter(index, State::Handshake(Step::KeyOrId), now);
+                    .enter(index, State::Handshake(Phase::KeyOrId), now);
                 self.conns.mark_ready(index);
                 Ok(())
             }
@@ -241,7 +241,7 @@ impl Edge {
                 Err(reason) => self.close_conn(now, next, CloseKind::Graceful, reason),
             }
         }
-        if let State::Handshake(Step::Join(_)) = self.conns.live(index).state() {
+        if let State::Handshake(Phase::Join(_)) = self.conns.live(index).state() {
             self.conns.arm(Wait::Join, index, now);
         }
     }

@@ -70,7 +70,7 @@ impl Edge {
         let pace = self.conns.live(index).pace.as_deref();
         let pace = pace.expect("what waits for its pace has one");
         if pace.is_paid(now, limits) {
-            self.conns.disarm(Slot::Step, index);
+            self.conns.disarm(Slot::Next, index);
             self.watch_reads(now, index, true);
             self.conns.mark_ready(index);
         } else if pace.is_too_long(now, limits.patience) {

@@ -75,7 +75,7 @@ impl Edge {
             // Its debt was computed with other rates.
             conn.pace = None;
             if conn.waits_for(Wait::Pace) {
-                self.conns.disarm(Slot::Step, index);
+                self.conns.disarm(Slot::Next, index);
                 self.conns.mark_ready(index);
             }
         }

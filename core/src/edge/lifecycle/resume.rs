@@ -9,7 +9,7 @@ use crate::id::ClientId;
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::conns::state::{Claim, State, Step};
+use crate::edge::conns::state::{Claim, Phase, State};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Bucket;
@@ -39,7 +39,7 @@ impl Edge {
         opening.challenge(key.unwrap_or(&self.decoy), &self.mint, &mut self.rng);
         let source = self.limited_source(index);
         self.conns.claiming(index, id, source, target.is_some());
-        self.conns.enter(index, State::Handshake(Step::Delay), now);
+        self.conns.enter(index, State::Handshake(Phase::Delay), now);
     }
 
     /// Returns the session with this id, if it could be resumed now with a challenge. At its deadline it cannot, whether or not the reaper has run.
@@ -76,7 +76,7 @@ impl Edge {
     pub(crate) fn send_challenge(&mut self, now: Time, index: u32) {
         let (opening, control) = self.conns.live_mut(index).opening();
         opening.send_challenge(control);
-        let response = State::Handshake(Step::Response);
+        let response = State::Handshake(Phase::Response);
         self.conns.enter(index, response, now);
         self.counters.challenges += 1;
         self.conns.mark_ready(index);
@@ -124,7 +124,7 @@ impl Edge {
             }
         };
         if backlogged || !may_come() {
-            let wait = State::Handshake(Step::Wait(entry.id));
+            let wait = State::Handshake(Phase::Wait(entry.id));
             return self.conns.enter(index, wait, now);
         }
         if let Place::Attached(old) = entry.place {
@@ -137,13 +137,13 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         entry.claimed().away = away;
         entry.place = Place::Attached(index);
-        let ping = State::Handshake(Step::Ping { session });
+        let ping = State::Handshake(Phase::Ping { session });
         self.conns.enter(index, ping, now);
     }
 
     /// Retries a takeover that had to wait.
     pub(crate) fn retry_takeover(&mut self, now: Time, index: u32) {
-        let State::Handshake(Step::Wait(id)) = self.conns.live(index).state() else {
+        let State::Handshake(Phase::Wait(id)) = self.conns.live(index).state() else {
             unreachable!("only who is in WAIT has this timer")
         };
         match self.claimable(now, *id) {
@@ -171,7 +171,7 @@ impl Edge {
     /// Completes a resume with the client's Ping. The backend is told 0x03 before anything of the new connection, and the client gets its
     /// Ping before its missed packets.
     pub(crate) fn complete_resume(&mut self, now: Time, index: u32) {
-        let State::Handshake(Step::Ping { session }) = *self.conns.live(index).state() else {
+        let State::Handshake(Phase::Ping { session }) = *self.conns.live(index).state() else {
             unreachable!("data is asked for in PING only")
         };
         let id = self.sessions.live(session).id;

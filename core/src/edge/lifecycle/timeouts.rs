@@ -156,7 +156,7 @@ impl Edge {
             Wait::Early => closing(self, CloseKind::Abort, CloseReason::NoEarlyRecord),
             Wait::Handshake => {
                 let reason = match self.conns.live(index).state() {
-                    State::Handshake(step) if step.is_paused() => CloseReason::KeptWaiting,
+                    State::Handshake(phase) if phase.is_paused() => CloseReason::KeptWaiting,
                     _ => CloseReason::HandshakeTimeout,
                 };
                 closing(self, CloseKind::Abort, reason)

@@ -9,7 +9,7 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::config::ClientsConfig;
 use crate::edge::conns::conn::ConnKey;
-use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::state::{Phase, State};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::lifecycle::last_words::Words;
@@ -25,7 +25,7 @@ impl Edge {
     /// Returns whether the next step of this connection needs entropy.
     pub(crate) fn client_wants_entropy(&self, conn: ConnKey) -> bool {
         let conn = self.conns.find(conn);
-        conn.is_some_and(|conn| matches!(conn.state(), State::Handshake(Step::Entropy { .. })))
+        conn.is_some_and(|conn| matches!(conn.state(), State::Handshake(Phase::Entropy { .. })))
     }
 
     /// Takes the step of this connection for which [`Duty::Entropy`](crate::edge::Duty::Entropy) asked. `random` must come from the operating
@@ -51,7 +51,7 @@ impl Edge {
 
     /// Waits for entropy for the next step of the connection at `index`.
     pub(crate) fn want_entropy(&mut self, now: Time, index: u32, claims: bool) {
-        let entropy = State::Handshake(Step::Entropy { claims });
+        let entropy = State::Handshake(Phase::Entropy { claims });
         self.conns.enter(index, entropy, now);
         self.conns.mark_ready(index);
     }
@@ -98,7 +98,7 @@ impl Edge {
         };
         match opening.welcome(&self.offer, random, settings, control) {
             Ok(()) => {
-                self.conns.enter(index, State::Handshake(Step::Token), now);
+                self.conns.enter(index, State::Handshake(Phase::Token), now);
                 self.conns.mark_ready(index);
                 self.resume_reading(now, index);
             }

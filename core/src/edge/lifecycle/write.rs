@@ -1,7 +1,7 @@
 //! What clients take: outboxes that become shorter, and write deadlines (SPEC 10.2).
 
 use crate::edge::Edge;
-use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::state::{Phase, State};
 use crate::edge::conns::wait::{Slot, Wait};
 use crate::time::Time;
 
@@ -98,7 +98,7 @@ impl Edge {
                     self.finish_draining(now, index);
                 }
             }
-            State::Handshake(Step::Last(_)) => self.check_last_words(now, index),
+            State::Handshake(Phase::Last(_)) => self.check_last_words(now, index),
             State::Handshake(_) | State::Established { .. } | State::Closed(_) => {}
         }
     }

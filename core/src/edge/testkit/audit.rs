@@ -58,10 +58,9 @@ impl Edge {
     fn audit_numbered(&self) {
         let mut alarms = 0;
         for (index, conn) in self.conns.iter() {
-            let looks_at = conn.looks_at();
-            alarms += usize::from(looks_at.is_some());
+            alarms += usize::from(conn.has_alarm());
             assert!(
-                looks_at.is_none() || conn.is_established(),
+                !conn.has_alarm() || conn.is_established(),
                 "connection {index} has an alarm"
             );
             if let State::Established { session } = conn.state() {
