@@ -2,7 +2,7 @@
 //!
 //! Lines that a stranger can cause are limited at every level. Lines from one place in the code are of one kind. At Info and above, one
 //! line per second of each kind is written after a burst of [`BURST`]; at Debug and Trace, [`DETAIL_BURST`] lines per second after a burst
-//! of as many. The next line gives the number of lines that were left out. Values are printed without control characters.
+//! of as many; of sessions that end, [`SESSION_BURST`]. The next line gives the number of lines that were left out. Values are printed without control characters.
 //!
 //! A log that nobody reads blocks nothing: lines wait in a bounded queue for a thread of their own, and those without room are counted. A
 //! panic is logged the same way, so that a process that has to end does end.
@@ -33,7 +33,7 @@ mod json;
 mod kinds;
 
 use kinds::{Allowance, Kinds};
-pub use kinds::{BURST, DETAIL_BURST};
+pub use kinds::{BURST, DETAIL_BURST, SESSION_BURST};
 
 use crate::config::{LogFormat, LogLevel};
 use crate::outlet::Outlet;
@@ -97,6 +97,8 @@ pub fn set(level: LogLevel, format: LogFormat) {
     }
 }
 
+/// The target of the line that the machine writes about each session that ends.
+const SESSIONS: &str = "voltlane::sessions";
 /// The target of lines about changes by an operator. None of them is left out, at any level: one of the changes is that of the level.
 const AUDIT: &str = "voltlane::audit";
 
@@ -278,7 +280,10 @@ where
             // Counts stay correct whatever a panic elsewhere interrupted.
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
             let now = (self.clock)();
-            let allowance = Allowance::of(*metadata.level());
+            let allowance = match metadata.target() {
+                SESSIONS => Allowance::SESSIONS,
+                _ => Allowance::of(*metadata.level()),
+            };
             let kind = metadata.callsite();
             let admitted = match metadata.target() {
                 AUDIT => Some(0),
@@ -542,6 +547,25 @@ mod tests {
                 assert_eq!(log.lines(), [&told, "ERROR another"]);
             });
         }
+    }
+
+    #[test]
+    fn lines_about_ended_sessions_have_an_allowance_of_their_own() {
+        let log = Log::default();
+        let flood = |lines: u32| {
+            for number in 0..lines {
+                tracing::info!(target: SESSIONS, number, "session ended");
+            }
+        };
+        log.with(LogLevel::Info, || {
+            flood(SESSION_BURST);
+            assert_eq!(log.lines().len(), SESSION_BURST as usize);
+            flood(1);
+            assert_eq!(log.lines(), [""; 0], "one beyond the bound");
+            log.set_millis(1_000);
+            flood(2 * SESSION_BURST);
+            assert_eq!(log.lines().len(), SESSION_BURST as usize, "a second later");
+        });
     }
 
     #[test]

@@ -143,6 +143,12 @@ fn sessions_are_listed_shown_and_kicked_on_every_shard() {
         line.contains("who=uid ") && line.contains("enough"),
         "{line}"
     );
+    let line = rig.edge.expect_log("event=\"session_end\"");
+    assert!(
+        line.contains(&format!("id={}", known[0])) && line.contains("reason=\"kicked\""),
+        "{line}"
+    );
+    assert!(!line.contains("enough"), "{line}");
     let (code, text) = place.ctl(&format!("ctl kick {} --code 104", known[1]));
     assert_eq!(code, Some(2), "{text}");
     let (code, text) = place.ctl("ctl session nonsense");

@@ -200,6 +200,7 @@ fn shown(session: &SessionInfo, names: &[String]) -> Value {
         "version": session.version,
         "state": if session.conn.is_some() { "attached" } else { "away" },
         "conn": session.conn,
+        "age_secs": session.age.as_secs(),
         "away_secs": session.away.map(|away| away.as_secs()),
         "source": session.source,
         "listener": listener,

@@ -11,6 +11,9 @@ pub const BURST: u32 = 20;
 /// Lines of one kind at Debug or Trace that may be written at once, and in each second after that.
 pub const DETAIL_BURST: u32 = 1_000;
 
+/// Lines about ended sessions that may be written at once, and in each second after that.
+pub const SESSION_BURST: u32 = 100;
+
 /// Lines whose count was not told are told after this time.
 const OVERDUE: Duration = Duration::from_secs(2);
 
@@ -28,6 +31,11 @@ impl Allowance {
     const USUAL: Allowance = Allowance {
         burst: BURST,
         interval: Duration::from_secs(1),
+    };
+    /// For the line of each session that ends: enough to account for the clients of most edges, and a bound on the disk for the others.
+    pub(super) const SESSIONS: Allowance = Allowance {
+        burst: SESSION_BURST,
+        interval: Duration::from_millis(10),
     };
     /// For lines at Debug and Trace, which follow clients one by one: enough for a person who watches a few of them.
     const DETAILS: Allowance = Allowance {

@@ -280,7 +280,7 @@ impl Edge {
 
     /// Handles that a packet of a class waits for the session.
     fn delivered(&mut self, now: Time, session: u32) {
-        self.sessions.live_mut(session).exchanged = true;
+        self.sessions.live_mut(session).mark_delivery();
         self.sessions.recount(session, &mut self.account);
         self.counters.packets_down += 1;
         if let Place::Attached(conn) = self.sessions.live(session).place
@@ -312,6 +312,6 @@ fn append(session: &mut Session, spare: &mut Spare, data: &[u8]) -> (usize, usiz
         outbox.adopt(buffer);
     }
     outbox.push(data);
-    session.exchanged = true;
+    session.mark_delivery();
     session.grow(Outbox::stored_bytes(data.len()))
 }

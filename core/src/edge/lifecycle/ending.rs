@@ -1,6 +1,7 @@
 //! How connections and sessions end.
 
 use core::mem;
+use core::time::Duration;
 
 use crate::link::v3::Kick;
 use crate::protocol::{Channel, Code, Stop};
@@ -15,8 +16,12 @@ use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::door::sources::Nesting;
 use crate::edge::downlink::Room;
+use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::sessions::Place;
 use crate::edge::shares::Bound;
+
+/// The target of the line about each session that ends. A log may limit these lines by another rate than others.
+const SESSIONS: &str = "voltlane::sessions";
 
 impl Edge {
     /// Ends the connection at `index` on the edge's initiative. A session attached to it is kept.
@@ -182,6 +187,7 @@ impl Edge {
         if let Place::Attached(index) = place {
             self.keep_held_frames(index, session);
         }
+        self.log_end(now, session, reason, kick);
         let is_numbered = self.sessions.live(session).numbered().is_some();
         if is_numbered {
             self.remember_end(session, reason, kick);
@@ -212,7 +218,6 @@ impl Edge {
         if freed {
             self.sessions.remove(session, &mut self.account);
         }
-        tracing::debug!(%id, reason = reason.text(), "session ended");
         let Place::Attached(index) = place else {
             return;
         };
@@ -241,6 +246,39 @@ impl Edge {
             };
             self.begin_closing(now, index, kind, CloseReason::SessionEnded);
         }
+    }
+
+    /// Logs that a session ends, with what it was: numbers alone.
+    #[cold]
+    #[inline(never)]
+    fn log_end(&self, now: Time, session: u32, reason: EndReason, kick: Option<&Kick<'_>>) {
+        if !tracing::enabled!(target: SESSIONS, tracing::Level::INFO) {
+            return;
+        }
+        let entry = self.sessions.live(session);
+        let Some(info) = self.info(entry) else { return };
+        let code = kick.map_or(code_of(reason), |kick| kick.code);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let source = info.source;
+        let (up, down) = (info.up, info.down);
+        tracing::info!(
+            target: SESSIONS,
+            event = "session_end",
+            id = %info.id,
+            conn = info.conn,
+            version = info.version,
+            reason = reason.name(),
+            code = code.to_u16(),
+            source = source.map(tracing::field::display),
+            dur_ms = millis(entry.age(now)),
+            away_ms = info.away.map(millis),
+            packets_up = entry.sent(),
+            packets_down = down.numbered,
+            resumes = info.resumes,
+            gaps = up.gapped + down.gapped,
+            unsettled = down.open_sent + down.open_unsent,
+            "session ended"
+        );
     }
 
     /// Warns once that a client lost its session over a short drop, which this edge is meant to prevent. The warning names the key that

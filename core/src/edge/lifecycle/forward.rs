@@ -62,7 +62,7 @@ impl Edge {
         );
         self.uplink.seal_full(&mut self.link_queue);
         self.counters.packets_up += packets;
-        entry.exchanged |= packets > 0;
+        entry.count_sent(packets);
         if self.link_queue.speech.may_be_new() {
             entry.count_up(packets);
         }
@@ -142,7 +142,7 @@ impl Edge {
                     }
                 }
             }
-            entry.exchanged |= packets > 0;
+            entry.count_sent(packets);
             if self.link_queue.speech.may_be_new() {
                 entry.count_up(packets);
             }

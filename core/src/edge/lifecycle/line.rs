@@ -80,7 +80,7 @@ impl Edge {
             Some(&mut waiting.deficit),
         );
         self.counters.packets_up += packets;
-        entry.exchanged |= packets > 0;
+        entry.count_sent(packets);
         if self.link_queue.speech.may_be_new() {
             entry.count_up(packets);
         }

@@ -33,6 +33,8 @@ pub struct SessionInfo {
     pub version: u8,
     /// The number of its connection, which the log calls `conn`. `None`: it is away.
     pub conn: Option<usize>,
+    /// How long it has been there.
+    pub age: Duration,
     /// How long it is away, if it is.
     pub away: Option<Duration>,
     /// Where its client comes from. An address within an IPv6 /64 is told as the network. `None`: from a network that is exempt from the
@@ -126,7 +128,7 @@ impl Edge {
         self.info(self.sessions.live(session))
     }
 
-    fn info(&self, session: &Session) -> Option<SessionInfo> {
+    pub(crate) fn info(&self, session: &Session) -> Option<SessionInfo> {
         let (id, _) = living(session)?;
         let conn = match session.place {
             Place::Attached(index) => Some(index),
@@ -142,12 +144,17 @@ impl Edge {
             let mut numbers = 0..=self.config.more_listeners.len();
             numbers.find(|&number| self.config.account_of(number) == account)
         });
-        let (up, down) = ledgers_of(session);
+        let (mut up, down) = ledgers_of(session);
+        if session.numbers().is_none() {
+            // A backend of version 2 counts nothing.
+            (up.numbered, up.acknowledged) = (session.sent(), session.sent());
+        }
         let chain = session.numbered();
         Some(SessionInfo {
             id,
             version: if chain.is_some() { 3 } else { 2 },
             conn: conn.map(|index| index as usize),
+            age: session.age(self.now),
             away: session.away_since().map(|since| self.now.since(since)),
             source,
             listener,
@@ -157,7 +164,7 @@ impl Edge {
             is_waiting: session.waiting,
             is_paused: session.is_paused(),
             resumes: chain.map_or(session.resumes(), |chained| chained.standing.highest()),
-            has_exchanged: session.exchanged,
+            has_exchanged: session.has_exchanged(),
             up,
             down,
             cause: chain

@@ -147,7 +147,7 @@ impl Edge {
         let identity = Identity::Chain(Box::new(numbered));
         let session = self
             .sessions
-            .insert(id, identity, index)
+            .insert(now, id, identity, index)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
         let mut channel = channel;

@@ -54,8 +54,12 @@ pub(crate) struct Session {
     pub(crate) waiting: bool,
     away_timer: Timer,
     holding: Holding,
-    /// Whether it ever carried a packet, up or down. Sessions that did not are the first to make room.
-    pub(crate) exchanged: bool,
+    /// Whether a packet ever waited for its client.
+    was_sent: bool,
+    /// The packets that its client has sent, or `u32::MAX` if there are more.
+    up: u32,
+    /// When it began, in [`tick`]s.
+    began: u32,
     /// Where it is counted while it is away.
     absence: Absence,
     /// Its entry in the line, while it waits for room on the link.
@@ -221,7 +225,39 @@ impl Session {
         self.linked.get_or_insert_default()
     }
 
-    /// Counts packets of its client.
+    /// Returns whether it ever carried a packet, up or down. Sessions that did not are the first to make room.
+    #[inline]
+    pub(crate) fn has_exchanged(&self) -> bool {
+        self.was_sent || self.up > 0
+    }
+
+    /// Counts packets that its client has sent.
+    #[inline(always)]
+    pub(crate) fn count_sent(&mut self, packets: u64) {
+        // Packets of one read, or of one turn.
+        #[expect(clippy::cast_possible_truncation, reason = "a read is at most 64 KiB")]
+        let packets = packets as u32;
+        self.up = self.up.saturating_add(packets);
+    }
+
+    /// Returns the packets that its client has sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.up.into()
+    }
+
+    /// Records that a packet waits for its client.
+    #[inline(always)]
+    pub(crate) fn mark_delivery(&mut self) {
+        self.was_sent = true;
+    }
+
+    /// Returns how long it has been there, within a tick of 17 ms. It is right for the first two years.
+    pub(crate) fn age(&self, now: Time) -> Duration {
+        let ticks = tick(now).wrapping_sub(self.began);
+        Duration::from_nanos(u64::from(ticks) << TICK_BITS)
+    }
+
+    /// Counts packets of its client for a backend of version 3.
     #[cold]
     #[inline(never)]
     pub(crate) fn count_up(&mut self, packets: u64) {
@@ -371,6 +407,14 @@ impl Timed<Session> for AwayTimer {
     }
 }
 
+/// The bits of a time in nanoseconds that a tick lacks: one lasts 17 ms, and they begin anew after two years.
+const TICK_BITS: u32 = 24;
+
+/// Returns a time in ticks, which takes half as much memory.
+fn tick(time: Time) -> u32 {
+    u32::try_from((time.as_nanos() >> TICK_BITS) & 0xffff_ffff).unwrap_or(0)
+}
+
 /// All sessions, by index and by id.
 #[derive(Clone, Debug)]
 pub(crate) struct Sessions {
@@ -486,7 +530,13 @@ impl Sessions {
     }
 
     /// Adds a session attached to the connection `conn`. If its packets are numbered, they are kept until they are acknowledged.
-    pub(crate) fn insert(&mut self, id: ClientId, identity: Identity, conn: u32) -> Option<u32> {
+    pub(crate) fn insert(
+        &mut self,
+        now: Time,
+        id: ClientId,
+        identity: Identity,
+        conn: u32,
+    ) -> Option<u32> {
         let retention = match identity {
             Identity::Key(_) => Retention::UntilWritten,
             Identity::Chain(_) => Retention::UntilAcked,
@@ -500,7 +550,9 @@ impl Sessions {
             waiting: false,
             away_timer: Timer::default(),
             holding: Holding::default(),
-            exchanged: false,
+            was_sent: false,
+            up: 0,
+            began: tick(now),
             absence: Absence::NONE,
             line_entry: None,
             linked: None,
@@ -565,7 +617,11 @@ impl Sessions {
     pub(crate) fn begin_absence(&mut self, index: u32, now: Time) {
         let session = self.live_mut(index);
         session.place = Place::Away;
-        let kind = if session.exchanged { AWAY } else { AWAY_UNUSED };
+        let kind = if session.has_exchanged() {
+            AWAY
+        } else {
+            AWAY_UNUSED
+        };
         self.absences.arm(&mut self.slab, index, kind, now);
     }
 
@@ -574,7 +630,7 @@ impl Sessions {
         let session = self.slab.at_mut(index).expect(LIVE);
         session.absence = self
             .absent
-            .enter(admission, sources, index, session.exchanged);
+            .enter(admission, sources, index, session.has_exchanged());
     }
 
     /// Ends the absence of the session at `index`: it is resumed, or it ends. Returns the admission that it was counted by, if there is

@@ -35,7 +35,7 @@ fn hash_session(now: Time, session: &Session, hasher: &mut impl Hasher) {
     place.hash(hasher);
     session.outbox.unsent().hash(hasher);
     session.outbox.held_bytes().hash(hasher);
-    (session.waiting, session.exchanged).hash(hasher);
+    (session.waiting, session.has_exchanged()).hash(hasher);
     session.away_since().hash(hasher);
     session.backlog_bytes().hash(hasher);
     let takeovers = session.claimed.as_deref().map(|claimed| &claimed.takeovers);

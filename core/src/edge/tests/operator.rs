@@ -1,6 +1,12 @@
 //! What an operator sees and does (SPEC 9.5(f), 9.8(e), 10.6(l)).
 
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex};
+
 use ipnet::IpNet;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 use super::handover::two;
 use super::*;
@@ -244,4 +250,82 @@ fn a_drained_edge_begins_no_session_and_resumes_those_that_it_has() {
     world.edge.handle_drain(world.now, None);
     assert!(!world.edge.gauges().is_draining);
     world.join();
+}
+
+/// Collects the lines about ended sessions, as `name=value` pairs.
+#[derive(Clone, Default)]
+struct Ends(Arc<Mutex<Vec<String>>>);
+
+struct Pairs(String);
+
+impl Visit for Pairs {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        write!(self.0, "{}={value:?} ", field.name()).unwrap();
+    }
+}
+
+impl Subscriber for Ends {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "voltlane::sessions"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut pairs = Pairs(String::new());
+        event.record(&mut pairs);
+        self.0.lock().unwrap().push(pairs.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn each_session_that_ends_is_one_line_of_numbers() {
+    let ends = Ends::default();
+    let lines = tracing::subscriber::with_default(ends.clone(), || {
+        let mut world = World::new(|_| {});
+        let mut one = world.join();
+        world.hear(one.conn);
+        world.send(one.conn, b"secret up");
+        world.backend_says(one.id, Flag::Data, b"secret down");
+        world.hear(one.conn);
+        world.leave(one.conn);
+        world.wait(Duration::from_secs(3));
+        world.come_back(&mut one);
+        world.backend_says(one.id, Flag::Data, b"secret down");
+        world.leave(one.conn);
+        world.wait(Duration::from_millis(500));
+        world.edge.handle_kick(world.now, one.id, &KICK).unwrap();
+        let again = world.edge.handle_kick(world.now, one.id, &KICK);
+        assert_eq!(again, Err(KickError::NoSession));
+        let id = one.id;
+        std::mem::take(&mut *ends.0.lock().unwrap())
+            .into_iter()
+            .map(move |line| line.replace(&id.to_string(), "ID"))
+            .collect::<Vec<_>>()
+    });
+    let [line] = &*lines else { panic!("{lines:?}") };
+    let (before, rest) = line.split_once("dur_ms=").unwrap();
+    let (millis, after) = rest.split_once(' ').unwrap();
+    // Within a tick.
+    let millis: u64 = millis.parse().unwrap();
+    assert!((3_484..=3_518).contains(&millis), "{line}");
+    let code = KICK.code.to_u16();
+    assert_eq!(
+        before,
+        format!(
+            "message=session ended event=\"session_end\" id=ID version=2 reason=\"kicked\" code={code} source={SOURCE} "
+        )
+    );
+    assert_eq!(
+        after,
+        "away_ms=500 packets_up=1 packets_down=2 resumes=1 gaps=0 unsettled=1 "
+    );
 }
