@@ -2,7 +2,7 @@
 
 use conformance::Program;
 
-const PROGRAM: Program = Program::new(env!("CARGO_BIN_EXE_voltlane-smol"));
+pub(crate) const PROGRAM: Program = Program::new(env!("CARGO_BIN_EXE_voltlane-smol"));
 
 #[path = "../../conformance/scenarios/mod.rs"]
 mod scenarios;

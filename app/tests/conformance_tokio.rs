@@ -2,7 +2,7 @@
 
 use conformance::Program;
 
-const PROGRAM: Program = Program::new(env!("CARGO_BIN_EXE_voltlane"));
+pub(crate) const PROGRAM: Program = Program::new(env!("CARGO_BIN_EXE_voltlane"));
 
 #[path = "../../conformance/scenarios/mod.rs"]
 mod scenarios;

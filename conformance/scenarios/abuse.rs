@@ -174,7 +174,7 @@ fn when_descriptors_run_out_it_neither_falls_nor_spins() {
         "limits.max_connections = 10_000\nlimits.handshake_timeout_secs = 4\n",
     );
     let master = backend.address().to_string();
-    let edge = conformance::Edge::spawn(crate::PROGRAM.command_with_descriptors(
+    let edge = conformance::Edge::spawn(super::PROGRAM.command_with_descriptors(
         48,
         &directory,
         &["--listen", "127.0.0.1:0", "--master", &master],
@@ -221,7 +221,7 @@ fn a_crowd_never_takes_the_last_descriptor() {
         directory.write("connserver.toml", format!("{METRICS}general.shards = 2\n"));
         let master = backend.address().to_string();
         let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
-        let command = crate::PROGRAM.command_with_descriptors(descriptors, &directory, &arguments);
+        let command = super::PROGRAM.command_with_descriptors(descriptors, &directory, &arguments);
         let edge = conformance::Edge::spawn(command);
         let mut rig = conformance::Rig {
             link: backend.accept(),

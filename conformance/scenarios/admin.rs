@@ -38,7 +38,7 @@ impl Place {
     fn ctl(&self, words: &str) -> (Option<i32>, String) {
         self.folder.write("connserver.toml", &self.config);
         let words: Vec<&str> = words.split_whitespace().collect();
-        let output = crate::PROGRAM
+        let output = super::PROGRAM
             .command(&self.folder, &words)
             .output()
             .expect("it runs");
@@ -298,7 +298,7 @@ fn what_is_no_call_is_refused_with_the_reason() {
 #[test]
 fn over_tcp_a_token_is_needed_and_wrong_ones_are_slowed_down() {
     let folder = Directory::new();
-    let output = crate::PROGRAM.command(&folder, &["admin-token"]).output();
+    let output = super::PROGRAM.command(&folder, &["admin-token"]).output();
     let token = String::from_utf8(output.expect("it runs").stdout).expect("text");
     let file = folder.path().join("token");
     std::fs::write(&file, &token).expect("a file");
@@ -381,7 +381,7 @@ fn a_place_without_protection_is_not_opened() {
     ] {
         let folder = Directory::new();
         folder.write("connserver.toml", config);
-        let output = crate::PROGRAM.command(&folder, &["check"]).output();
+        let output = super::PROGRAM.command(&folder, &["check"]).output();
         let output = output.expect("it runs");
         let text = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(2), "{text}");
@@ -395,6 +395,6 @@ fn a_place_without_protection_is_not_opened() {
         "{text}"
     );
     let folder = Directory::new();
-    let output = crate::PROGRAM.command(&folder, &["ctl", "status"]).output();
+    let output = super::PROGRAM.command(&folder, &["ctl", "status"]).output();
     assert_eq!(output.expect("it runs").status.code(), Some(2));
 }

@@ -4,7 +4,7 @@ use conformance::cases::{all, play};
 
 #[test]
 fn cases_as_data_hold_through_sockets() {
-    let runs = play(crate::PROGRAM, &all());
+    let runs = play(super::PROGRAM, &all());
     println!("{runs} runs");
     assert!(runs >= 250, "{runs}");
 }

@@ -4,7 +4,7 @@ use conformance::churn::{Lost, run, short};
 
 #[test]
 fn nobody_sees_anothers_packets_order_holds_and_nothing_comes_twice() {
-    let report = run(crate::PROGRAM, short(0x5eed));
+    let report = run(super::PROGRAM, short(0x5eed));
     println!("{report}");
     assert_eq!(report.violations, []);
     assert!(report.drops.iter().all(|&drops| drops > 20), "{report}");

@@ -39,7 +39,7 @@ fn authority() -> Roots {
 fn trusts_whom_it_is_told_to<R: Runtime>() {
     for carriage in [Carriage::Tls, Carriage::Wss] {
         let backend = EchoBackend::start::<R>();
-        let edge = Edge::start(crate::PROGRAM, backend.address(), &carriage.config());
+        let edge = Edge::start(super::PROGRAM, backend.address(), &carriage.config());
         let scheme = match carriage {
             Carriage::Wss => "wss",
             _ => "tls",
@@ -107,7 +107,7 @@ fn a_client_shows_its_certificate() {
         Carriage::Tls.config(),
         certificate_file("authority.pem")
     );
-    let edge = Edge::start(crate::PROGRAM, backend.address(), &config);
+    let edge = Edge::start(super::PROGRAM, backend.address(), &config);
     let address = format!("tls://{}", edge.address());
     let named = TlsOptions::default()
         .roots(authority())

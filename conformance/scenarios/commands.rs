@@ -6,11 +6,9 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use conformance::{
-    Client, Directory, Edge, Finished, PATIENCE, Process, Program, Signal, Terminal,
-};
+use conformance::{Client, Directory, Edge, Finished, PATIENCE, Process, Signal, Terminal};
 
-const PROGRAM: Program = crate::PROGRAM;
+use super::PROGRAM;
 
 /// An echo backend, an edge in front of it, and their directory.
 struct Echo {

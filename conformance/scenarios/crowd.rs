@@ -29,7 +29,7 @@ fn a_thousand_clients_of_smol() {
 fn a_thousand_clients<R: Runtime>() {
     let _ = voltlane_app::Resources::raise_and_measure();
     let backend = EchoBackend::start::<R>();
-    let edge = Edge::start(crate::PROGRAM, backend.address(), ROOM);
+    let edge = Edge::start(super::PROGRAM, backend.address(), ROOM);
     let address = edge.address().to_string();
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {

@@ -56,7 +56,7 @@ fn a_client_joins_and_comes_back_through_every_door() {
 fn published_clients_work_through_every_door() {
     for carriage in Carriage::ALL {
         let backend = PublishedBackend::start();
-        let edge = Edge::start(crate::PROGRAM, backend.address(), &carriage.config());
+        let edge = Edge::start(super::PROGRAM, backend.address(), &carriage.config());
         let mut client = PublishedClient::join(carriage.shim(edge.address()));
         for (seed, size) in (0..).zip([1, 300, 100_000]) {
             let data = bytes_of(seed, size);
@@ -74,7 +74,7 @@ fn our_client_works_through_every_door<R: Runtime>() {
         .flat_map(|door| BOTH.map(|of| (door, of)))
     {
         let backend = EchoBackend::start::<R>();
-        let edge = Edge::start(crate::PROGRAM, backend.address(), &carriage.config());
+        let edge = Edge::start(super::PROGRAM, backend.address(), &carriage.config());
         let inner = R::connector(edge.address().to_string(), Default::default());
         let mut connector = DoorConnector::new(inner);
         if carriage != Carriage::Ws {
@@ -188,7 +188,7 @@ fn the_rules_for_requests_are_read_again_on_sighup() {
         )
     };
     let elsewhere = config("listener.trusted_proxies = [\"192.0.2.0/24\"]\n");
-    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &elsewhere);
+    let mut edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &elsewhere);
     let mut link = backend.accept();
     let mut client = Client::join(Carriage::Ws.shim(edge.address()));
     // All are one source, which is exempt.
@@ -224,7 +224,7 @@ fn certificates_are_read_again_on_sighup() {
     put("own.pem", "edge.pem");
     put("own.key", "edge.key");
     let config = "listener.transport = \"tls\"\nlistener.certificate_file = \"own.pem\"\nlistener.key_file = \"own.key\"\n";
-    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), config);
+    let mut edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), config);
     let mut link = backend.accept();
     let address = edge.address();
     let mut client = Client::join(Carriage::Tls.shim(address));
@@ -267,7 +267,7 @@ fn certificates_that_change_are_read_again_without_a_signal() {
     put("own.key", "edge.key");
     let config = "general.watch_secs = 1\nlistener.transport = \"tls\"\nlistener.certificate_file = \"own.pem\"\n\
                   listener.key_file = \"own.key\"\nmetrics.address = \"127.0.0.1:0\"\n";
-    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), config);
+    let mut edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), config);
     let mut link = backend.accept();
     let address = edge.address();
     let mut client = Client::join(Carriage::Tls.shim(address));
@@ -316,7 +316,7 @@ fn certificates_are_chosen_by_name_and_renewed() {
         )
     };
     let first = config("first", "");
-    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &first);
+    let mut edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &first);
     let mut link = backend.accept();
     let address = edge.address();
     let mut client = Client::join(Carriage::Tls.shim(address));
@@ -357,7 +357,7 @@ fn an_edge_without_its_certificate_does_not_start_and_says_why() {
     let directory = Directory::new();
     let config = "[listener]\ntransport = \"tls\"\ncertificate_file = \"none.pem\"\nkey_file = \"none.key\"\n";
     directory.write("connserver.toml", config);
-    let finished = crate::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
+    let finished = super::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
     assert_eq!(finished.code, Some(1));
     let says = "none.pem cannot be read: No such file";
     assert!(finished.stderr.contains(says), "{}", finished.stderr);

@@ -10,7 +10,7 @@ const BOTH: [bool; 2] = [false, true];
 
 fn edge(backend: std::net::SocketAddr, asks: bool) -> Edge {
     let config = config(asks);
-    Edge::start(crate::PROGRAM, backend, &config)
+    Edge::start(super::PROGRAM, backend, &config)
 }
 
 fn config(asks: bool) -> String {

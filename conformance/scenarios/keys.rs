@@ -8,7 +8,7 @@ use conformance::{Backend, Client, Directory, Edge};
 /// Starts an edge that keeps its key in this directory.
 fn start(directory: &Directory, backend: &Backend) -> Edge {
     Edge::start_in(
-        crate::PROGRAM,
+        super::PROGRAM,
         directory,
         backend.address(),
         "general.key_file = \"edge.key\"\n",
@@ -19,7 +19,7 @@ fn start(directory: &Directory, backend: &Backend) -> Edge {
 fn without_a_file_each_run_has_a_key_of_its_own() {
     let backend = Backend::bind();
     let keys = [(); 2].map(|()| {
-        let edge = Edge::start(crate::PROGRAM, backend.address(), "");
+        let edge = Edge::start(super::PROGRAM, backend.address(), "");
         Client::join(edge.address()).session.edge_key
     });
     assert_ne!(keys[0], keys[1]);
@@ -72,7 +72,7 @@ fn check_warns_of_a_key_file_that_its_group_may_read() {
     let check = |arguments: &[&str], mode| {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(directory.file("edge.key"), mode).expect("our own file");
-        let checked = crate::PROGRAM.run(&directory, arguments);
+        let checked = super::PROGRAM.run(&directory, arguments);
         assert!(!checked.stdout.contains(key) && !checked.stderr.contains(key));
         checked
     };
@@ -118,7 +118,7 @@ fn a_file_that_holds_no_key_or_that_others_can_read_is_refused_and_left_alone() 
         directory.write("edge.key", contents);
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(directory.file("edge.key"), mode).expect("our own file");
-        let finished = crate::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
+        let finished = super::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
         assert!(matches!(finished.code, Some(1 | 2)), "{name}: {finished:?}");
         assert!(finished.stderr.contains("edge.key"), "{name}: {finished:?}");
         assert!(
@@ -141,7 +141,7 @@ fn a_place_where_no_file_can_be_is_refused() {
         "general.key_file = \"missing/edge.key\"\n",
     );
     for arguments in [&["--listen", "127.0.0.1:0"][..], &["check"]] {
-        let finished = crate::PROGRAM.run(&directory, arguments);
+        let finished = super::PROGRAM.run(&directory, arguments);
         assert_eq!(finished.code, Some(2), "{finished:?}");
         let says = "missing/edge.key: does not exist and cannot be written";
         assert!(finished.stderr.contains(says), "{finished:?}");

@@ -191,7 +191,7 @@ fn a_packet_cut_with_the_link_is_sent_again_whole() {
     const PACKETS: u64 = 40;
     let backend = Backend::bind();
     backend.narrow(4_096);
-    let edge = Edge::start(crate::PROGRAM, backend.address(), "");
+    let edge = Edge::start(super::PROGRAM, backend.address(), "");
     let mut link = backend.accept();
     let mut client = Client::join(edge.address());
     let id = client.id();
@@ -235,7 +235,7 @@ fn at_the_first_start_an_edge_serves_without_a_backend() {
     let backend = Backend::bind();
     let place = backend.address();
     drop(backend);
-    let edge = Edge::start(crate::PROGRAM, place, "");
+    let edge = Edge::start(super::PROGRAM, place, "");
     let mut client = Client::join(edge.address());
     client.send(b"early");
     let backend = Backend::bind_to(place);
@@ -252,7 +252,7 @@ fn an_edge_that_needs_its_backend_at_the_start_ends_without() {
     directory.write("connserver.toml", "master.required_at_start = true\n");
     let place = place.to_string();
     let arguments = ["--listen", "127.0.0.1:0", "--master", &place];
-    let finished = crate::PROGRAM.run(&directory, &arguments);
+    let finished = super::PROGRAM.run(&directory, &arguments);
     assert_eq!(finished.code, Some(1), "{finished:?}");
     let says = format!("the backend {place} cannot be reached: Connection refused");
     assert!(finished.stderr.contains(&says), "{finished:?}");
@@ -347,7 +347,7 @@ fn a_name_is_as_good_as_an_address() {
     let directory = Directory::new();
     let place = format!("localhost:{}", backend.address().port());
     let arguments = ["--listen", "localhost:0", "--master", &place];
-    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &arguments));
+    let edge = Edge::spawn(super::PROGRAM.command(&directory, &arguments));
     let mut link = backend.accept();
     let mut client = Client::join_over(Frames::connect(edge.address()));
     client.send(b"here");
@@ -370,8 +370,8 @@ fn two_edges_at_one_backend_are_named_by_the_edge_and_by_the_backend_library() {
 
     let directory = Directory::new();
     let backend =
-        Edge::spawn(crate::PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
-    let edges = [0; 2].map(|_| Edge::start(crate::PROGRAM, backend.address(), ""));
+        Edge::spawn(super::PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
+    let edges = [0; 2].map(|_| Edge::start(super::PROGRAM, backend.address(), ""));
     let line = backend.expect_log("two edges are likely at this backend");
     assert!(
         line.contains(" by=") && line.contains(" address="),
@@ -388,8 +388,8 @@ fn two_edges_at_one_backend_are_named_by_the_edge_and_by_the_backend_library() {
 fn a_stranger_at_the_backends_port_is_named_and_the_edge_comes_back() {
     let directory = Directory::new();
     let backend =
-        Edge::spawn(crate::PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
-    let mut edge = Edge::start(crate::PROGRAM, backend.address(), "");
+        Edge::spawn(super::PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
+    let mut edge = Edge::start(super::PROGRAM, backend.address(), "");
     let mut client = Client::join(edge.address());
     let _ = edge.next_log("the backend is there");
     for (says, name) in [

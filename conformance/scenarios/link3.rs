@@ -91,7 +91,7 @@ impl Asking {
 
 fn start(config: &str) -> (Edge, Backend) {
     let backend = Backend::bind();
-    let edge = Edge::start(crate::PROGRAM, backend.address(), config);
+    let edge = Edge::start(super::PROGRAM, backend.address(), config);
     (edge, backend)
 }
 

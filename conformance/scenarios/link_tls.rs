@@ -75,7 +75,7 @@ fn certificate(name: &str) -> String {
 fn the_link_works_within_tls<R: Runtime>() {
     let (address, edges) = backend::<R>();
     let config = config(&[authority(), certificate("client")].concat());
-    let edge = Edge::start(crate::PROGRAM, address, &config);
+    let edge = Edge::start(super::PROGRAM, address, &config);
     edges.recv_timeout(PATIENCE).expect("the edge is let in");
     let mut client = Client::join(edge.address());
     for (seed, length) in (0..).zip([0, 1, 16_380, 16_384, 300_000, 1 << 20]) {
@@ -118,7 +118,7 @@ fn a_backend_can_be_known_by_its_key() {
         )
     };
     let config = format!("master.tls = true\n{}{}", pins("a"), certificate("client"));
-    let edge = Edge::start(crate::PROGRAM, address, &config);
+    let edge = Edge::start(super::PROGRAM, address, &config);
     edges.recv_timeout(PATIENCE).expect("the edge is let in");
     let mut client = Client::join(edge.address());
     client.send(b"through");
@@ -129,7 +129,7 @@ fn a_backend_can_be_known_by_its_key() {
         "a".repeat(64),
         certificate("client")
     );
-    let edge = Edge::start(crate::PROGRAM, address, &wrong);
+    let edge = Edge::start(super::PROGRAM, address, &wrong);
     edge.expect_log("the backend cannot be reached");
     assert!(edges.try_recv().is_err());
 }
@@ -160,7 +160,7 @@ fn an_edge_or_a_backend_that_is_not_known_is_refused() {
         ),
     ];
     for (config, says) in rows {
-        let edge = Edge::start(crate::PROGRAM, address, config);
+        let edge = Edge::start(super::PROGRAM, address, config);
         let line = edge.expect_log(says);
         assert!(line.contains("backend"), "{line}");
         assert!(edges.try_recv().is_err(), "{config}");
@@ -183,7 +183,7 @@ fn wrong_files_of_the_link_are_found_at_the_start() {
     ] {
         let directory = Directory::new();
         directory.write("connserver.toml", config);
-        let finished = crate::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
+        let finished = super::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
         assert_ne!(finished.code, Some(0));
         assert!(finished.stderr.contains(says), "{}", finished.stderr);
     }

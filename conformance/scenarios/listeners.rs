@@ -136,7 +136,7 @@ fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
     let socket = directory.path().join("admin.sock");
     let admin = format!("[admin]\naddress = \"unix:{}\"\n", socket.display());
     let start = format!("{admin}{}{}", listener("stays", ""), listener("goes", ""));
-    let edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &start);
+    let edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &start);
     let mut link = backend.accept();
     let mut world = Reloaded { directory, edge };
     let goes = place(&world.edge, "goes");
@@ -163,7 +163,7 @@ fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
         client.expect(b"and down");
     }
     let command = ["ctl", "sessions", "--json"];
-    let output = crate::PROGRAM.command(&world.directory, &command).output();
+    let output = super::PROGRAM.command(&world.directory, &command).output();
     let text = String::from_utf8(output.expect("it runs").stdout).expect("text");
     for (name, sessions) in [("stays", 2), ("goes", 1), ("comes", 2)] {
         let of = format!("\"listener\":\"{name}\"");
@@ -178,7 +178,7 @@ fn listeners_in_another_order_are_the_ones_that_they_were() {
     directory.write("connserver.toml", &start);
     // Without an address on the command line, which is that of the first.
     let master = backend.address().to_string();
-    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &["--master", &master]));
+    let edge = Edge::spawn(super::PROGRAM.command(&directory, &["--master", &master]));
     let _link = backend.accept();
     let mut world = Reloaded { directory, edge };
     let (a, b) = (place(&world.edge, "a"), place(&world.edge, "b"));
@@ -194,7 +194,7 @@ fn listeners_in_another_order_are_the_ones_that_they_were() {
 fn a_listener_that_cannot_be_opened_is_left_out_and_the_others_change() {
     let (directory, backend) = (Directory::new(), Backend::bind());
     let start = format!("{}{}", listener("a", ""), listener("b", ""));
-    let edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &start);
+    let edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &start);
     let _link = backend.accept();
     let mut world = Reloaded { directory, edge };
     let b = place(&world.edge, "b");
@@ -235,17 +235,17 @@ fn an_edge_checks_all_of_its_listeners_before_it_serves() {
     let address = taken.local_addr().expect("it is bound");
     let second = format!("[[listener]]\nname = \"b\"\naddress = \"{address}\"\n");
     directory.write("connserver.toml", format!("{}{second}", listener("a", "")));
-    let finished = crate::PROGRAM.run(&directory, &[]);
+    let finished = super::PROGRAM.run(&directory, &[]);
     assert_eq!(finished.code, Some(1));
     let says = format!("cannot listen on {address}: ");
     assert!(finished.stderr.contains(&says), "{}", finished.stderr);
-    let shown = crate::PROGRAM.run(&directory, &["check"]);
+    let shown = super::PROGRAM.run(&directory, &["check"]);
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     let own = shown.stdout.lines().filter(|line| *line == "[[listener]]");
     assert_eq!(own.count(), 2, "{}", shown.stdout);
     // What it shows is a configuration again, and the same one.
     directory.write("shown.toml", &shown.stdout);
-    let again = crate::PROGRAM.run(&directory, &["check", "--config", "shown.toml"]);
+    let again = super::PROGRAM.run(&directory, &["check", "--config", "shown.toml"]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
 }
 
@@ -259,7 +259,7 @@ fn a_listener_has_limits_of_its_own() {
     };
     let anywhere = || listener("own", "");
     let start = config(anywhere(), 1);
-    let edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &start);
+    let edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &start);
     let mut world = Reloaded { directory, edge };
     let mut link = backend.accept();
     let own = place(&world.edge, "own");

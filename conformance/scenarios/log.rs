@@ -22,7 +22,7 @@ struct Unread {
 
 impl Unread {
     fn start(directory: Directory, arguments: &[&str]) -> Unread {
-        let program = crate::PROGRAM.command(&directory, arguments);
+        let program = super::PROGRAM.command(&directory, arguments);
         let mut shell = Command::new("sh");
         // It is opened for both directions, so that there is a reader that does not read. Whole pages fill it to the last byte.
         let fill = "mkfifo log && exec 3<>log && \
@@ -126,7 +126,7 @@ fn lines_that_found_no_room_are_counted_and_told_when_the_log_flows_again() {
 fn an_echo_backend_goes_on_as_well_and_a_refusal_is_an_end() {
     let place = free_place();
     let echo = Unread::start(Directory::new(), &["echo", "--listen", &place.to_string()]);
-    let rig = conformance::Edge::start(crate::PROGRAM, place, "");
+    let rig = conformance::Edge::start(super::PROGRAM, place, "");
     let mut client = Client::join(rig.address());
     client.send(b"hello");
     client.expect(b"hello");
@@ -140,7 +140,7 @@ fn an_echo_backend_goes_on_as_well_and_a_refusal_is_an_end() {
 #[test]
 fn refusals_by_a_limit_are_logged_with_its_key_once_in_a_while() {
     let rig = conformance::Rig::start(
-        crate::PROGRAM,
+        super::PROGRAM,
         "limits.exempt = []\nlimits.source_connections = 3\nlistener.versions = [2]\n",
     );
     let refused: Vec<_> = (0..40).map(|_| Frames::connect(rig.address())).collect();
@@ -171,7 +171,7 @@ fn what_drops_a_client_is_logged_by_its_key() {
         edge,
         backend,
         mut link,
-    } = conformance::Rig::start(crate::PROGRAM, config);
+    } = conformance::Rig::start(super::PROGRAM, config);
     // What the client sends too fast is taken, so that nothing slows it down.
     let taker = std::thread::spawn(move || while link.try_recv().is_some() {});
     let join = || Client::join(edge.address());
@@ -203,7 +203,7 @@ fn the_limits_of_the_process_are_logged_at_the_start() {
         "connserver.toml",
         "general.shards = 1\nlimits.max_memory_bytes = 123_456_789\n",
     );
-    let command = crate::PROGRAM.command_with_descriptors(100, &directory, &arguments);
+    let command = super::PROGRAM.command_with_descriptors(100, &directory, &arguments);
     let edge = conformance::Edge::spawn(command);
     edge.expect_log(
         "limits of the process descriptors=100 max_connections=46 max_memory_bytes=123456789 shards=1",

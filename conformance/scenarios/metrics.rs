@@ -117,14 +117,14 @@ fn a_health_check_of_a_container_says_what_the_edge_says() {
     let config = format!("metrics.address = \"{}\"\n", rig.edge.metrics_address());
     directory.write("connserver.toml", &config);
     let health = |arguments: &[&str]| {
-        let ended = crate::PROGRAM.run(&directory, &[&["health"], arguments].concat());
+        let ended = super::PROGRAM.run(&directory, &[&["health"], arguments].concat());
         (ended.code, ended.stdout + &ended.stderr)
     };
     let well = (Some(0), "ok\n".to_owned());
     assert_eq!(health(&[]), well);
     drop((rig.link, rig.backend));
     let _ = rig.edge.expect_log("the backend is gone");
-    let name = crate::PROGRAM.name();
+    let name = super::PROGRAM.name();
     assert_eq!(
         health(&[]),
         (Some(1), format!("{name}: there is no backend\n"))

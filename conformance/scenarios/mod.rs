@@ -1,4 +1,4 @@
-//! The scenarios, by topic. They run against `crate::PROGRAM`.
+//! The scenarios, by topic. They run against `super::PROGRAM`.
 
 mod abuse;
 mod admin;
@@ -43,6 +43,8 @@ mod v3;
 
 use conformance::Rig;
 
+use super::PROGRAM;
+
 /// Keeps everything that a client may miss.
 const HEALING: &str = "clients.missed_packets_buffer_size = 4096\n";
 
@@ -51,5 +53,5 @@ const METRICS: &str = "metrics.address = \"127.0.0.1:0\"\n";
 
 /// Starts an edge with its backend and this configuration.
 fn rig(config: &str) -> Rig {
-    Rig::start(crate::PROGRAM, config)
+    Rig::start(PROGRAM, config)
 }

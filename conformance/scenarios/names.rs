@@ -113,7 +113,7 @@ fn an_echo_backend_waits_at_every_address_of_a_name() {
     };
     let echo = Edge::spawn(command);
     for place in places(echo.address().port()) {
-        let edge = Edge::start(crate::PROGRAM, place, "");
+        let edge = Edge::start(super::PROGRAM, place, "");
         let mut client = Client::join(edge.address());
         client.send(b"hello");
         client.expect(b"hello");
@@ -126,7 +126,7 @@ fn an_echo_backend_waits_at_every_address_of_a_name() {
 #[test]
 fn localhost_is_every_address_that_this_machine_has() {
     let arguments = ["--listen", "localhost:0"];
-    let edge = Edge::spawn(crate::PROGRAM.command(&Directory::new(), &arguments));
+    let edge = Edge::spawn(super::PROGRAM.command(&Directory::new(), &arguments));
     let addresses = ("localhost", edge.address().port()).to_socket_addrs();
     let addresses: BTreeSet<_> = addresses.expect("every machine has one").collect();
     assert!(addresses.contains(&edge.address()));

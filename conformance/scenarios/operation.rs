@@ -71,7 +71,7 @@ impl Configuration {
     /// Runs `check` with these arguments.
     fn run(&self, arguments: &[&str]) -> Finished {
         let directory = Directory::new();
-        let mut command = crate::PROGRAM.command(&directory, arguments);
+        let mut command = super::PROGRAM.command(&directory, arguments);
         // The files that a case with TLS names: `check` reads them.
         for (name, from) in [
             ("own.pem", "edge.pem"),
@@ -207,7 +207,7 @@ fn check_prints_everything_as_data() {
     let config = "[clients]\nchannel_capacity = 100\nchanel_bytes = 5\n  max_stale_clients = -1\n";
     directory.write("connserver.toml", config);
     let report = |arguments: &[&str], code| {
-        let mut command = crate::PROGRAM.command(&directory, arguments);
+        let mut command = super::PROGRAM.command(&directory, arguments);
         command.env("VOLTLANE_MASTER_CHANNEL_CAPACITY", "55");
         let checked = Process::start(command).end();
         assert_eq!(checked.code, Some(code), "{checked:?}");
@@ -219,7 +219,7 @@ fn check_prints_everything_as_data() {
         (&wrong["good"], &wrong["values"]),
         (&json!(false), &json!(null))
     );
-    assert_eq!(wrong["program"], crate::PROGRAM.name());
+    assert_eq!(wrong["program"], super::PROGRAM.name());
     assert_eq!(wrong["file"], "connserver.toml");
     let range = "must be a whole number from 0 to 16777216";
     let unknown = "unknown key; did you mean clients.channel_bytes?";
@@ -293,7 +293,7 @@ fn a_full_disk_under_the_log_and_a_closed_one_stop_nothing() {
         directory.write("connserver.toml", "general.log_level = \"Trace\"\n");
         let (listen, master) = (place.to_string(), backend.address().to_string());
         let arguments = ["--listen", &listen, "--master", &master];
-        let program = crate::PROGRAM.command(&directory, &arguments);
+        let program = super::PROGRAM.command(&directory, &arguments);
         let mut shell = Command::new("sh");
         shell
             .args(["-c", &format!("exec \"$0\" \"$@\" 2>{log}")])
@@ -336,7 +336,7 @@ pub(super) fn with_hosts(directory: &Directory, arguments: &[&str]) -> Option<Co
     if !may.is_ok_and(|status| status.success()) {
         return None;
     }
-    let program = crate::PROGRAM.command(directory, arguments);
+    let program = super::PROGRAM.command(directory, arguments);
     let mut command = Command::new("unshare");
     command
         .args(unshare)
@@ -395,7 +395,7 @@ fn a_name_is_resolved_at_every_attempt() {
 #[test]
 fn a_backend_that_accepts_and_stays_silent_receives_everything() {
     let backend = Backend::bind();
-    let edge = Edge::start(crate::PROGRAM, backend.address(), "");
+    let edge = Edge::start(super::PROGRAM, backend.address(), "");
     let mut link: Link = backend.accept();
     for n in 0..10_u8 {
         let mut client = Client::join(edge.address());
@@ -429,7 +429,7 @@ pub(super) fn mute_backend() -> (Socket, Vec<Socket>, SocketAddr) {
 #[test]
 fn an_attempt_that_hangs_is_given_up_and_tried_again() {
     let (listener, fillers, place) = mute_backend();
-    let edge = Edge::start(crate::PROGRAM, place, "");
+    let edge = Edge::start(super::PROGRAM, place, "");
     // Clients are served meanwhile.
     let mut client = Client::join(edge.address());
     client.send(b"waited");

@@ -23,7 +23,7 @@ fn an_edge_is_not_its_own_backend_under_any_address_of_its_host() {
                     format!("general.shards = {shards}\nmetrics.address = \"0.0.0.0:42001\"\n");
                 directory.write("connserver.toml", config);
                 let arguments = ["--listen", "0.0.0.0:42000", "--master", master];
-                let edge = Edge::spawn(crate::PROGRAM.command(&directory, &arguments));
+                let edge = Edge::spawn(super::PROGRAM.command(&directory, &arguments));
                 let says = format!(
                     "the connection led to this process itself, which listens at {own}: that is no backend"
                 );

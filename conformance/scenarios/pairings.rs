@@ -51,7 +51,7 @@ const HEALING: &str = super::HEALING;
 /// Starts an edge between a backend of the library and clients.
 fn edge<B: Runtime>() -> (Edge, EchoBackend) {
     let backend = EchoBackend::start::<B>();
-    let edge = Edge::start(crate::PROGRAM, backend.address(), HEALING);
+    let edge = Edge::start(super::PROGRAM, backend.address(), HEALING);
     (edge, backend)
 }
 
@@ -295,7 +295,7 @@ fn another_edge<C: Runtime>() {
         directory.write("connserver.toml", config);
         let master = backend.address().to_string();
         let arguments = ["--listen", listen, "--master", &master];
-        Edge::spawn(crate::PROGRAM.command(&directory, &arguments))
+        Edge::spawn(super::PROGRAM.command(&directory, &arguments))
     };
     let edge = start(&format!("{}:0", own_host()), "");
     let address = edge.address().to_string();

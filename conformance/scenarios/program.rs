@@ -15,7 +15,7 @@ const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
 #[test]
 fn the_first_start_writes_a_configuration_that_the_next_one_reads() {
     let directory = Directory::new();
-    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &LISTEN));
+    let edge = Edge::spawn(super::PROGRAM.command(&directory, &LISTEN));
     edge.stop();
     let written = directory.read("connserver.toml").expect("written");
     for key in [
@@ -29,9 +29,9 @@ fn the_first_start_writes_a_configuration_that_the_next_one_reads() {
         assert!(written.contains(key), "{key}:\n{written}");
     }
     assert!(written.matches('#').count() > 20, "a comment on every key");
-    let check = crate::PROGRAM.run(&directory, &["check"]);
+    let check = super::PROGRAM.run(&directory, &["check"]);
     assert_eq!(check.code, Some(0), "{check:?}");
-    Edge::spawn(crate::PROGRAM.command(&directory, &LISTEN)).stop();
+    Edge::spawn(super::PROGRAM.command(&directory, &LISTEN)).stop();
     assert_eq!(directory.read("connserver.toml").expect("kept"), written);
 }
 
@@ -40,7 +40,7 @@ fn check_writes_nothing_and_shows_values_with_their_origin() {
     let directory = Directory::new();
     directory.write("connserver.toml", "clients.channel_capacity = 100\n");
     directory.write(".env", "VOLTLANE_CLIENTS_STALE_TIMEOUT_SECS=7\n");
-    let mut command = crate::PROGRAM.command(&directory, &["check", "--master", "10.0.0.1:9"]);
+    let mut command = super::PROGRAM.command(&directory, &["check", "--master", "10.0.0.1:9"]);
     command.env("VOLTLANE_MASTER_CHANNEL_CAPACITY", "55");
     let check = Process::start(command).end();
     assert_eq!(check.code, Some(0), "{check:?}");
@@ -80,7 +80,7 @@ fn arguments_go_before_the_environment_before_dot_env_before_the_file() {
         format!("master.address = \"{}\"\n", rows[0]),
     );
     let effective = |arguments: &[&str], variable: Option<&str>| {
-        let mut command = crate::PROGRAM.command(&directory, arguments);
+        let mut command = super::PROGRAM.command(&directory, arguments);
         command.envs(variable.map(|value| ("VOLTLANE_MASTER_ADDRESS", value)));
         let check = Process::start(command).end();
         assert_eq!(check.code, Some(0), "{check:?}");
@@ -105,7 +105,7 @@ fn a_wrong_configuration_is_told_whole_and_nothing_starts() {
         "[clients]\nchanel_capacity = 5\nstale_timeout_secs = -1\n[master]\naddress = \"nowhere\"\n",
     );
     for arguments in [&["check"][..], &["run"], &[]] {
-        let finished = crate::PROGRAM.run(&directory, arguments);
+        let finished = super::PROGRAM.run(&directory, arguments);
         assert_eq!(finished.code, Some(2), "{finished:?}");
         for part in [
             "connserver.toml:2",
@@ -133,7 +133,7 @@ fn a_configuration_that_is_no_file_is_refused_by_name() {
     // A missing file is written; here it cannot be.
     for name in ["missing/file", "directory", "dangling", "latin1", "toml"] {
         let listen = ["--listen", "127.0.0.1:0", "--config", name];
-        let finished = crate::PROGRAM.run(&directory, &listen);
+        let finished = super::PROGRAM.run(&directory, &listen);
         assert_eq!(finished.code, Some(2), "{name}: {finished:?}");
         assert!(finished.stderr.contains(name), "{name}: {finished:?}");
     }
@@ -153,7 +153,7 @@ fn wrong_arguments_end_with_2_and_say_which() {
         (&["--listen", "here"], "--listen"),
         (&["--master", "there"], "--master"),
     ] {
-        let finished = crate::PROGRAM.run(&directory, arguments);
+        let finished = super::PROGRAM.run(&directory, arguments);
         assert_eq!(finished.code, Some(2), "{arguments:?}: {finished:?}");
         assert!(
             finished.stderr.contains(says),
@@ -162,10 +162,10 @@ fn wrong_arguments_end_with_2_and_say_which() {
         assert_eq!(finished.stdout, "", "{arguments:?}");
     }
     for arguments in [&["--help"][..], &["--version"], &["run", "--help"]] {
-        let finished = crate::PROGRAM.run(&directory, arguments);
+        let finished = super::PROGRAM.run(&directory, arguments);
         assert_eq!(finished.code, Some(0), "{finished:?}");
         assert!(
-            finished.stdout.contains(crate::PROGRAM.name()),
+            finished.stdout.contains(super::PROGRAM.name()),
             "{finished:?}"
         );
     }
@@ -176,7 +176,7 @@ fn an_address_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     for command in ["run", "echo"] {
-        let finished = crate::PROGRAM.run(&Directory::new(), &[command, "--listen", &address]);
+        let finished = super::PROGRAM.run(&Directory::new(), &[command, "--listen", &address]);
         assert_eq!(finished.code, Some(1), "{finished:?}");
         let says = format!("cannot listen on {address}: Address already in use");
         assert!(finished.stderr.contains(&says), "{finished:?}");
@@ -227,7 +227,7 @@ fn packets_for_the_backend_are_handed_over_at_the_end() {
     let backend = Backend::bind();
     backend.narrow(4_096);
     let config = "general.shutdown_timeout_secs = 60\n";
-    let edge = Edge::start(crate::PROGRAM, backend.address(), config);
+    let edge = Edge::start(super::PROGRAM, backend.address(), config);
     let mut link = backend.accept();
     let mut client = Client::join(edge.address());
     let id = client.id();
@@ -306,7 +306,7 @@ fn a_closed_log_stops_nothing() {
     directory.write("connserver.toml", "general.log_level = \"Debug\"\n");
     let master = backend.address().to_string();
     let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
-    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &arguments));
+    let edge = Edge::spawn(super::PROGRAM.command(&directory, &arguments));
     edge.close_log();
     let mut link = backend.accept();
     for _ in 0..20 {
@@ -326,7 +326,7 @@ fn with_too_few_descriptors_a_start_fails_in_words() {
     let mut fails = 0;
     for descriptors in 8..40 {
         let directory = Directory::new();
-        let command = crate::PROGRAM.command_with_descriptors(descriptors, &directory, &arguments);
+        let command = super::PROGRAM.command_with_descriptors(descriptors, &directory, &arguments);
         let mut process = Process::start(command);
         let first = loop {
             let line = process.stderr("");

@@ -26,7 +26,7 @@ const SIZES: [usize; 14] = [
 
 fn edge(config: &str) -> (Edge, PublishedBackend) {
     let backend = PublishedBackend::start();
-    let edge = Edge::start(crate::PROGRAM, backend.address(), config);
+    let edge = Edge::start(super::PROGRAM, backend.address(), config);
     (edge, backend)
 }
 
@@ -149,7 +149,7 @@ fn with_our_backends() {
 
 fn with_our_backend<B: Runtime>() {
     let backend = EchoBackend::start::<B>();
-    let edge = Edge::start(crate::PROGRAM, backend.address(), HEALING);
+    let edge = Edge::start(super::PROGRAM, backend.address(), HEALING);
     let mut client = PublishedClient::join(edge.address());
     for (seed, size) in (0..).zip(SIZES) {
         let data = bytes_of(seed, size);

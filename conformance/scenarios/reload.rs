@@ -32,7 +32,7 @@ impl Reloaded {
         directory.write(CONFIG, config);
         let master = backend.address().to_string();
         let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
-        let mut command = crate::PROGRAM.command(&directory, &arguments);
+        let mut command = super::PROGRAM.command(&directory, &arguments);
         command.envs(environment.iter().copied());
         let edge = Edge::spawn(command);
         let link = backend.accept();
@@ -203,7 +203,7 @@ fn without_a_file_at_the_start_none_is_needed_later() {
     for config in [&[][..], &["--config", "/dev/null"]] {
         let directory = Directory::new();
         let arguments = [&["--listen", "127.0.0.1:0", "--master", &master], config].concat();
-        let mut command = crate::PROGRAM.command(&directory, &arguments);
+        let mut command = super::PROGRAM.command(&directory, &arguments);
         // Not even root can create a file there.
         command.current_dir("/proc");
         command.env("VOLTLANE_CLIENTS_MAX_FRAME_BYTES", "50");
@@ -229,7 +229,7 @@ fn the_file_of_the_first_start_gives_the_defaults_back() {
     let master = backend.address().to_string();
     let directory = Directory::new();
     let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
-    let mut edge = Edge::spawn(crate::PROGRAM.command(&directory, &arguments));
+    let mut edge = Edge::spawn(super::PROGRAM.command(&directory, &arguments));
     let _link = backend.accept();
     let written = directory.read(CONFIG).expect("written");
     let smaller = written.replace("#max_frame_bytes = 1048576", "max_frame_bytes = 50");
@@ -324,7 +324,7 @@ fn another_backend_is_for_the_next_link() {
     let (directory, first, second) = (Directory::new(), Backend::bind(), Backend::bind());
     let config = |backend: &Backend| format!("master.address = \"{}\"\n", backend.address());
     directory.write(CONFIG, config(&first));
-    let mut edge = Edge::spawn(crate::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]));
+    let mut edge = Edge::spawn(super::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]));
     let mut link = first.accept();
     let mut client = Client::join(edge.address());
     client.send(b"one");

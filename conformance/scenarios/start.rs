@@ -20,7 +20,7 @@ fn waiting() -> (Process, SocketAddr, impl Sized) {
         "--master",
         &master.to_string(),
     ];
-    let mut process = crate::PROGRAM.start(&directory, &arguments);
+    let mut process = super::PROGRAM.start(&directory, &arguments);
     process.stderr("waiting for the backend");
     (process, place, (listener, fillers, directory))
 }
@@ -63,7 +63,7 @@ fn a_second_edge_at_one_address_does_not_disturb_the_backend_of_the_first() {
         "--master",
         &first.backend.address().to_string(),
     ];
-    let second = crate::PROGRAM.run(&directory, &arguments);
+    let second = super::PROGRAM.run(&directory, &arguments);
     assert_eq!(second.code, Some(1), "{second:?}");
     assert!(second.stderr.contains("cannot listen on"), "{second:?}");
     assert!(!second.stderr.contains("waiting for the backend"));
@@ -76,7 +76,7 @@ fn a_second_edge_at_one_address_does_not_disturb_the_backend_of_the_first() {
 fn signals_that_were_blocked_by_the_parent_end_it_and_have_it_read_its_configuration() {
     let directory = Directory::new();
     directory.write("connserver.toml", "general.log_level = \"Info\"\n");
-    let program = crate::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
+    let program = super::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
     for signal in [Signal::TERM, Signal::INT] {
         let mut blocked = Command::new("env");
         blocked

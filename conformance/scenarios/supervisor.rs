@@ -26,7 +26,7 @@ impl Manager {
         directory.write("connserver.toml", config);
         let master = backend.address().to_string();
         let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
-        let mut command = crate::PROGRAM.command(&directory, &arguments);
+        let mut command = super::PROGRAM.command(&directory, &arguments);
         command.env("NOTIFY_SOCKET", &path);
         if let Some(time) = watchdog {
             command.env("WATCHDOG_USEC", time.as_micros().to_string());

@@ -18,7 +18,7 @@ fn in_terminal(before: &str) -> (Edge, Terminal, Directory) {
         "connserver.toml",
         format!("general.shards = 2\nlimits.handshake_timeout_secs = {handshake}\n"),
     );
-    let program = crate::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
+    let program = super::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
     let mut shell = Command::new("sh");
     shell
         .args([

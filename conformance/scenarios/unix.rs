@@ -22,7 +22,7 @@ fn listener(name: &str, place: &str, more: &str) -> String {
 
 fn start(directory: &Directory, master: &str, listeners: &str) -> Edge {
     configure(directory, master, listeners);
-    Edge::spawn(crate::PROGRAM.command(directory, &[]))
+    Edge::spawn(super::PROGRAM.command(directory, &[]))
 }
 
 fn configure(directory: &Directory, master: &str, listeners: &str) {
@@ -190,7 +190,7 @@ fn a_socket_that_is_in_use_is_an_error_and_a_dead_one_is_replaced() {
         "connserver.toml",
         format!("master.address = \"{master}\"\n{own}"),
     );
-    let finished = crate::PROGRAM.run(&second, &[]);
+    let finished = super::PROGRAM.run(&second, &[]);
     assert_eq!(finished.code, Some(1));
     let says = format!("cannot listen on {place}: another process listens there");
     assert!(finished.stderr.contains(&says), "{}", finished.stderr);
@@ -209,7 +209,7 @@ fn a_socket_that_is_in_use_is_an_error_and_a_dead_one_is_replaced() {
     second.write("precious", "data");
     let place = format!("unix:{}", second.file("precious").display());
     second.write("connserver.toml", listener("file", &place, ""));
-    let finished = crate::PROGRAM.run(&second, &[]);
+    let finished = super::PROGRAM.run(&second, &[]);
     assert_eq!(finished.code, Some(1));
     assert!(
         finished.stderr.contains("that is no socket"),

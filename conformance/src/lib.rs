@@ -1,7 +1,7 @@
 //! The building blocks of the conformance suite: an edge as a child process, and the parties around it, spoken byte by byte.
 //!
 //! The scenarios are in `conformance/scenarios`. `app/tests` runs all of them against each of the two programs
-//! (`conformance_tokio.rs`, `conformance_smol.rs`), so a difference between them is a failure of one of them.
+//! (`conformance.rs`), so a difference between them is a failure of one of them.
 //!
 //! Nothing here sleeps: a scenario waits for events, and every wait ends after [`PATIENCE`] with a panic that names the missing event. The
 //! absence of an event is shown by what comes in its place, see [`Rig::fence`].
