@@ -34,11 +34,13 @@ pub(crate) use crate::v3::channel::Reading;
 #[cfg(feature = "edge")]
 use crate::v3::channel::{Arrival, ChannelError};
 #[cfg(feature = "edge")]
+pub(crate) use crate::v3::classes::GivenUp;
+#[cfg(feature = "edge")]
 pub(crate) use crate::v3::items::{Close, GoAway, Resumed};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::opening::{Joined, Step as EntropyStep};
 #[cfg(feature = "edge")]
-pub(crate) use crate::v3::outbound::Sending;
+pub(crate) use crate::v3::outbound::{GAP_CLAIMED_LESS, GAP_NO_ROOM, Sending};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::packets::{Position, Settings, Verdict};
 #[cfg(feature = "edge")]
@@ -443,6 +445,12 @@ impl Channel {
                 numbers: lent.numbers?,
             }),
         }
+    }
+
+    /// Returns whether a part of a numbered packet was given to the transport, whose rest comes next.
+    pub(crate) fn is_mid_packet(&self) -> bool {
+        self.numbered()
+            .is_some_and(v3::channel::Channel::is_mid_packet)
     }
 
     /// Returns whether the transport has something to take. Without the numbers of its session, which is gone, that is what was made.

@@ -41,7 +41,27 @@ impl Room {
     }
 }
 
-/// Returns why a session ends whose packets are numbered, if there is no room for a packet of `length` bytes (SPEC 24.2(e), 25.4(c)).
+/// What is missing where a packet has no room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lack {
+    /// Why the session ends, unless packets of it are given up.
+    pub(crate) reason: EndReason,
+    /// The packets and bytes to be given up. `None`: that would not help.
+    pub(crate) amount: Option<(usize, usize)>,
+}
+
+/// Packets are given up in a number that makes room for a part of the bound: one of this many.
+const PART_GIVEN_UP: usize = 16;
+
+/// Returns how much goes at once where this much is too much of `most`.
+fn amount_of(lack: usize, most: usize) -> usize {
+    match lack {
+        0 => 0,
+        lack => lack.saturating_add(most / PART_GIVEN_UP),
+    }
+}
+
+/// Returns what is missing for a packet of `length` bytes for a session whose packets are numbered, if anything (SPEC 24.2(e), 25.4(c)).
 ///
 /// The ring bounds the packets that were sent and are not acknowledged, since no more are sent then. Others have the bounds of a queue.
 /// While packets are sent again, and while the client is away, the sum of both counts. A packet that `replaces` one of this length which
@@ -54,9 +74,12 @@ pub(crate) fn room_in_ring(
     replaces: Option<usize>,
     clients: &ClientsConfig,
     scaled: impl Fn(usize) -> usize,
-) -> Option<EndReason> {
+) -> Option<Lack> {
     if u32::try_from(length).map_or(true, |length| length > numbered.longest_down) {
-        return Some(EndReason::PacketTooLong);
+        return Some(Lack {
+            reason: EndReason::PacketTooLong,
+            amount: None,
+        });
     }
     let attached = matches!(place, Place::Attached(_));
     let is_sent_once = outbox.sent() >= numbered.progress.sent();
@@ -74,11 +97,16 @@ pub(crate) fn room_in_ring(
     let most_bytes = scaled(clients.channel_bytes.saturating_add(bytes));
     let stored = held_bytes.saturating_add(Outbox::stored_bytes(length));
     let fits = held < most && (held == 0 || stored <= most_bytes);
-    let overflow = match attached {
+    let reason = match attached {
         true => EndReason::SendQueueFull,
         false => EndReason::MissedPacketsFull,
     };
-    (!fits).then_some(overflow)
+    let packets = held.saturating_add(1).saturating_sub(most);
+    let bytes = stored.saturating_sub(most_bytes);
+    (!fits).then_some(Lack {
+        reason,
+        amount: Some((amount_of(packets, most), amount_of(bytes, most_bytes))),
+    })
 }
 
 /// Returns whether a VOLATILE is sent to an attached client: less than half of what may wait does (SPEC 24.6(b)).

@@ -5,7 +5,7 @@ mod tests;
 
 use core::{fmt, mem};
 
-use crate::wire::frame::length_of;
+use crate::wire::frame::{LENGTH_BYTES, length_of};
 
 /// The capacity above which memory is returned when the queue becomes empty.
 const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
@@ -228,6 +228,53 @@ impl FrameQueue {
         })
     }
 
+    /// Returns the place behind the oldest `frames` frames, or behind so many of those that are not taken.
+    pub(super) fn walk(&self, is_untaken: bool, frames: usize) -> Walk<'_> {
+        let start = if is_untaken { self.written } else { self.head };
+        let mut walk = Walk {
+            queue: self,
+            at: start - self.head,
+        };
+        for _ in 0..frames {
+            walk.next();
+        }
+        walk
+    }
+
+    /// Drops the bodies of `frames` frames from `place` on, and keeps the frames, empty. What is shorter is moved: what is before them, or
+    /// what is behind.
+    ///
+    /// # Panics
+    /// If there are fewer frames, or a stream has taken a part of one.
+    pub(super) fn empty_bodies(&mut self, place: usize, frames: usize) {
+        let start = self.head + place;
+        let (mut end, mut taken) = (start, 0);
+        for _ in 0..frames {
+            end = self.frame_end(end);
+            taken += usize::from(end <= self.written);
+        }
+        let kept = LENGTH_BYTES * frames;
+        let gone = (end - start).saturating_sub(kept);
+        let is_before = self.written <= start;
+        let is_behind = self.written >= end;
+        let first = if start - self.head < self.buffer.len() - end {
+            self.buffer.copy_within(self.head..start, self.head + gone);
+            self.head += gone;
+            start + gone
+        } else {
+            self.buffer.copy_within(end.., start + kept);
+            self.buffer.truncate(self.buffer.len() - gone);
+            start
+        };
+        let emptied = self.buffer.get_mut(first..first + kept);
+        emptied.expect("it was as long or longer").fill(0);
+        self.written = match (is_before, is_behind) {
+            (true, _) => self.written + (first - start),
+            (_, true) => self.written - (start + gone - first),
+            _ => first + LENGTH_BYTES * taken,
+        };
+    }
+
     /// Makes the frames after the oldest `frames` the [`output`](Self::output) again.
     pub(super) fn rewind_to(&mut self, frames: usize) {
         self.written = self.head;
@@ -363,6 +410,37 @@ impl FrameQueue {
         {
             self.buffer.shrink_to(self.buffer.len() * 2);
         }
+    }
+}
+
+/// A place in a [`FrameQueue`], which goes from frame to frame.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    queue: &'a FrameQueue,
+    at: usize,
+}
+
+impl Walk<'_> {
+    /// Returns the bytes before it, behind the oldest frame's start.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.at
+    }
+
+    /// Passes over so many empty frames, as they are known to be.
+    pub fn skip_empty(&mut self, frames: usize) {
+        self.at += LENGTH_BYTES * frames;
+    }
+}
+
+impl Iterator for Walk<'_> {
+    /// The length of a body.
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let bytes = self.queue.frame_bytes_after(self.at)?;
+        self.at += bytes;
+        Some(bytes - LENGTH_BYTES)
     }
 }
 

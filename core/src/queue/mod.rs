@@ -4,7 +4,7 @@ mod frames;
 mod outbox;
 mod sent;
 
-pub use frames::{FrameQueue, Reservation};
+pub use frames::{FrameQueue, Reservation, Walk};
 #[cfg(feature = "edge")]
 pub(crate) use outbox::KEPT_RING_CAPACITY_BYTES;
 pub use outbox::{Bounds, Outbox, Retention, UnknownNumber};

@@ -5,7 +5,7 @@ mod tests;
 
 use core::fmt;
 
-use super::FrameQueue;
+use super::{FrameQueue, Walk};
 use crate::wire::frame::LENGTH_BYTES;
 
 /// The capacity above which memory is returned when an outbox becomes empty.
@@ -265,6 +265,36 @@ impl Outbox {
                     .expect("2^32 packets need more memory than any bound allows");
             }
         }
+    }
+
+    // ---- what is given up
+
+    /// Returns the place of the packets after `number`, and their lengths.
+    ///
+    /// # Panics
+    /// If it is below `acked`.
+    #[must_use]
+    pub fn walk_after(&self, number: u64) -> Walk<'_> {
+        let is_untaken = number >= self.sent();
+        let from = if is_untaken {
+            self.sent()
+        } else {
+            self.acked()
+        };
+        let places = number
+            .checked_sub(from)
+            .and_then(|places| usize::try_from(places).ok());
+        let places = places.expect("what is acknowledged has no place");
+        self.frames.walk(is_untaken, places)
+    }
+
+    /// Drops the bytes of `count` packets from this [place](Self::walk_after) on. Their places stay, as empty packets.
+    ///
+    /// # Panics
+    /// If there are fewer packets, or under [`Retention::UntilWritten`], under which a packet may be half-written.
+    pub fn empty(&mut self, place: usize, count: usize) {
+        assert_eq!(self.retention(), Retention::UntilAcked, "all are whole");
+        self.frames.empty_bodies(place, count);
     }
 
     // ---- what stays

@@ -563,6 +563,12 @@ impl Channel {
         &mut self.outbound
     }
 
+    /// Returns whether a packet was begun, whose rest comes next.
+    #[must_use]
+    pub fn is_mid_packet(&self) -> bool {
+        self.outbound.is_mid_packet()
+    }
+
     /// Returns whether the transport has something to take, now or once records are made.
     #[must_use]
     pub fn has_output(&self, outbox: &Outbox, progress: &Progress) -> bool {

@@ -1,10 +1,13 @@
-//! Packets down that are not ordinary, as their sender keeps them: LATEST and VOLATILE. (SPEC 24.6)
+//! Packets down that are not ordinary, as their sender keeps them: LATEST and VOLATILE, and those that were given up. (SPEC 24.4, 24.6)
 //!
 //! Both are kept beside the session's outbox. A LATEST has a number, so an empty packet holds its place there, and its bytes are here, where
-//! a newer one replaces them. A VOLATILE has none, and waits behind the number that the outbox ended with when it came.
+//! a newer one replaces them. A VOLATILE has none, and waits behind the number that the outbox ended with when it came. Of a packet that was
+//! given up, the place in the outbox stays, empty.
 
 use core::fmt;
 use std::collections::VecDeque;
+
+use crate::queue::Walk;
 
 /// What goes out next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub enum Upcoming<'a> {
     Volatile(&'a [u8]),
     /// This many numbers, whose packets a newer one took the place of.
     Superseded(u64),
+    /// So many numbers, whose packets were given up, and their bytes as far as they are known.
+    Gap(u64, u64),
 }
 
 /// What the numbers of a run are, if they are not ordinary packets.
@@ -33,6 +38,67 @@ enum Kind {
     /// The newest packet of its key. The run is this number alone.
     Latest(u8),
     Superseded,
+    /// Given up: their bytes, or 0 if these are not known, and whether the backend was told.
+    Gapped {
+        bytes: u64,
+        is_told: bool,
+    },
+}
+
+impl Mark {
+    /// Returns whether its numbers have no packet any more.
+    fn is_hole(&self) -> bool {
+        !matches!(self.kind, Kind::Latest(_))
+    }
+
+    /// Takes the one behind it in, if both are neighbouring runs of the same kind.
+    fn takes_in(&mut self, next: &Mark) -> bool {
+        let kind = match (self.kind, next.kind) {
+            (Kind::Superseded, Kind::Superseded) => Kind::Superseded,
+            (
+                Kind::Gapped { bytes, is_told },
+                Kind::Gapped {
+                    bytes: more,
+                    is_told: too,
+                },
+            ) if is_told == too => Kind::Gapped {
+                bytes: bytes.saturating_add(more),
+                is_told,
+            },
+            _ => return false,
+        };
+        let are_neighbours = self.last.saturating_add(1) == next.first;
+        if are_neighbours {
+            (self.last, self.kind) = (next.last, kind);
+        }
+        are_neighbours
+    }
+}
+
+/// Numbers that were given up (SPEC 24.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "GAP has no others")]
+pub struct GivenUp {
+    /// The first of them.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// The bytes of their packets, or 0 if these are not known any more.
+    pub bytes: u64,
+}
+
+/// Numbers that were told as superseded or as a gap, and are not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    first: u64,
+    last: u64,
+    is_gap: bool,
+}
+
+impl Told {
+    fn count(&self) -> u64 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
 }
 
 /// The newest packet of a key.
@@ -64,10 +130,11 @@ pub struct Classes {
     volatile: VecDeque<(u64, Vec<u8>)>,
     /// LATEST packets that were sent and are not acknowledged, with their lengths.
     sent: VecDeque<(u64, usize)>,
-    /// Runs that were told as superseded and are not acknowledged.
-    told: VecDeque<(u64, u64)>,
+    /// Runs that were told as superseded or as a gap and are not acknowledged.
+    told: VecDeque<Told>,
     /// Numbers of such runs that were acknowledged.
     superseded: u64,
+    gapped: u64,
     /// VOLATILE packets that were not sent, and those of them that the client was not told of.
     skipped: u64,
     untold: u64,
@@ -139,18 +206,131 @@ impl Classes {
 
     /// Joins the mark at this index with the one after it, if both are neighbouring runs.
     fn join(&mut self, at: usize) {
-        let (Some(mark), Some(next)) = (self.marks.get(at), self.marks.get(at.saturating_add(1)))
-        else {
-            return;
-        };
-        let is_run = |mark: &Mark| mark.kind == Kind::Superseded;
-        if is_run(mark) && is_run(next) && mark.last.saturating_add(1) == next.first {
-            let last = next.last;
-            self.marks.remove(at.saturating_add(1));
-            if let Some(mark) = self.marks.get_mut(at) {
-                mark.last = last;
+        let behind = at.saturating_add(1);
+        if let Some(next) = self.marks.get(behind).copied()
+            && let Some(mark) = self.marks.get_mut(at)
+            && mark.takes_in(&next)
+        {
+            self.marks.remove(behind);
+        }
+    }
+
+    fn append(&mut self, mark: Mark) {
+        if self
+            .marks
+            .back_mut()
+            .is_none_or(|last| !last.takes_in(&mark))
+        {
+            self.marks.push_back(mark);
+        }
+    }
+
+    // ---- what is given up
+
+    /// Gives packets up, the first of them under number `first` or above, until at least so many `packets` and `bytes` are gone or there are
+    /// no more. `walk` is at that number in the outbox. `is_told`: the backend is told at once.
+    ///
+    /// Returns what was given up, in runs with their places. (SPEC 24.4(c))
+    pub fn give_up(
+        &mut self,
+        first: u64,
+        (mut packets, mut bytes): (usize, usize),
+        mut walk: Walk<'_>,
+        is_told: bool,
+    ) -> Vec<(GivenUp, usize)> {
+        let at = self.marks.partition_point(|mark| mark.last < first);
+        let mut rest = self.marks.split_off(at);
+        let mut given_up: Vec<(GivenUp, usize)> = Vec::new();
+        let mut number = first;
+        while packets > 0 || bytes > 0 {
+            let mark = rest.pop_front_if(|mark| mark.first <= number);
+            if let Some(run) = mark.filter(Mark::is_hole) {
+                let behind = run.last.saturating_add(1);
+                let passed = behind.saturating_sub(number);
+                walk.skip_empty(usize::try_from(passed).unwrap_or(usize::MAX));
+                number = behind;
+                self.append(run);
+                continue;
+            }
+            let place = walk.place();
+            let Some(mut length) = walk.next() else {
+                rest.extend(mark);
+                break;
+            };
+            if let Some(at) = self.newest.iter().position(|it| it.number == number) {
+                length = self.newest.swap_remove(at).data.len();
+            }
+            packets = packets.saturating_sub(1);
+            bytes = bytes.saturating_sub(length);
+            let length = length as u64;
+            match given_up.last_mut() {
+                Some((run, _)) if run.first.saturating_add(run.count) == number => {
+                    run.count = run.count.saturating_add(1);
+                    run.bytes = run.bytes.saturating_add(length);
+                }
+                _ => {
+                    let run = GivenUp {
+                        first: number,
+                        count: 1,
+                        bytes: length,
+                    };
+                    given_up.push((run, place));
+                }
+            }
+            self.append(Mark {
+                first: number,
+                last: number,
+                kind: Kind::Gapped {
+                    bytes: length,
+                    is_told,
+                },
+            });
+            number = number.saturating_add(1);
+        }
+        rest.into_iter().for_each(|mark| self.append(mark));
+        given_up
+    }
+
+    /// Returns the runs above `received` that were given up and of which the backend was not told, and counts them as told.
+    pub fn take_untold_gaps(&mut self, received: u64) -> Vec<GivenUp> {
+        self.split(received);
+        let mut gaps = Vec::new();
+        for mark in &mut self.marks {
+            if mark.first > received
+                && let Kind::Gapped { bytes, is_told } = &mut mark.kind
+                && !*is_told
+            {
+                *is_told = true;
+                gaps.push(GivenUp {
+                    first: mark.first,
+                    count: mark.last.saturating_sub(mark.first).saturating_add(1),
+                    bytes: *bytes,
+                });
             }
         }
+        gaps
+    }
+
+    /// Cuts a run of packets that were given up behind this number. How many bytes either part had is not known.
+    fn split(&mut self, number: u64) {
+        let at = self.marks.partition_point(|mark| mark.last <= number);
+        let Some(mark) = self.marks.get_mut(at).filter(|mark| mark.first <= number) else {
+            return;
+        };
+        let Kind::Gapped { bytes, .. } = &mut mark.kind else {
+            return;
+        };
+        *bytes = 0;
+        let mut behind = *mark;
+        mark.last = number;
+        behind.first = number.saturating_add(1);
+        self.marks.insert(at.saturating_add(1), behind);
+    }
+
+    /// Returns how many numbers above `number` were given up.
+    #[must_use]
+    pub fn given_up_above(&self, number: u64) -> u64 {
+        self.holes_above(number, |kind| matches!(kind, Kind::Gapped { .. }))
     }
 
     // ---- what goes
@@ -177,6 +357,12 @@ impl Classes {
             Kind::Superseded => {
                 let before = number.saturating_sub(1);
                 Upcoming::Superseded(mark.last.saturating_sub(before))
+            }
+            Kind::Gapped { bytes, .. } => {
+                let before = number.saturating_sub(1);
+                let is_whole = mark.first == number;
+                let count = mark.last.saturating_sub(before);
+                Upcoming::Gap(count, if is_whole { bytes } else { 0 })
             }
         })
     }
@@ -205,9 +391,13 @@ impl Classes {
         self.volatile.pop_front();
     }
 
-    /// Handles that these numbers were told as superseded.
-    pub fn tell(&mut self, first: u64, last: u64) {
-        self.told.push_back((first, last));
+    /// Handles that these numbers were told as superseded, or as a gap.
+    pub fn tell(&mut self, first: u64, last: u64, is_gap: bool) {
+        self.told.push_back(Told {
+            first,
+            last,
+            is_gap,
+        });
     }
 
     /// Returns the number of VOLATILE packets that the client is to be told of, and counts them as told.
@@ -236,13 +426,18 @@ impl Classes {
         {
             self.sent.pop_front();
         }
-        while let Some((first, last)) = self.told.front_mut()
-            && *first <= until
+        while let Some(told) = self.told.front_mut()
+            && told.first <= until
         {
-            let gone = (*last).min(until).saturating_sub(*first).saturating_add(1);
-            self.superseded = self.superseded.saturating_add(gone);
-            if *last > until {
-                *first = until.saturating_add(1);
+            let last = told.last.min(until);
+            let gone = Told { last, ..*told }.count();
+            let counter = match told.is_gap {
+                true => &mut self.gapped,
+                false => &mut self.superseded,
+            };
+            *counter = counter.saturating_add(gone);
+            if told.last > until {
+                told.first = until.saturating_add(1);
                 break;
             }
             self.told.pop_front();
@@ -266,11 +461,11 @@ impl Classes {
         {
             self.sent.pop_back();
         }
-        while let Some((first, last)) = self.told.back_mut()
-            && *last > received
+        while let Some(told) = self.told.back_mut()
+            && told.last > received
         {
-            if *first <= received {
-                *last = received;
+            if told.first <= received {
+                told.last = received;
                 break;
             }
             self.told.pop_back();
@@ -279,23 +474,34 @@ impl Classes {
 
     // ---- the account
 
-    /// Returns how many numbers that are not acknowledged were told as superseded.
+    /// Returns how many numbers that are not acknowledged were told as superseded or as a gap.
     #[must_use]
     pub fn told(&self) -> u64 {
-        let length = |(first, last): &(u64, u64)| last.saturating_sub(*first).saturating_add(1);
-        self.told.iter().map(length).fold(0, u64::saturating_add)
+        let counts = self.told.iter().map(Told::count);
+        counts.fold(0, u64::saturating_add)
+    }
+
+    fn told_as(&self, is_gap: bool) -> u64 {
+        let told = self.told.iter().filter(|told| told.is_gap == is_gap);
+        told.map(Told::count).fold(0, u64::saturating_add)
     }
 
     /// Returns how many numbers were told as superseded in all.
     #[must_use]
     pub fn superseded(&self) -> u64 {
-        self.superseded.saturating_add(self.told())
+        self.superseded.saturating_add(self.told_as(false))
     }
 
-    /// Returns how many of them are acknowledged.
+    /// Returns how many numbers were told as a gap in all.
     #[must_use]
-    pub fn superseded_and_acknowledged(&self) -> u64 {
-        self.superseded
+    pub fn gapped(&self) -> u64 {
+        self.gapped.saturating_add(self.told_as(true))
+    }
+
+    /// Returns how many of both are acknowledged.
+    #[must_use]
+    pub fn told_and_acknowledged(&self) -> u64 {
+        self.superseded.saturating_add(self.gapped)
     }
 
     /// Returns how many VOLATILE packets were not sent.
@@ -310,12 +516,16 @@ impl Classes {
         self.sent.iter().map(|(_, length)| length).sum()
     }
 
-    /// Returns how many numbers above `number` are superseded.
+    /// Returns how many numbers above `number` have no packet any more: a newer one took its place, or it was given up.
     #[must_use]
-    pub fn superseded_above(&self, number: u64) -> u64 {
+    pub fn empty_above(&self, number: u64) -> u64 {
+        self.holes_above(number, |kind| !matches!(kind, Kind::Latest(_)))
+    }
+
+    fn holes_above(&self, number: u64, counts: impl Fn(Kind) -> bool) -> u64 {
         let runs = self.marks.iter().rev();
         runs.take_while(|mark| mark.last > number)
-            .filter(|mark| mark.kind == Kind::Superseded)
+            .filter(|mark| counts(mark.kind))
             .map(|mark| {
                 let before = mark.first.saturating_sub(1).max(number);
                 mark.last.saturating_sub(before)
@@ -367,6 +577,7 @@ impl fmt::Debug for Classes {
             .field("volatile", &self.volatile.len())
             .field("told", &self.told)
             .field("superseded", &self.superseded)
+            .field("gapped", &self.gapped)
             .field("skipped", &self.skipped)
             .finish_non_exhaustive()
     }
@@ -403,9 +614,9 @@ mod tests {
         assert_eq!(classes.upcoming(1), Some(Upcoming::Superseded(6)));
         assert_eq!(classes.upcoming(4), Some(Upcoming::Superseded(3)));
         assert_eq!(classes.marks.len(), 4);
-        assert_eq!(classes.superseded_above(0), 6);
-        assert_eq!(classes.superseded_above(4), 2);
-        assert_eq!(classes.superseded_above(6), 0);
+        assert_eq!(classes.empty_above(0), 6);
+        assert_eq!(classes.empty_above(4), 2);
+        assert_eq!(classes.empty_above(6), 0);
         // The middle of three is the last to become one of the run.
         let mut classes = Classes::default();
         for (number, key) in [(1, 1), (2, 2), (3, 3), (4, 1), (5, 3), (6, 2)] {
@@ -456,18 +667,18 @@ mod tests {
         for number in 1..=5 {
             classes.push_latest(number, 0, b"xy", 0);
         }
-        classes.tell(1, 4);
+        classes.tell(1, 4, false);
         classes.finish_latest(5, 2);
         assert_eq!((classes.told(), classes.superseded()), (4, 4));
         classes.acknowledge(2);
         assert_eq!((classes.told(), classes.superseded()), (2, 4));
-        assert_eq!(classes.superseded_and_acknowledged(), 2);
+        assert_eq!(classes.told_and_acknowledged(), 2);
         assert_eq!(classes.upcoming(3), Some(Upcoming::Superseded(2)));
         // What is told again was not told before.
         let mut again = classes.clone();
         again.resume_from(3);
         assert_eq!((again.told(), again.sent_bytes()), (1, 0));
-        again.tell(4, 4);
+        again.tell(4, 4, false);
         assert_eq!(again.superseded(), 4);
         classes.resume_from(5);
         assert_eq!((classes.told(), classes.sent_bytes()), (2, 2));
@@ -476,6 +687,6 @@ mod tests {
         assert_eq!((classes.superseded(), classes.held_bytes()), (4, 0));
         // A newer one does not touch what is acknowledged.
         classes.push_latest(6, 0, b"z", 5);
-        assert_eq!(classes.superseded_above(0), 0);
+        assert_eq!(classes.empty_above(0), 0);
     }
 }

@@ -34,8 +34,10 @@ const FIRST_EARLY_BYTES: usize = 128;
 const PADDED_BYTES: usize = 32;
 /// The length of a tag.
 const TAG_BYTES: usize = RECORD_OVERHEAD - LENGTH_BYTES;
-/// The length of the longest header of a packet or a piece, or of SUPERSEDED.
+/// The length of the longest header of a packet or a piece.
 const MAX_HEADER_BYTES: usize = 10;
+/// The length of the longest SUPERSEDED or GAP.
+const MAX_HOLE_BYTES: usize = 21;
 /// What a LATEST has beside a packet: its key, and a type in front of its length.
 const LATEST_BYTES: usize = 2;
 /// The same of a VOLATILE.
@@ -248,6 +250,12 @@ impl Outbound {
         self.is_closed
     }
 
+    /// Returns whether a packet was begun, whose rest comes next.
+    #[must_use]
+    pub fn is_mid_packet(&self) -> bool {
+        self.begun() > 0
+    }
+
     /// Returns whether the transport has something to take, now or once records are made.
     #[must_use]
     pub fn has_output(&self, outbox: &Outbox, progress: &Progress) -> bool {
@@ -278,7 +286,7 @@ impl Outbound {
             None => false,
             Some(Upcoming::Volatile(_)) => true,
             Some(_) if self.next > MAX_NUMBER => false,
-            Some(Upcoming::Superseded(_)) => true,
+            Some(Upcoming::Superseded(_) | Upcoming::Gap(..)) => true,
             Some(Upcoming::Packet(packet) | Upcoming::Latest(_, packet)) => {
                 progress.has_ring_room(outbox, packet.len())
             }
@@ -471,11 +479,23 @@ impl Outbound {
             Upcoming::Packet(packet) => (packet, 0),
             Upcoming::Latest(_, packet) => (packet, LATEST_BYTES),
             Upcoming::Volatile(packet) => (packet, VOLATILE_BYTES),
+            Upcoming::Superseded(_) | Upcoming::Gap(..)
+                if !is_alone && used.saturating_add(MAX_HOLE_BYTES) > USUAL_ITEMS_BYTES =>
+            {
+                return false;
+            }
             Upcoming::Superseded(count) => {
-                if !is_alone && used.saturating_add(MAX_HEADER_BYTES) > USUAL_ITEMS_BYTES {
-                    return false;
-                }
-                self.put_superseded(count, outbox, progress);
+                self.put_hole(&Item::Superseded { count }, outbox, progress);
+                return true;
+            }
+            Upcoming::Gap(count, bytes) => {
+                let reason = GAP_NO_ROOM;
+                let gap = Item::Gap {
+                    count,
+                    bytes,
+                    reason,
+                };
+                self.put_hole(&gap, outbox, progress);
                 return true;
             }
         };
@@ -541,14 +561,19 @@ impl Outbound {
         }
     }
 
-    /// Tells the next `count` numbers as superseded.
-    fn put_superseded(&mut self, count: u64, outbox: &mut Outbox, progress: &mut Progress) {
-        let before = outbox.sent();
-        self.put(&Item::Superseded { count });
+    /// Tells the next numbers as superseded or as a gap.
+    fn put_hole(&mut self, item: &Item<'_>, outbox: &mut Outbox, progress: &mut Progress) {
+        let (before, count) = (outbox.sent(), item.numbers());
+        self.put(item);
         let places = usize::try_from(count).unwrap_or(usize::MAX);
         outbox.advance(Outbox::stored_bytes(0).saturating_mul(places));
         if let Some(classes) = progress.classes_mut() {
-            classes.tell(before.saturating_add(1), before.saturating_add(count));
+            let is_gap = matches!(item, Item::Gap { .. });
+            classes.tell(
+                before.saturating_add(1),
+                before.saturating_add(count),
+                is_gap,
+            );
         }
     }
 
@@ -738,8 +763,10 @@ impl fmt::Debug for Outbound {
     }
 }
 
+/// The reason of a gap of packets for which there was no room (SPEC 24.4(b)).
+pub const GAP_NO_ROOM: u8 = 1;
 /// The reason of a gap of packets that the client had acknowledged and claims not to have (SPEC 24.4(b)).
-const GAP_CLAIMED_LESS: u8 = 2;
+pub const GAP_CLAIMED_LESS: u8 = 2;
 
 /// Returns the length of the header of a packet of `length` bytes.
 fn header_bytes(length: usize) -> usize {

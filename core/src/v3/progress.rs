@@ -3,8 +3,11 @@
 use crate::queue::Outbox;
 
 use super::acks::{AckError, Acknowledged, Received};
-use super::classes::{Classes, Upcoming};
+use super::classes::{Classes, GivenUp, Upcoming};
 use super::items::Ledger;
+
+/// The most numbers of a session that are given up and not acknowledged. Each costs 4 bytes until then. (SPEC 24.4(e))
+pub const MAX_GIVEN_UP: u64 = 262_144;
 
 /// How much one side may have sent and not seen acknowledged. (SPEC 24.2(b))
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +236,34 @@ impl Progress {
         self.classes.get_or_insert_default().skip(1);
     }
 
+    /// Gives up packets that wait, the oldest above `above` first, until so many packets and bytes are gone, or there are no more. Returns
+    /// them in runs; `None` if more than [`MAX_GIVEN_UP`] numbers would be given up and not acknowledged, and the session is to end then.
+    /// (SPEC 24.4)
+    pub fn give_up(
+        &mut self,
+        outbox: &mut Outbox,
+        above: u64,
+        amount: (usize, usize),
+        is_told: bool,
+    ) -> Option<Vec<GivenUp>> {
+        let above = above.max(outbox.acked());
+        let first = above.saturating_add(1);
+        let classes = self.classes.get_or_insert_default();
+        let given_up = classes.give_up(first, amount, outbox.walk_after(above), is_told);
+        // From the last one on, so that the places of the others stay.
+        for (gap, place) in given_up.iter().rev() {
+            outbox.empty(*place, usize::try_from(gap.count).unwrap_or(usize::MAX));
+        }
+        let has_room = classes.given_up_above(0) <= MAX_GIVEN_UP;
+        has_room.then(|| given_up.into_iter().map(|(gap, _)| gap).collect())
+    }
+
+    /// Returns what was given up above `received` and the backend was not told of, and counts it as told.
+    pub fn take_untold_gaps(&mut self, received: u64) -> Vec<GivenUp> {
+        let classes = self.classes.as_mut();
+        classes.map_or_else(Vec::new, |classes| classes.take_untold_gaps(received))
+    }
+
     /// Returns what goes out next, if something waits. Whether the ring has room for it is not said.
     #[must_use]
     pub fn upcoming<'a>(&'a self, outbox: &'a Outbox) -> Option<Upcoming<'a>> {
@@ -266,7 +297,8 @@ impl Progress {
         self.classes.as_deref_mut()
     }
 
-    /// Returns how many packets of `outbox` wait above `number`, and their bytes, with those that are not in it. Superseded ones do not.
+    /// Returns how many packets of `outbox` wait above `number`, and their bytes, with those that are not in it. Superseded ones do not, nor
+    /// what was given up.
     #[must_use]
     pub fn waiting_above(&self, outbox: &Outbox, number: u64) -> (usize, usize) {
         let (mut packets, mut bytes) = if number <= outbox.acked() {
@@ -278,9 +310,9 @@ impl Progress {
         };
         if let Some(classes) = &self.classes {
             let (more, more_bytes) = classes.waiting_above(number);
-            let superseded = classes.superseded_above(number);
-            let superseded = usize::try_from(superseded).unwrap_or(usize::MAX);
-            packets = packets.saturating_sub(superseded).saturating_add(more);
+            let empty = classes.empty_above(number);
+            let empty = usize::try_from(empty).unwrap_or(usize::MAX);
+            packets = packets.saturating_sub(empty).saturating_add(more);
             bytes = bytes.saturating_add(more_bytes);
         }
         (packets, bytes)
@@ -327,18 +359,20 @@ impl Progress {
     pub fn of_sender(&self, outbox: &Outbox) -> Ledger {
         let sent = self.sent.max(outbox.acked());
         let (mut gone, mut told, mut skipped) = (0, 0, 0);
+        let (mut superseded, mut gapped) = (0, 0);
         if let Some(classes) = &self.classes {
-            gone = classes.superseded_and_acknowledged();
+            gone = classes.told_and_acknowledged();
             (told, skipped) = (classes.told(), classes.skipped());
+            (superseded, gapped) = (classes.superseded(), classes.gapped());
         }
         Ledger {
             numbered: outbox.end(),
             acknowledged: outbox.acked().saturating_sub(gone),
-            superseded: gone.saturating_add(told),
+            superseded,
+            gapped,
             open_sent: sent.saturating_sub(outbox.acked()).saturating_sub(told),
             open_unsent: outbox.end().saturating_sub(sent),
             skipped,
-            ..Ledger::default()
         }
     }
 

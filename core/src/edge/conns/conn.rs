@@ -257,6 +257,11 @@ impl Conn {
         &mut self.channel
     }
 
+    /// Returns whether its client was given a part of a numbered packet, whose rest comes next.
+    pub(crate) fn is_mid_packet(&self) -> bool {
+        self.channel.is_mid_packet()
+    }
+
     /// Returns whether its client has something of its session to take.
     #[inline]
     pub(crate) fn has_output(&self, outbox: &Outbox, numbers: Option<&Progress>) -> bool {

@@ -5,7 +5,10 @@
 use core::time::Duration;
 
 use crate::id::ClientId;
-use crate::protocol::{Code, Numbers, Position, ResumeSecret, Resumed, Stop, Verdict, verdict};
+use crate::protocol::{
+    Code, GAP_CLAIMED_LESS, GAP_NO_ROOM, GivenUp, Numbers, Position, ResumeSecret, Resumed, Stop,
+    Verdict, verdict,
+};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -210,6 +213,7 @@ impl Edge {
         self.attach_again(now, index, session);
         let missed = until.saturating_sub(position.received_down);
         self.tell_resumed(index, session, away, missed);
+        self.tell_gaps_at_resume(session, position.received_down, gap);
         let pads = self.config.clients.padding;
         let (opening, control) = self.conns.live_mut(index).opening();
         let numbered = self.sessions.live(session).numbered();
@@ -231,6 +235,24 @@ impl Edge {
         let id = self.sessions.live(session).id;
         tracing::debug!(conn = index, %id, "resumed");
         self.resume_reading(now, index);
+    }
+
+    /// Tells the backend which packets the client will not get: those that it has acknowledged and claims not to have, and those that were
+    /// given up while it was away, unless it turns out to have received them (SPEC 24.4(c)).
+    fn tell_gaps_at_resume(&mut self, session: u32, received: u64, claimed_less: u64) {
+        if claimed_less > 0 {
+            let gap = GivenUp {
+                first: received.saturating_add(1),
+                count: claimed_less,
+                bytes: 0,
+            };
+            self.tell_gaps(session, &[gap], GAP_CLAIMED_LESS);
+        }
+        let lent = self.sessions.live_mut(session).lend();
+        if let Some(progress) = lent.numbers {
+            let gaps = progress.take_untold_gaps(received);
+            self.tell_gaps(session, &gaps, GAP_NO_ROOM);
+        }
     }
 
     /// Passes on the packets of a session's last connection, `old`, that wait in line: they count as received, and so does a goodbye behind

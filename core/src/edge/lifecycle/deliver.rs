@@ -6,13 +6,13 @@ use crate::id::ClientId;
 use crate::link::tagged::{Flag, Tagged};
 #[cfg(any(test, feature = "testkit"))]
 use crate::protocol::Delivery;
-use crate::protocol::Lent;
+use crate::protocol::{GAP_NO_ROOM, Lent};
 use crate::queue::Outbox;
 use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
-use crate::edge::downlink::{Room, has_room_for_volatile, room_in_ring};
+use crate::edge::downlink::{Lack, Room, has_room_for_volatile, room_in_ring};
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::{Place, Session};
 use crate::edge::table::spare::Spare;
@@ -138,16 +138,18 @@ impl Edge {
         calm: bool,
         scaled: impl Fn(usize) -> usize,
     ) -> Outcome {
-        let session = self.sessions.live_mut(index);
-        let overflow = session.numbered().and_then(|numbered| {
-            let clients = &self.config.clients;
-            let (outbox, place) = (&session.outbox, session.place);
-            room_in_ring(numbered, outbox, place, data.len(), None, clients, scaled)
-        });
-        if let Some(reason) = overflow {
-            self.end_session(now, index, reason);
-            return Outcome::Other;
+        if let Some(lack) = self.lack_of(index, data.len(), None, &scaled) {
+            let Some(fits) = self.give_up(now, index, data.len(), None, lack, &scaled) else {
+                return Outcome::Other;
+            };
+            if !fits {
+                self.sessions.live_mut(index).outbox.push(data);
+                self.delivered(now, index);
+                self.give_up_last(index);
+                return Outcome::Other;
+            }
         }
+        let session = self.sessions.live_mut(index);
         let resized = append(session, &mut self.spare, data);
         let place = session.place;
         self.count_down(index, data.len(), resized);
@@ -197,6 +199,18 @@ impl Edge {
         });
     }
 
+    /// Says what becomes of a session that has no room, as POLICY does (SPEC 36.6). The link of version 2 cannot.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn handle_policy(&mut self, now: Time, id: ClientId, gives_up: bool) {
+        self.step(now, |edge, _| {
+            if let Some(session) = edge.sessions.lookup(id)
+                && let Some(numbered) = edge.sessions.live_mut(session).numbered_mut()
+            {
+                numbered.gives_up = gives_up;
+            }
+        });
+    }
+
     #[cfg(any(test, feature = "testkit"))]
     fn deliver_classed(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
         let calm = self.is_calm_for(data.len());
@@ -221,29 +235,100 @@ impl Edge {
             self.deliver(now, id, data, false);
             return;
         }
-        let (place, numbered) = (entry.place, entry.numbered());
-        let full = numbered.and_then(|numbered| {
-            let outbox = &entry.outbox;
-            let replaces = numbered.progress.replaceable(outbox, key);
-            let clients = &self.config.clients;
-            room_in_ring(
-                numbered,
-                outbox,
-                place,
-                data.len(),
-                replaces,
-                clients,
-                &scaled,
-            )
-        });
-        if let Some(reason) = full {
-            return self.end_session(now, session, reason);
+        let mut fits = true;
+        if let Some(lack) = self.lack_of(session, data.len(), Some(key), &scaled) {
+            match self.give_up(now, session, data.len(), Some(key), lack, &scaled) {
+                Some(has_room) => fits = has_room,
+                None => return,
+            }
         }
-        let lent = entry.lend();
+        let lent = self.sessions.live_mut(session).lend();
         if let Some(progress) = lent.numbers {
             progress.push_latest(lent.outbox, key, data);
         }
         self.delivered(now, session);
+        if !fits {
+            self.give_up_last(session);
+        }
+    }
+
+    /// Returns what is missing for a packet of `length` bytes for a session whose packets are numbered, if anything. A LATEST has a `key`.
+    fn lack_of(
+        &self,
+        session: u32,
+        length: usize,
+        key: Option<u8>,
+        scaled: impl Fn(usize) -> usize,
+    ) -> Option<Lack> {
+        let entry = self.sessions.live(session);
+        let (numbered, outbox) = (entry.numbered()?, &entry.outbox);
+        let replaces = key.and_then(|key| numbered.progress.replaceable(outbox, key));
+        let clients = &self.config.clients;
+        room_in_ring(
+            numbered,
+            outbox,
+            entry.place,
+            length,
+            replaces,
+            clients,
+            scaled,
+        )
+    }
+
+    /// Gives up packets of a session that has no room for one of `length` bytes, or ends it, as its policy says (SPEC 24.4). Returns whether
+    /// there is room now; `None` if it has ended.
+    #[cold]
+    #[inline(never)]
+    fn give_up(
+        &mut self,
+        now: Time,
+        session: u32,
+        length: usize,
+        key: Option<u8>,
+        lack: Lack,
+        scaled: impl Fn(usize) -> usize,
+    ) -> Option<bool> {
+        let entry = self.sessions.live(session);
+        let numbered = entry.numbered().filter(|numbered| numbered.gives_up);
+        let (Some(numbered), Some(amount)) = (numbered, lack.amount) else {
+            self.end_session(now, session, lack.reason);
+            return None;
+        };
+        // Attached, what a transport was given stays: the client may have it.
+        let above = match entry.place {
+            Place::Attached(conn) => {
+                let begun = u64::from(self.conns.live(conn).is_mid_packet());
+                let sent = entry.outbox.sent().saturating_add(begun);
+                sent.max(numbered.progress.sent())
+            }
+            _ => entry.outbox.acked(),
+        };
+        if !self.give_up_above(session, above, amount) {
+            self.end_session(now, session, lack.reason);
+            return None;
+        }
+        Some(self.lack_of(session, length, key, scaled).is_none())
+    }
+
+    /// Gives up the last packet of a session: it has no room, and nothing else can go.
+    fn give_up_last(&mut self, session: u32) {
+        let end = self.sessions.live(session).outbox.end();
+        self.give_up_above(session, end.saturating_sub(1), (1, 0));
+    }
+
+    /// Gives up the oldest packets above `above`. Returns false if that would be too many.
+    fn give_up_above(&mut self, session: u32, above: u64, amount: (usize, usize)) -> bool {
+        let entry = self.sessions.live_mut(session);
+        // Which of those that were sent the client has received is known when it is back.
+        let is_certain = matches!(entry.place, Place::Attached(_));
+        let Lent { outbox, numbers } = entry.lend();
+        let given_up =
+            numbers.and_then(|progress| progress.give_up(outbox, above, amount, is_certain));
+        self.sessions.recount(session, &mut self.account);
+        if is_certain && let Some(gaps) = &given_up {
+            self.tell_gaps(session, gaps, GAP_NO_ROOM);
+        }
+        given_up.is_some()
     }
 
     /// Sends a VOLATILE to one client, or counts it (SPEC 24.6(b)).

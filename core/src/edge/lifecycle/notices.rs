@@ -7,10 +7,10 @@ use crate::id::ClientId;
 use crate::ledger::Ledger;
 use crate::link::tagged::{Flag, HEADER_BYTES};
 use crate::link::v3::{
-    Ended, Feature, JOINED_BYTES, Joined, Kick, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, Peer, Refusal,
-    Resumed, ToBackend,
+    Direction, Ended, Feature, JOINED_BYTES, Joined, Kick, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, Peer,
+    Refusal, Resumed, ToBackend,
 };
-use crate::protocol::Code;
+use crate::protocol::{Code, GivenUp};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -111,6 +111,25 @@ impl Edge {
                 self.tell_frame(session, &ToBackend::Resumed { id, resumed });
             }
             Some(_) => {}
+        }
+    }
+
+    /// Tells the backend which packets down the client will not get, and why (SPEC 24.4(b)).
+    pub(crate) fn tell_gaps(&mut self, session: u32, gaps: &[GivenUp], reason: u8) {
+        if !self.has_notices() {
+            return;
+        }
+        let id = self.sessions.live(session).id;
+        for gap in gaps {
+            let frame = ToBackend::Gap {
+                id,
+                direction: Direction::Down,
+                first: gap.first,
+                count: gap.count,
+                bytes: gap.bytes,
+                reason,
+            };
+            self.tell_frame(session, &frame);
         }
     }
 

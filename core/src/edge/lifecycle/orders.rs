@@ -1,7 +1,7 @@
 //! What a backend of version 3 sends (SPEC 36).
 
 use crate::id::ClientId;
-use crate::link::v3::{Ask, Delivery, Feature, Kick, Policy, Refusal, ToEdge, flag};
+use crate::link::v3::{Ask, Delivery, Feature, Kick, Overflow, Policy, Refusal, ToEdge, flag};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -159,11 +159,15 @@ impl Edge {
         }
     }
 
-    /// Keeps the note of a session, for the next boot.
+    /// Keeps the note of a session, for the next boot, and what becomes of it when there is no room. A session of version 2 ends then in any
+    /// case, since its client cannot be told of a gap (SPEC 36.6(b)).
     fn set_policy(&mut self, id: ClientId, policy: &Policy<'_>) {
         if let Some(session) = self.sessions.lookup(id) {
-            let linked = self.sessions.live_mut(session).linked();
-            linked.note = policy.note.into();
+            let entry = self.sessions.live_mut(session);
+            entry.linked().note = policy.note.into();
+            if let Some(numbered) = entry.numbered_mut() {
+                numbered.gives_up = policy.overflow == Overflow::Gap;
+            }
         }
     }
 }

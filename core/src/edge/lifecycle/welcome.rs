@@ -143,6 +143,7 @@ impl Edge {
             cause: Code::GOODBYE,
             longest_up,
             longest_down,
+            gives_up: false,
         };
         let identity = Identity::Chain(Box::new(numbered));
         let session = self

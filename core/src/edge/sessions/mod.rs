@@ -99,6 +99,8 @@ pub(crate) struct Numbered {
     pub(crate) longest_up: u32,
     /// The longest packet down that its client takes, in bytes.
     pub(crate) longest_down: u32,
+    /// Whether packets for which there is no room are given up, and the session goes on (SPEC 24.4).
+    pub(crate) gives_up: bool,
 }
 
 /// The part of a session that exists from its first claim on.

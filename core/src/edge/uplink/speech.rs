@@ -591,7 +591,10 @@ pub(crate) fn waiting_of(body: &[u8]) -> Option<(ClientId, Waiting)> {
         }
         Ok(ToBackend::Ended { id, ended }) => {
             let (up, down) = (ended.up, ended.down);
-            let settled = down.acknowledged.saturating_add(down.superseded);
+            let settled = down
+                .acknowledged
+                .saturating_add(down.superseded)
+                .saturating_add(down.gapped);
             waiting.ended = Some((up.numbered, down.numbered, settled));
             id
         }

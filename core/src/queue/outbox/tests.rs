@@ -130,6 +130,49 @@ fn a_packet_fits_within_both_bounds_or_alone() {
 }
 
 #[test]
+fn a_packet_that_is_given_up_leaves_its_place() {
+    let lengths = [3, 700, 0, 41, 5, 200, 9];
+    for first in 0..lengths.len() {
+        for count in 0..=lengths.len() - first {
+            for sent in 0..=lengths.len() {
+                for acked in 0..=sent.min(first) {
+                    let mut bodies: Vec<Vec<u8>> = Vec::new();
+                    let mut outbox = Outbox::new(Retention::UntilAcked);
+                    for (number, length) in lengths.into_iter().enumerate() {
+                        bodies.push(vec![number as u8; length]);
+                        outbox.push(&bodies[number]);
+                    }
+                    for _ in 0..sent {
+                        send_next(&mut outbox);
+                    }
+                    outbox.acknowledge(acked as u64).unwrap();
+                    let walk = outbox.walk_after(first as u64);
+                    let place = walk.place();
+                    assert_eq!(walk.collect::<Vec<_>>(), lengths[first..]);
+                    outbox.empty(place, count);
+                    bodies[first..first + count].iter_mut().for_each(Vec::clear);
+                    assert_eq!(marks(&outbox), (acked as u64, sent as u64, 7));
+                    let stored = |some: &[Vec<u8>]| -> usize {
+                        some.iter()
+                            .map(|body| Outbox::stored_bytes(body.len()))
+                            .sum()
+                    };
+                    assert_eq!(outbox.held_bytes(), stored(&bodies[acked..]));
+                    assert_eq!(outbox.kept_bytes(), stored(&bodies[acked..sent]));
+                    outbox.push(b"behind");
+                    bodies.push(b"behind".to_vec());
+                    outbox.resume_from(acked as u64).unwrap();
+                    for body in &bodies[acked..] {
+                        assert_eq!(send_next(&mut outbox).as_ref(), Some(body));
+                    }
+                    assert_eq!(send_next(&mut outbox), None);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn acknowledged_packets_give_their_memory_back() {
     let mut outbox = Outbox::new(Retention::UntilAcked);
     for _ in 0..1_024 {

@@ -3,6 +3,7 @@
 mod asking;
 mod counts;
 mod crowd;
+mod gaps;
 mod orders;
 mod shards;
 
@@ -193,6 +194,13 @@ fn heard(backend: &mut Backend) -> Vec<String> {
             let numbers: Vec<_> = settled.iter().map(|(_, number)| number).collect();
             format!("SETTLED {numbers:?}")
         }
+        ToBackend::Gap {
+            first,
+            count,
+            bytes,
+            reason,
+            ..
+        } => format!("GAP {first} {count} {bytes} {reason}"),
         ToBackend::Refused { flag, refusal, .. } => format!("REFUSED {flag:#04x} {refusal:?}"),
         other => panic!("{other:?}"),
     };
