@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::verify::{Check, Refuse};
-use super::{Backend, HostConfig, Joined, ListenError, Means, Options};
+use super::{Backend, HostConfig, Joined, ListenError, Means, Options, Overflow};
 use crate::{BoxedListener, Listener, Runtime, SocketOptions, Timer};
 
 /// The addresses at which a backend listens, at most.
@@ -78,6 +78,15 @@ impl Builder {
     #[must_use]
     pub fn ask_for_version_3(mut self) -> Self {
         self.options.asks = true;
+        self
+    }
+
+    /// What becomes of a client for which there is no room, since it takes less than it is sent. Default: its session ends with 303. With
+    /// [`Overflow::Gap`] the oldest packets for it are given up and it goes on: it and the backend are told of each [`Gap`](super::Event::Gap).
+    /// Over a link of version 2, and for a client of version 2, the session ends in any case. (SPEC 24.4)
+    #[must_use]
+    pub fn overflow(mut self, rule: Overflow) -> Self {
+        self.options.overflow = rule;
         self
     }
 

@@ -16,7 +16,7 @@ use voltlane_core::{ClientId, Time};
 use super::gate::Gate;
 use super::link::{Accepted, Link};
 use super::options::{Means, Options};
-use super::{EdgeId, Event, Joined, ListenError};
+use super::{EdgeId, Event, Joined, ListenError, Overflow};
 use crate::Timer;
 use crate::driven::{Driven, Reads};
 use crate::inbox::Inbox;
@@ -112,6 +112,9 @@ impl Core {
             ..
         } = means;
         let mut config = options.config;
+        if options.overflow != Overflow::End {
+            config = config.with_overflow(options.overflow);
+        }
         if options.asks {
             config = config.asking(std::array::from_fn(|i| seed[16 + i]));
         }

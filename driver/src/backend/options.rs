@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use voltlane_core::backend::host::HostConfig;
 
-use super::Joined;
 use super::verify::{Check, Refuse};
+use super::{Joined, Overflow};
 use crate::{BoxedListener, Listener, Runtime, Timer};
 
 /// The options of a backend.
@@ -19,6 +19,8 @@ pub struct Options {
     /// Whether each edge is asked for version 3 of the link, which tells who comes, goes and is away, and loses nothing. An edge that does not
     /// grant it gets version 2, after a second of silence at most. Default: false.
     pub asks: bool,
+    /// What becomes of a client for which there is no room: its session ends, or packets are given up and both ends are told. Default: it ends.
+    pub overflow: Overflow,
     /// How often there is a [tick](super::Event::Tick). Default: never.
     pub tick: Option<Duration>,
 }

@@ -3,6 +3,7 @@
 use crate::ConfigError;
 use crate::backend::BackendConfig;
 use crate::config::at_least;
+use crate::link::v3::Overflow;
 
 /// Sessions that a host knows unless its configuration says otherwise.
 pub const MAX_SESSIONS: usize = 1_048_576;
@@ -14,6 +15,7 @@ pub struct HostConfig {
     pub(super) max_sessions: usize,
     pub(super) admits: bool,
     pub(super) boot: Option<[u8; 16]>,
+    pub(super) overflow: Overflow,
 }
 
 impl Default for HostConfig {
@@ -23,6 +25,7 @@ impl Default for HostConfig {
             max_sessions: MAX_SESSIONS,
             admits: false,
             boot: None,
+            overflow: Overflow::End,
         }
     }
 }
@@ -55,6 +58,16 @@ impl HostConfig {
     #[must_use]
     pub fn asking(mut self, boot: [u8; 16]) -> Self {
         self.boot = Some(boot);
+        self
+    }
+
+    /// Sets what becomes of a session that has no room for a packet. Default: it ends. With [`Overflow::Gap`] the edge gives packets up, the
+    /// oldest first, and the session goes on: the client and the backend are told which numbers went. (SPEC 24.4, 36.6)
+    ///
+    /// A link of version 2 cannot say so, and a client of version 2 cannot be told: there the session ends.
+    #[must_use]
+    pub fn with_overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
         self
     }
 

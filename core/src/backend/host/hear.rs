@@ -7,13 +7,15 @@ use crate::ClientId;
 use crate::code::Code;
 use crate::end::{End, Gap, Ledgers};
 use crate::link::tagged::Tagged;
-use crate::link::v3::{OwnState, ToBackend, is_counted};
+use crate::link::v3::{Feature, OwnState, ToBackend, is_counted};
 use crate::wire::frame::FrameTooLong;
 
 use super::book::{Book, Entry};
 use super::event::code_of;
 use super::granted::{ASK_WITHIN, GRANT_WITHIN, Granted, Opened};
-use super::{Delivery, Desk, EVERYONE, Event, Grant, Joined, Mode, Time, ToEdge};
+use super::{
+    Delivery, Desk, EVERYONE, Event, Grant, Joined, Mode, Overflow, Time, ToEdge, policy_of,
+};
 use crate::backend::{self as link, BackendError};
 
 /// No packet has a greater number. An edge that counts beyond it is wrong.
@@ -195,6 +197,9 @@ impl Desk {
             v3.handle_ack(ack).map_err(BackendError::Counts)?;
             return Ok(Event::Link);
         }
+        if self.overflow == Overflow::Gap {
+            ask_for_gaps(&self.book, v3, &frame);
+        }
         let event = hear_v3(&mut self.book, v3, frame);
         let is_given = !matches!(
             event,
@@ -259,6 +264,22 @@ fn hear_v2<'a>(book: &mut Book, event: link::Event<'a>) -> Event<'a> {
         }
         link::Event::Fault(fault) => Event::Fault(fault),
     }
+}
+
+/// Tells the edge that the session which the frame begins goes on where there is no room. A client of version 2 cannot be told of gaps.
+fn ask_for_gaps(book: &Book, v3: &mut Granted, frame: &ToBackend<'_>) {
+    let (id, note) = match frame {
+        ToBackend::Joined { id, joined } if joined.version > 2 => (*id, ""),
+        ToBackend::Own { id, own } => (*id, own.note),
+        _ => return,
+    };
+    if !v3.features().has(Feature::Notices) {
+        return;
+    }
+    // What this process has set since the edge wrote the frame is newer.
+    let own = book.get(id).map_or("", |entry| entry.note.as_str());
+    let note = if own.is_empty() { note } else { own };
+    v3.push(policy_of(id, Overflow::Gap, note));
 }
 
 /// Returns what comes of a frame of version 3.

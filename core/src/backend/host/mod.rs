@@ -15,8 +15,8 @@ use crate::code::Code;
 use crate::end::Ledgers;
 use crate::link::tagged::HEADER_BYTES;
 use crate::link::v3::{
-    ASK_BYTES, Delivery, Feature, Grant, GroupSend, Kick, MAX_NOTE_BYTES, Overflow, POLICY_BYTES,
-    Policy, ToEdge,
+    ASK_BYTES, Delivery, Feature, Grant, GroupSend, Kick, MAX_NOTE_BYTES, POLICY_BYTES, Policy,
+    ToEdge,
 };
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
@@ -31,13 +31,25 @@ use granted::Granted;
 pub use granted::{ASK_WITHIN, GRANT_WITHIN, GrantError};
 
 pub use crate::link::v3::{
-    Carriage, Direction, FrameError, MAX_LEFT_OUT, MAX_TEXT_BYTES, Peer, Refusal, Settlements,
+    Carriage, Direction, FrameError, MAX_LEFT_OUT, MAX_TEXT_BYTES, Overflow, Peer, Refusal,
+    Settlements,
 };
 
 /// Packets that one client may have unsettled before [`Host::has_room_of`] says that it has no room.
 pub const UNSETTLED_PACKETS: u64 = 8_192;
 /// The group of everybody, which the host keeps by itself (SPEC 36.2(g)).
 const EVERYONE: GroupId = GroupId(u64::MAX);
+
+/// Returns the frame that tells the edge what is to become of a session. A new one takes the place of all that was said before.
+fn policy_of(id: ClientId, overflow: Overflow, note: &str) -> ToEdge<'_> {
+    let policy = Policy {
+        window_s: 0,
+        ring_bytes: 0,
+        overflow,
+        note,
+    };
+    ToEdge::Policy { id, policy }
+}
 
 /// A frame of the edge, in the order in which frames come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,6 +141,7 @@ pub struct Host {
 struct Desk {
     max_receive_bytes: u32,
     queue_bytes: usize,
+    overflow: Overflow,
     /// The link of version 2, and what waits before there is any.
     link: Backend,
     book: Book,
@@ -158,6 +171,7 @@ impl Host {
             desk: Desk {
                 max_receive_bytes: longest_body,
                 queue_bytes,
+                overflow: config.overflow,
                 link,
                 book: Book::new(config.max_sessions, config.admits),
                 queued: 0,
@@ -456,15 +470,8 @@ impl Host {
         let note = self.desk.fitting(note, POLICY_BYTES);
         if let Some(entry) = self.desk.book.get_mut(id) {
             note.clone_into(&mut entry.note);
-            self.desk.push_notice(ToEdge::Policy {
-                id,
-                policy: Policy {
-                    window_s: 0,
-                    ring_bytes: 0,
-                    overflow: Overflow::End,
-                    note,
-                },
-            });
+            let policy = policy_of(id, self.desk.overflow, note);
+            self.desk.push_notice(policy);
         }
     }
 

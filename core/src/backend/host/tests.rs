@@ -752,3 +752,32 @@ fn bad_frames_count_and_do_nothing_else() {
         }
     }
 }
+
+#[test]
+fn a_client_that_goes_on_with_gaps_is_told_to_the_edge_whenever_it_begins() {
+    let config = HostConfig::default().with_overflow(Overflow::Gap);
+    let mut world = World::with(config).now_granted();
+    world.take();
+    world.tell(joined(ID));
+    let policy = |id: ClientId, note: &str| format!("{:?}", policy_of(id, Overflow::Gap, note));
+    let frames = world.take();
+    assert_eq!(frames[0], policy(ID, ""), "before all other frames for it");
+    world.host.set_note(ID, "player 1");
+    assert_eq!(world.take(), [policy(ID, "player 1")], "a note says both");
+    let mut plain = joined(OTHER);
+    if let ToBackend::Joined { joined, .. } = &mut plain {
+        joined.version = 2;
+    }
+    world.tell(plain);
+    let frames = world.take();
+    assert!(
+        !frames.iter().any(|frame| frame.contains("Policy")),
+        "{frames:?}"
+    );
+    // An edge that has it from before is told again.
+    world.reopen(encoded(&grant_of([0x79; 8], 0, 1)));
+    let third = ClientId::from_u64(3);
+    world.take();
+    world.tell(own(third));
+    assert_eq!(world.take()[0], policy(third, "user 17"));
+}

@@ -143,11 +143,12 @@ pub struct Policy<'a> {
 }
 
 /// What becomes of a packet that has no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[expect(clippy::exhaustive_enums, reason = "the wire format has no others")]
 #[repr(u8)]
 pub enum Overflow {
     /// The session ends.
+    #[default]
     End = 0,
     /// Packets are left out, and the client is told.
     Gap = 1,
