@@ -56,7 +56,7 @@ impl Bound {
 
 /// The state that all shards share.
 #[derive(Debug)]
-struct Ledger {
+struct Common {
     /// How much of the second half of each bound is lent.
     lent: [AtomicUsize; BOUNDS],
     /// The pace of accepts.
@@ -73,9 +73,9 @@ struct Ledger {
     waiting: Box<[AtomicUsize]>,
 }
 
-impl Ledger {
-    fn new(shards: u8, accepts: Bucket, handshakes: Bucket, listeners: Listeners) -> Ledger {
-        Ledger {
+impl Common {
+    fn new(shards: u8, accepts: Bucket, handshakes: Bucket, listeners: Listeners) -> Common {
+        Common {
             listeners: Mutex::new(listeners),
             bans: Mutex::default(),
             banned: AtomicUsize::new(0),
@@ -113,7 +113,7 @@ struct Kept {
 /// one for each other shard.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    ledger: Arc<Ledger>,
+    common: Arc<Common>,
     shares: [Share; BOUNDS],
     kept: Kept,
     /// The number of this shard, if there are several.
@@ -123,9 +123,9 @@ pub(crate) struct Shares {
 impl Clone for Shares {
     /// Creates shares for a clone of the machine, which shares nothing with it.
     fn clone(&self) -> Self {
-        let shards = u8::try_from(self.ledger.waiting.len()).unwrap_or(u8::MAX);
+        let shards = u8::try_from(self.common.waiting.len()).unwrap_or(u8::MAX);
         let shares = Shares {
-            ledger: Arc::new(Ledger::new(
+            common: Arc::new(Common::new(
                 shards,
                 *self.accepts(),
                 *self.handshakes(),
@@ -142,23 +142,23 @@ impl Clone for Shares {
 impl Shares {
     /// Creates the shares of the first shard, or of an edge without shards.
     pub(super) fn new(config: &EdgeConfig) -> Shares {
-        let ledger = Ledger::new(
+        let common = Common::new(
             config.shards,
             Bucket::full(Time::ZERO),
             Bucket::full(Time::ZERO),
             Listeners::default(),
         );
-        Shares::of(Arc::new(ledger), config)
+        Shares::of(Arc::new(common), config)
     }
 
     /// Creates the shares of another shard.
     pub(super) fn sibling(&self, config: &EdgeConfig) -> Shares {
-        Shares::of(Arc::clone(&self.ledger), config)
+        Shares::of(Arc::clone(&self.common), config)
     }
 
-    fn of(ledger: Arc<Ledger>, config: &EdgeConfig) -> Shares {
+    fn of(common: Arc<Common>, config: &EdgeConfig) -> Shares {
         let mut shares = Shares {
-            ledger,
+            common,
             shares: Default::default(),
             kept: Kept::default(),
             shard: (config.shards > 1).then_some(config.shard.as_u8()),
@@ -206,7 +206,7 @@ impl Shares {
             of_sessions,
             of_away,
             of_memory,
-        ] = &self.ledger.lent;
+        ] = &self.common.lent;
         match bound {
             Bound::Connections => (connections, of_connections),
             Bound::HalfOpen => (half_open, of_half_open),
@@ -281,7 +281,7 @@ impl Shares {
         // Places for half-open connections alone are not available to others.
         *connections = (established + half_open.saturating_sub(self.kept.own))
             .saturating_sub(self.own_established());
-        for ((share, lent), borrowed) in self.shares.iter_mut().zip(&self.ledger.lent).zip(borrows)
+        for ((share, lent), borrowed) in self.shares.iter_mut().zip(&self.common.lent).zip(borrows)
         {
             if borrowed > share.borrowed {
                 lent.fetch_add(borrowed - share.borrowed, Relaxed);
@@ -292,7 +292,7 @@ impl Shares {
         }
         let slot = self
             .shard
-            .and_then(|shard| self.ledger.waiting.get(usize::from(shard)));
+            .and_then(|shard| self.common.waiting.get(usize::from(shard)));
         if let Some(slot) = slot
             && slot.load(Relaxed) != waiting
         {
@@ -303,7 +303,7 @@ impl Shares {
     /// Returns the pace of accepts of all shards.
     pub(super) fn accepts(&self) -> MutexGuard<'_, Bucket> {
         // A bucket is consistent even if another thread panics.
-        self.ledger
+        self.common
             .accepts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -311,7 +311,7 @@ impl Shares {
 
     /// Returns the pace of costly handshakes of all shards.
     pub(super) fn handshakes(&self) -> MutexGuard<'_, Bucket> {
-        self.ledger
+        self.common
             .handshakes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -323,7 +323,7 @@ impl Shares {
     /// that does other work as well: less than 1 % of what accepting and closing a connection costs.
     pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
         // Counts are consistent even if another thread panics.
-        self.ledger
+        self.common
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -337,7 +337,7 @@ impl Shares {
 
     /// Returns the number of banned networks.
     pub(super) fn bans(&self) -> usize {
-        self.ledger.banned.load(Relaxed)
+        self.common.banned.load(Relaxed)
     }
 
     /// Returns whether a network around `source` is banned.
@@ -349,19 +349,19 @@ impl Shares {
     pub(super) fn change_bans<T>(&self, change: impl FnOnce(&mut Bans) -> T) -> T {
         // The table is consistent even if another thread panics.
         let mut bans = self
-            .ledger
+            .common
             .bans
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let outcome = change(&mut bans);
-        self.ledger.banned.store(bans.len(), Relaxed);
+        self.common.banned.store(bans.len(), Relaxed);
         outcome
     }
 
     /// Returns the trunk's part.
     pub(crate) fn of_trunk(&self) -> TrunkShare {
         TrunkShare {
-            ledger: Arc::clone(&self.ledger),
+            common: Arc::clone(&self.common),
             held_bytes: 0,
         }
     }
@@ -370,14 +370,14 @@ impl Shares {
 /// The trunk's part. It has no share of its own, and borrows everything that it holds.
 #[derive(Debug)]
 pub(crate) struct TrunkShare {
-    ledger: Arc<Ledger>,
+    common: Arc<Common>,
     held_bytes: usize,
 }
 
 impl TrunkShare {
     /// Reports how many bytes wait in the trunk.
     pub(crate) fn settle(&mut self, held_bytes: usize) {
-        let [.., lent] = &self.ledger.lent;
+        let [.., lent] = &self.common.lent;
         if held_bytes > self.held_bytes {
             lent.fetch_add(held_bytes - self.held_bytes, Relaxed);
         } else if held_bytes < self.held_bytes {
@@ -388,7 +388,7 @@ impl TrunkShare {
 
     /// Returns how many sessions wait for room at this shard.
     pub(crate) fn waiting(&self, shard: usize) -> usize {
-        self.ledger
+        self.common
             .waiting
             .get(shard)
             .map_or(0, |waiting| waiting.load(Relaxed))

@@ -7,7 +7,7 @@
 use core::net::IpAddr;
 
 use crate::edge::table::by_source::BySource;
-use crate::edge::table::groups::Line;
+use crate::edge::table::groups::Tier;
 
 /// What a claimant needs to find its entry again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Claimants {
 
     /// Adds the connection at `index`, of a source that is beyond its limits. It was accepted for a Claim alone.
     pub(crate) fn join_unopened(&mut self, index: u32, source: IpAddr) -> Ticket {
-        Ticket(self.unopened.enter(Some(source), index, line(false)))
+        Ticket(self.unopened.enter(Some(source), index, tier(false)))
     }
 
     /// Removes one that was accepted for a Claim alone.
@@ -44,7 +44,7 @@ impl Claimants {
 
     /// Adds the connection at `index`. `source` is `None` for one to which the limits on sources do not apply: it counts for itself.
     pub(crate) fn join(&mut self, index: u32, source: Option<IpAddr>) -> Ticket {
-        Ticket(self.claims.enter(source, index, line(false)))
+        Ticket(self.claims.enter(source, index, tier(false)))
     }
 
     /// Removes a claimant.
@@ -54,7 +54,7 @@ impl Claimants {
 
     /// Records whether a claimant waits for its takeover, or has sent its first early record.
     pub(crate) fn set_waits(&mut self, ticket: Ticket, waits: bool) {
-        self.claims.change_line(ticket.0, line(waits));
+        self.claims.change_tier(ticket.0, tier(waits));
     }
 
     /// Returns the claimant that makes room for one of `joining`, or for another connection: one that was accepted for a Claim alone, or
@@ -65,8 +65,8 @@ impl Claimants {
     }
 }
 
-fn line(waits: bool) -> Line {
-    if waits { Line::Last } else { Line::First }
+fn tier(waits: bool) -> Tier {
+    if waits { Tier::Last } else { Tier::First }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::table::by_source::BySource;
-use crate::edge::table::groups::Line;
+use crate::edge::table::groups::Tier;
 
 const NONE: u32 = u32::MAX;
 
@@ -46,7 +46,7 @@ impl Absent {
         session: u32,
         exchanged: bool,
     ) -> Absence {
-        let line = if exchanged { Line::Last } else { Line::First };
+        let tier = if exchanged { Tier::Last } else { Tier::First };
         let (parts, widest) = sources.split();
         let mut away = Away {
             session,
@@ -54,9 +54,9 @@ impl Absent {
             parts: [NONE; 2],
         };
         for (entry, &source) in away.parts.iter_mut().zip(parts) {
-            *entry = self.parts.enter(Some(source), session, line);
+            *entry = self.parts.enter(Some(source), session, tier);
         }
-        Absence(self.widest.enter(Some(widest), away, line))
+        Absence(self.widest.enter(Some(widest), away, tier))
     }
 
     /// Removes a session that is no longer away. Returns the admission that it was counted by, unless it is not counted.

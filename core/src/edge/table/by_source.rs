@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::edge::table::groups::{Groups, Line};
+use crate::edge::table::groups::{Groups, Tier};
 
 /// Members by source. The index is a tree: peers choose their addresses, so a hash of them would need a secret.
 #[derive(Clone, Debug)]
@@ -27,13 +27,13 @@ impl<K: Copy + Ord, V> BySource<K, V> {
     }
 
     /// Adds a member, and returns its number. One without a source has a group of its own.
-    pub(crate) fn enter(&mut self, source: Option<K>, value: V, line: Line) -> u32 {
+    pub(crate) fn enter(&mut self, source: Option<K>, value: V, tier: Tier) -> u32 {
         let mut begin = || self.groups.begin(source);
         let group = match source {
             Some(source) => *self.index.entry(source).or_insert_with(begin),
             None => begin(),
         };
-        self.groups.enter(group, value, line)
+        self.groups.enter(group, value, tier)
     }
 
     /// Removes the member with this number.
@@ -52,10 +52,10 @@ impl<K: Copy + Ord, V> BySource<K, V> {
         self.groups.value_of(member)
     }
 
-    /// Moves a member to the end of another line of its group.
+    /// Moves a member to the end of another tier of its group.
     #[track_caller]
-    pub(crate) fn change_line(&mut self, member: u32, line: Line) {
-        self.groups.change_line(member, line);
+    pub(crate) fn change_tier(&mut self, member: u32, tier: Tier) {
+        self.groups.change_tier(member, tier);
     }
 
     /// Returns the first member of a source.

@@ -1,6 +1,6 @@
 //! Members in groups: who makes room when there are too many is one of the group with the most.
 //!
-//! A group has two lines, and those in its first line come before those in its last. To add, to remove and to find the first of a group take
+//! A group has two tiers, and those in its first tier come before those in its last. To add, to remove and to find the first of a group take
 //! constant time; its rank among the groups takes logarithmic time in their number. Nothing is allocated for a member or a group once the
 //! tables have grown.
 
@@ -13,16 +13,16 @@ use crate::edge::table::slab::{Slab, room_to_keep};
 const LIVE: &str = "what is kept of a group or member ends with it";
 const ROOM: &str = "there are fewer members than the table has indexes";
 
-/// The two lines of a group.
+/// The two tiers of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum Tier {
     First,
     Last,
 }
 
-/// A position among all members: those in first lines come before those in last lines, then the order of arrival applies.
+/// A position among all members: those in first tiers come before those in last tiers, then the order of arrival applies.
 type Turn = u64;
-const IN_LAST_LINE: Turn = 1 << 63;
+const IN_LAST_TIER: Turn = 1 << 63;
 
 /// How much a group weighs: by its members, then by how early its first one comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,19 +53,19 @@ impl<V> HasNode<Member<V>> for InGroup {
 #[derive(Clone, Debug)]
 struct Group<K, V> {
     key: K,
-    lines: Lists<Member<V>, InGroup, 2>,
+    tiers: Lists<Member<V>, InGroup, 2>,
     /// Its place in [`Groups::heap`].
     place: usize,
 }
 
 impl<K, V> Group<K, V> {
     fn members(&self) -> usize {
-        self.lines.len(Line::First as u8) + self.lines.len(Line::Last as u8)
+        self.tiers.len(Tier::First as u8) + self.tiers.len(Tier::Last as u8)
     }
 
     fn first(&self) -> Option<u32> {
-        let first = self.lines.first(Line::First as u8);
-        first.or_else(|| self.lines.first(Line::Last as u8))
+        let first = self.tiers.first(Tier::First as u8);
+        first.or_else(|| self.tiers.first(Tier::Last as u8))
     }
 }
 
@@ -107,7 +107,7 @@ impl<K, V> Groups<K, V> {
         let place = self.heap.len();
         let group = Group {
             key,
-            lines: Lists::new(),
+            tiers: Lists::new(),
             place,
         };
         let index = self.groups.insert(group).expect(ROOM).index;
@@ -115,10 +115,10 @@ impl<K, V> Groups<K, V> {
         index
     }
 
-    /// Adds a member to a group, at the end of `line`. Returns its index.
+    /// Adds a member to a group, at the end of `tier`. Returns its index.
     #[track_caller]
-    pub(crate) fn enter(&mut self, group: u32, value: V, line: Line) -> u32 {
-        let turn = self.next_turn(line);
+    pub(crate) fn enter(&mut self, group: u32, value: V, tier: Tier) -> u32 {
+        let turn = self.next_turn(tier);
         let node = Node::default();
         let member = Member {
             value,
@@ -127,8 +127,8 @@ impl<K, V> Groups<K, V> {
             node,
         };
         let index = self.members.insert(member).expect(ROOM).index;
-        let lines = &mut self.groups.at_mut(group).expect(LIVE).lines;
-        lines.append(&mut self.members, index, line as u8);
+        let tiers = &mut self.groups.at_mut(group).expect(LIVE).tiers;
+        tiers.append(&mut self.members, index, tier as u8);
         // Its group has one more, and its first one does not come later.
         self.rise(group);
         index
@@ -139,7 +139,7 @@ impl<K, V> Groups<K, V> {
     pub(crate) fn leave(&mut self, member: u32) -> (V, Option<K>) {
         let index = self.members.at(member).expect(LIVE).group;
         let group = self.groups.at_mut(index).expect(LIVE);
-        group.lines.remove(&mut self.members, member);
+        group.tiers.remove(&mut self.members, member);
         let value = self.members.remove(member).expect(LIVE).value;
         if group.members() > 0 {
             self.sink(index);
@@ -158,18 +158,18 @@ impl<K, V> Groups<K, V> {
         (value, Some(ended.key))
     }
 
-    /// Moves a member to the end of `line`, unless it is in that line.
+    /// Moves a member to the end of `tier`, unless it is in that tier.
     #[track_caller]
-    pub(crate) fn change_line(&mut self, member: u32, line: Line) {
-        let turn = self.next_turn(line);
+    pub(crate) fn change_tier(&mut self, member: u32, tier: Tier) {
+        let turn = self.next_turn(tier);
         let entry = self.members.at_mut(member).expect(LIVE);
-        if entry.node.list() == Some(line as u8) {
+        if entry.node.list() == Some(tier as u8) {
             return;
         }
         entry.turn = turn;
         let index = entry.group;
-        let lines = &mut self.groups.at_mut(index).expect(LIVE).lines;
-        lines.push_back(&mut self.members, member, line as u8);
+        let tiers = &mut self.groups.at_mut(index).expect(LIVE).tiers;
+        tiers.push_back(&mut self.members, member, tier as u8);
         self.rise(index);
         self.sink(index);
     }
@@ -206,11 +206,11 @@ impl<K, V> Groups<K, V> {
         first.expect("a group has members")
     }
 
-    fn next_turn(&mut self, line: Line) -> Turn {
+    fn next_turn(&mut self, tier: Tier) -> Turn {
         self.arrivals += 1;
-        match line {
-            Line::First => self.arrivals,
-            Line::Last => self.arrivals | IN_LAST_LINE,
+        match tier {
+            Tier::First => self.arrivals,
+            Tier::Last => self.arrivals | IN_LAST_TIER,
         }
     }
 
@@ -281,16 +281,16 @@ mod tests {
         let mut groups = Groups::default();
         assert_eq!(groups.largest(), None);
         let a = groups.begin(1);
-        groups.enter(a, 1, Line::Last);
-        let second = groups.enter(a, 2, Line::First);
+        groups.enter(a, 1, Tier::Last);
+        let second = groups.enter(a, 2, Tier::First);
         assert_eq!((groups.first_of(a), groups.largest()), (&2, Some(a)));
-        groups.change_line(second, Line::Last);
+        groups.change_tier(second, Tier::Last);
         assert_eq!(groups.first_of(a), &1, "the other has come earlier");
         let b = groups.begin(2);
-        let third = groups.enter(b, 3, Line::First);
+        let third = groups.enter(b, 3, Tier::First);
         assert_eq!(groups.largest(), Some(a));
         assert_eq!(groups.leave(second), (2, None));
-        assert_eq!(groups.largest(), Some(b), "of equals the first line");
+        assert_eq!(groups.largest(), Some(b), "of equals the first tier");
         assert_eq!(groups.leave(third), (3, Some(2)));
         assert_eq!((groups.members(), groups.len()), (1, 1));
     }
@@ -299,7 +299,7 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     struct Expected {
         key: u8,
-        /// Its line and its turn in that.
+        /// Its tier and its turn in that.
         turn: (u8, usize),
         value: u32,
         member: u32,
@@ -313,11 +313,11 @@ mod tests {
             let mut groups = Groups::default();
             let mut all: Vec<Expected> = Vec::new();
             for (value, (act, key, is_first, nth)) in (0..).zip(steps) {
-                let line = if is_first { Line::First } else { Line::Last };
-                let turn = (line as u8, value as usize);
+                let tier = if is_first { Tier::First } else { Tier::Last };
+                let turn = (tier as u8, value as usize);
                 if act < 2 || all.is_empty() {
                     let into = group(&mut groups, key);
-                    let member = groups.enter(into, value, line);
+                    let member = groups.enter(into, value, tier);
                     all.push(Expected { key, turn, value, member });
                 } else if act == 2 {
                     let gone = all.swap_remove(nth % all.len());
@@ -325,7 +325,7 @@ mod tests {
                     prop_assert_eq!(groups.leave(gone.member), (gone.value, is_last.then_some(gone.key)));
                 } else {
                     let at = nth % all.len();
-                    groups.change_line(all[at].member, line);
+                    groups.change_tier(all[at].member, tier);
                     if all[at].turn.0 != turn.0 {
                         all[at].turn = turn;
                     }
