@@ -18,9 +18,8 @@ use crate::edge::lifecycle::settled::Settling;
 use crate::edge::sessions::Place;
 use crate::edge::uplink::Uplink;
 use crate::edge::uplink::hold::{Plain, Wrong};
-use crate::edge::uplink::link::Link;
 use crate::edge::uplink::speech::{
-    Granting, Waiting, drop_beyond, to_new_boot, to_tagged, waiting_of,
+    Granting, Waiting, drop_beyond, offered, to_new_boot, to_tagged, waiting_of,
 };
 
 /// Packets that the backend has acknowledged, by session.
@@ -34,47 +33,6 @@ impl Gone {
             *self.0.entry(id).or_default() += 1;
         }
     }
-}
-
-/// Drops a link on which something is wrong. `is_new` tells whether the log does not have it yet that the backend does not ask. Returns
-/// whether the counts mean nothing any more.
-pub(crate) fn drop_link(link: &mut Link, wrong: Wrong, is_new: impl FnOnce() -> bool) -> bool {
-    match wrong {
-        Wrong::NotAsked => {
-            link.refuse();
-            if is_new() {
-                tracing::warn!(
-                    "{wrong}, which master.protocol or an earlier link of this run demands; nothing is sent to it. Still trying"
-                );
-            }
-            false
-        }
-        Wrong::Late => {
-            link.wants_close = true;
-            tracing::info!("{wrong}");
-            false
-        }
-        Wrong::Acknowledged { .. } | Wrong::Miscounted { .. } | Wrong::Divided => {
-            link.wants_close = true;
-            tracing::warn!("{wrong}; the link is opened again, and begins anew");
-            true
-        }
-    }
-}
-
-/// What this edge grants.
-pub(crate) fn offered() -> Features {
-    [
-        Feature::Notices,
-        Feature::Groups,
-        Feature::Settled,
-        Feature::LinkAcks,
-        Feature::EndToEnd,
-        Feature::Classes,
-        Feature::Kick,
-    ]
-    .into_iter()
-    .collect()
 }
 
 impl Edge {
@@ -233,7 +191,7 @@ impl Edge {
     pub(crate) fn handle_wrong(&mut self, wrong: Wrong) {
         let link = self.uplink.link_mut();
         let is_new = || self.link_queue.speech.complains();
-        if drop_link(link, wrong, is_new) {
+        if link.drop_for(wrong, is_new) {
             self.counters.link_violations += 1;
             self.link_queue.speech.forget_counts();
         }

@@ -12,10 +12,10 @@
 
 use crate::edge::DeadlineReason;
 use crate::edge::contract::Deadline;
-use crate::edge::lifecycle::boot::{drop_link, offered};
 use crate::edge::trunk::counts::Counts;
 use crate::edge::trunk::{Branch, BranchState, Trunk};
 use crate::edge::uplink::hold::Wrong;
+use crate::edge::uplink::speech::offered;
 use crate::id::{ClientId, ShardId};
 use crate::link::tagged::TAG_BYTES;
 use crate::link::v3::{Ask, Feature, FrameError, Grant, Ids, LinkAck, ToEdge, flag, is_counted};
@@ -152,7 +152,7 @@ impl Trunk {
 
     fn handle_wrong(&mut self, wrong: Wrong) {
         let hold = &mut self.hold;
-        if drop_link(&mut self.link, wrong, || hold.complains()) {
+        if self.link.drop_for(wrong, || hold.complains()) {
             self.counters.link_violations += 1;
             if let Some(counts) = &mut self.counts {
                 counts.forget();

@@ -21,6 +21,7 @@ use self::peer::{Peer, Verdict};
 use crate::Closed;
 use crate::edge::config::MasterConfig;
 use crate::edge::contract::{Deadline, DeadlineReason};
+use crate::edge::uplink::hold::Wrong;
 use crate::wire::frame::FrameTooLong;
 
 /// The factor by which pauses may become longer when links are lost again and again soon after they came up: 30 s instead of 5 s.
@@ -135,9 +136,35 @@ impl Link {
     }
 
     /// Drops the link, whose backend does not ask for the version that is demanded (SPEC 34.4(d)).
-    pub(crate) fn refuse(&mut self) {
+    fn refuse(&mut self) {
         self.wants_close = true;
         self.peer.is_not_asking();
+    }
+
+    /// Drops the link, on which something is wrong. `is_new` tells whether the log does not have it yet that the backend does not ask.
+    /// Returns whether the counts mean nothing any more.
+    pub(crate) fn drop_for(&mut self, wrong: Wrong, is_new: impl FnOnce() -> bool) -> bool {
+        match wrong {
+            Wrong::NotAsked => {
+                self.refuse();
+                if is_new() {
+                    tracing::warn!(
+                        "{wrong}, which master.protocol or an earlier link of this run demands; nothing is sent to it. Still trying"
+                    );
+                }
+                false
+            }
+            Wrong::Late => {
+                self.wants_close = true;
+                tracing::info!("{wrong}");
+                false
+            }
+            Wrong::Acknowledged { .. } | Wrong::Miscounted { .. } | Wrong::Divided => {
+                self.wants_close = true;
+                tracing::warn!("{wrong}; the link is opened again, and begins anew");
+                true
+            }
+        }
     }
 
     /// Handles a length above the limit: the start of the next packet is lost (SPEC 7.5(c)).

@@ -18,6 +18,21 @@ use crate::link::v3::{Ask, Ended, Feature, Features, LinkAck, ToBackend, flag, i
 use crate::queue::{FrameQueue, Sent};
 use crate::time::Time;
 
+/// Returns the features that an edge grants.
+pub(crate) fn offered() -> Features {
+    [
+        Feature::Notices,
+        Feature::Groups,
+        Feature::Settled,
+        Feature::LinkAcks,
+        Feature::EndToEnd,
+        Feature::Classes,
+        Feature::Kick,
+    ]
+    .into_iter()
+    .collect()
+}
+
 /// How a link was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granting {
