@@ -193,10 +193,10 @@ impl ClientConfig {
         self.versions().first(!self.edge_keys.is_empty())
     }
 
-    /// Returns whether the edge must prove a key, which version 2 cannot. (SPEC 18.4)
+    /// Returns whether no session may have version 2: the edge must prove a key, or version 3 is demanded. (SPEC 18.4)
     #[must_use]
     pub fn demands_v3(&self) -> bool {
-        self.versions == Some(Versions::V3) || !self.edge_keys.is_empty()
+        self.versions().is_v3_alone() || !self.edge_keys.is_empty()
     }
 
     /// Returns the pinned keys.

@@ -48,6 +48,14 @@ impl Versions {
         }
     }
 
+    /// Returns whether no session may have version 2.
+    pub(crate) fn is_v3_alone(self) -> bool {
+        match self {
+            Versions::V3 => true,
+            Versions::V2 | Versions::V3OrV2 => false,
+        }
+    }
+
     /// Returns the version that a new session is to have where an edge did not answer the first one.
     pub(crate) fn fallback(self) -> Option<Version> {
         match self {
