@@ -86,7 +86,7 @@ reasons! {
         FrameTooLong = "frame_too_long",
         /// A handshake packet did not decode, or came out of turn.
         BadHandshake = "bad_handshake",
-        /// Another protocol version than 2.
+        /// A protocol version that is not offered there.
         BadVersion = "bad_version",
         /// A public key that is not a point on the curve.
         BadKey = "bad_key",

@@ -406,22 +406,22 @@ impl Edge {
             Arrival::Claim(index) if conns.live(index).only_claim().is_some() => {
                 return Vacancy::Free;
             }
-            Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
+            Arrival::Accept if conns.newcomers() >= quota => self.newcomer_to_go(),
             Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants().len() >= quota => {
                 claimant()
             }
             _ if is_full => {
                 let unopened = conns.claimants().first_unopened(None);
-                unopened.or_else(|| self.last_newcomer()).or_else(claimant)
+                unopened.or_else(|| self.newcomer_to_go()).or_else(claimant)
             }
             _ => return Vacancy::Free,
         };
         goes.map_or(Vacancy::None, Vacancy::MadeBy)
     }
 
-    /// Returns the first newcomer to make room. Newcomers that wait for their turn hold at most half of the places of newcomers, or nobody
+    /// Returns the newcomer that makes room. Newcomers that wait for their turn hold at most half of the places of newcomers, or nobody
     /// else would get as far as sending a key.
-    fn last_newcomer(&self) -> Option<u32> {
+    fn newcomer_to_go(&self) -> Option<u32> {
         if 2 * self.conns.joins().len() > self.conns.newcomers() {
             self.conns.joins().last()
         } else {

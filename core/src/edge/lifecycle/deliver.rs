@@ -1,4 +1,4 @@
-//! Backend → clients (SPEC 7, 10.2, 10.3).
+//! Backend → clients (SPEC 7, 10.2, 10.3, 24.6).
 //!
 //! The link never waits for one client: a client whose queue is full loses its session, and nobody else is affected.
 

@@ -1,8 +1,7 @@
-//! Clients → backend: tagging, and the line of sessions that wait for room (SPEC 10.4).
+//! Clients → backend (SPEC 7.1, 10.4).
 //!
 //! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its client,
-//! which is not read further and gets in line. New room is distributed by deficit round robin, in bytes: a client that sends as fast as it
-//! can gets no more of it than any other one that waits.
+//! which is not read further and gets in line. `line.rs` distributes new room.
 
 use core::time::Duration;
 

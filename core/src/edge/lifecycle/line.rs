@@ -1,4 +1,7 @@
 //! How the line moves in which sessions wait for room on the link (SPEC 10.4).
+//!
+//! New room is distributed by deficit round robin, in bytes: a client that sends as fast as it can gets no more of it than any other one
+//! that waits.
 
 use crate::edge::Edge;
 use crate::edge::sessions::Place;

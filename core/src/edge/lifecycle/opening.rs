@@ -21,7 +21,7 @@ use crate::edge::lifecycle::notices::Newcomer;
 use crate::edge::sessions::Identity;
 
 impl Edge {
-    /// Handles bytes of a connection that is not established, after those that it held.
+    /// Handles bytes of a connection in its handshake, after those that it held.
     pub(crate) fn handle_handshake_bytes(&mut self, now: Time, index: u32, bytes: &[u8]) {
         let mut input = bytes;
         if let Err(reason) = self.handle_proxy_header(now, index, &mut input) {

@@ -173,7 +173,7 @@ impl Edge {
         })
     }
 
-    /// Ends a session since an operator wants that. Its client is told `kick`, and the backend hears of the end as of one that it has kicked.
+    /// Ends a session for an operator. Its client is told `kick`, and the backend is told the same as if it had kicked the session itself.
     ///
     /// # Errors
     /// When there is no such session, or `kick` is none that a backend could send.
@@ -242,7 +242,8 @@ impl Edge {
     }
 
     /// Drains the edge without ending it: no session begins, those that there are go on and may be resumed, and all clients of version 3 are
-    /// asked to leave within this time; with none, nobody is. `None` undoes it: sessions begin again, and who has not left yet may stay.
+    /// asked to leave within this time. If it is zero, nobody is asked. `None` undoes it: sessions begin again, and clients that have not left
+    /// may stay.
     pub fn handle_drain(&mut self, now: Time, within: Option<Duration>) {
         self.step(now, |edge, now| match within {
             Some(within) => {

@@ -1,4 +1,4 @@
-//! Reconnects: claim, challenge, proof, takeover (SPEC 4.3, 5, 9.2, 9.3).
+//! Attempts to resume a session of version 2: claim, challenge, proof, takeover (SPEC 4.3, 5, 9.2, 9.3).
 //!
 //! Nothing about a session changes before its proof. A challenge belongs to its connection and counts once, so claims of one session are
 //! independent of each other.
