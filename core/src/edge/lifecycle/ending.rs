@@ -1,4 +1,4 @@
-//! How connections and sessions end.
+//! How connections close, and how sessions go away and end (SPEC 8.3, 9.2, 9.5 to 9.8).
 
 use core::mem;
 use core::time::Duration;
@@ -14,7 +14,7 @@ use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::state::{Draining, Phase, Stage, State};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
-use crate::edge::door::sources::Nesting;
+use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::downlink::Room;
 use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::sessions::Place;
@@ -92,23 +92,14 @@ impl Edge {
         }
     }
 
-    /// Makes the session go away, if it may be away.
+    /// Makes the session of the connection at `index` go away, if it may be away. Another one may have to make room for it.
     pub(crate) fn go_away(&mut self, now: Time, index: u32, session: u32) {
         let stop = self.keep_held_frames(index, session);
-        let source = self.conns.live(index).admission;
-        let clients = &self.config.clients;
-        let limits = &self.config.limits;
-        if let Some(numbered) = self.sessions.live_mut(session).numbered_mut() {
-            numbered.progress.lose_transport();
-            self.sessions.recount(session, &mut self.account);
-        }
-        let entry = self.sessions.live_mut(session);
-        entry.outbox.lose_transport();
-        let room = Room::of(Place::Away, clients, |bytes| bytes);
-        // What is numbered has room for both kinds of what waits (SPEC 24.2(e)).
-        let fits = entry.numbered().is_some() || entry.outbox.is_within(room.bounds);
+        let admission = self.conns.live(index).admission;
+        let overflow = self.lose_connection(session);
         self.counters.went_away += 1;
         self.sessions.begin_absence(session, now);
+        let clients = &self.config.clients;
         if stop == Some(Stop::Closed(Code::GOODBYE)) {
             // Its goodbye waited in line behind its packets.
             return self.end_session(now, session, EndReason::Goodbye);
@@ -116,18 +107,10 @@ impl Edge {
         if clients.stale_timeout.is_zero() {
             return self.end_session(now, session, EndReason::Expired);
         }
-        if !fits {
-            return self.end_session(now, session, room.overflow);
+        if let Some(overflow) = overflow {
+            return self.end_session(now, session, overflow);
         }
-        let counted = self.sources.lock_for(source).map(|mut sources| {
-            (
-                sources.nesting(source),
-                sources.count_away(source, &limits.sources),
-            )
-        });
-        let (nesting, over) = counted.unwrap_or((Nesting::NONE, None));
-        self.sessions.count_absence(session, source, &nesting);
-        let full = over.filter(|_| limits.enforce_sources == Enforce::On);
+        let full = self.count_absence(session, admission);
         self.tell_away(session);
         let makes_room = match full {
             Some(full) => self.sessions.absent().first_of(full),
@@ -139,6 +122,34 @@ impl Edge {
         if let Some(makes_room) = makes_room {
             self.end_session(now, makes_room, EndReason::TooManyStale);
         }
+    }
+
+    /// Turns the packets down of the session, which loses its connection, into missed ones. Returns why it ends if there are too many.
+    fn lose_connection(&mut self, session: u32) -> Option<EndReason> {
+        if let Some(numbered) = self.sessions.live_mut(session).numbered_mut() {
+            numbered.progress.lose_transport();
+            self.sessions.recount(session, &mut self.account);
+        }
+        let entry = self.sessions.live_mut(session);
+        entry.outbox.lose_transport();
+        let room = Room::of(Place::Away, &self.config.clients, |bytes| bytes);
+        // What is numbered has room for both kinds of what waits (SPEC 24.2(e)).
+        let fits = entry.numbered().is_some() || entry.outbox.is_within(room.bounds);
+        (!fits).then_some(room.overflow)
+    }
+
+    /// Counts the absence of the session by the admission of its last connection. Returns the source that has more sessions away than it may.
+    fn count_absence(&mut self, session: u32, admission: Admission) -> Option<u32> {
+        let limits = &self.config.limits;
+        let counted = self.sources.lock_for(admission).map(|mut sources| {
+            (
+                sources.nesting(admission),
+                sources.count_away(admission, &limits.sources),
+            )
+        });
+        let (nesting, over) = counted.unwrap_or((Nesting::NONE, None));
+        self.sessions.count_absence(session, admission, &nesting);
+        over.filter(|_| limits.enforce_sources == Enforce::On)
     }
 
     /// Ends the absence of a session: it is resumed, or it ends.
@@ -163,14 +174,6 @@ impl Edge {
         self.end_session_by(now, session, reason, None);
     }
 
-    /// Forgets what only a backend of version 3 knows of a session that ends.
-    #[cold]
-    #[inline(never)]
-    fn forget_linked(&mut self, session: u32) {
-        self.leave_groups(session);
-        self.settling.forget(session);
-    }
-
     /// Like [`end_session`](Self::end_session). `kick` says what the backend wants its client to be told.
     pub(crate) fn end_session_by(
         &mut self,
@@ -188,8 +191,33 @@ impl Edge {
             self.keep_held_frames(index, session);
         }
         self.log_end(now, session, reason, kick);
+        self.tell_of_end(session, place, reason, kick);
+        self.sessions.retire(id);
+        self.end_absence(now, session);
+        if let Some(count) = self.counters.ended.get_mut(reason as usize) {
+            *count += 1;
+        }
+        self.warn_of_first(reason);
         let is_numbered = self.sessions.live(session).numbered().is_some();
-        if is_numbered {
+        let outbox = self.clear_ended(session);
+        match place {
+            Place::Attached(index) if is_numbered => {
+                self.drain(now, index, CloseReason::SessionEnded, Some(id));
+            }
+            Place::Attached(index) => self.end_last_conn(now, index, reason, outbox),
+            Place::Away | Place::Ended => {}
+        }
+    }
+
+    /// Tells the client and the backend how the session at `place` ends, and remembers it for a client that is not there.
+    fn tell_of_end(
+        &mut self,
+        session: u32,
+        place: Place,
+        reason: EndReason,
+        kick: Option<&Kick<'_>>,
+    ) {
+        if self.sessions.live(session).numbered().is_some() {
             self.remember_end(session, reason, kick);
             if let Place::Attached(index) = place {
                 self.tell_end(index, session, reason, kick);
@@ -199,12 +227,18 @@ impl Edge {
         if self.link_queue.speech.may_be_new() {
             self.forget_linked(session);
         }
-        self.sessions.retire(id);
-        self.end_absence(now, session);
-        if let Some(count) = self.counters.ended.get_mut(reason as usize) {
-            *count += 1;
-        }
-        self.warn_of_first(reason);
+    }
+
+    /// Forgets what only a backend of version 3 knows of a session that ends.
+    #[cold]
+    #[inline(never)]
+    fn forget_linked(&mut self, session: u32) {
+        self.leave_groups(session);
+        self.settling.forget(session);
+    }
+
+    /// Frees what the session, which has ended, needs no longer: all of it, unless notices about it still wait in line. Returns its outbox.
+    fn clear_ended(&mut self, session: u32) -> Outbox {
         let entry = self.sessions.live_mut(session);
         entry.place = Place::Ended;
         entry.claimed = None;
@@ -218,12 +252,12 @@ impl Edge {
         if freed {
             self.sessions.remove(session, &mut self.account);
         }
-        let Place::Attached(index) = place else {
-            return;
-        };
-        if is_numbered {
-            return self.drain(now, index, CloseReason::SessionEnded, Some(id));
-        }
+        outbox
+    }
+
+    /// Closes the connection of a session of version 2 that has ended. A kicked client may still read everything that was sent (SPEC 9.5);
+    /// one that takes nothing is not waited for.
+    fn end_last_conn(&mut self, now: Time, index: u32, reason: EndReason, outbox: Outbox) {
         let conn = self.conns.live(index);
         let established = conn.is_established();
         let pending = !conn.control().is_empty() || conn.has_output(&outbox, None);
@@ -238,11 +272,9 @@ impl Edge {
             self.conns.recount(index, &mut self.account);
             self.conns.mark_ready(index);
         } else {
-            // A kicked client may still read everything that was sent; one that takes nothing is not waited for.
-            let kind = if reason == EndReason::Kicked {
-                CloseKind::Graceful
-            } else {
-                CloseKind::Abort
+            let kind = match reason {
+                EndReason::Kicked => CloseKind::Graceful,
+                _ => CloseKind::Abort,
             };
             self.begin_closing(now, index, kind, CloseReason::SessionEnded);
         }
