@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
 
+#[cfg(feature = "admin")]
+pub(crate) mod happenings;
 mod json;
 mod kinds;
 
@@ -62,6 +64,8 @@ pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 struct Style {
     is_json: Arc<AtomicBool>,
+    /// Whether lines about ended sessions are written. What follows events gets them at every level.
+    shows_sessions: Arc<AtomicBool>,
     /// Whether text has colours.
     colours: bool,
 }
@@ -70,6 +74,7 @@ impl Style {
     fn new(format: LogFormat, colours: bool) -> Self {
         let style = Style {
             is_json: Arc::default(),
+            shows_sessions: Arc::new(AtomicBool::new(true)),
             colours,
         };
         style.set(format);
@@ -81,19 +86,86 @@ impl Style {
         self.is_json.store(is_json, Ordering::Relaxed);
     }
 
+    fn set_level(&self, level: LogLevel) {
+        let shows = !matches!(level, LogLevel::Off | LogLevel::Error | LogLevel::Warn);
+        self.shows_sessions.store(shows, Ordering::Relaxed);
+    }
+
     fn is_json(&self) -> bool {
         self.is_json.load(Ordering::Relaxed)
     }
 }
 
-/// Sets the level and the format of the log, if [`start`] was called.
+/// Sets the level and the format of the log, if [`start`] was called. A level that an operator has set for a while stays for that while.
 pub fn set(level: LogLevel, format: LogFormat) {
     if let Some(style) = STYLE.get() {
         style.set(format);
     }
+    apply(levels().configure(level));
+}
+
+/// Sets the level of the log for a while, whatever is configured meanwhile.
+#[cfg(feature = "admin")]
+pub(crate) fn set_for(level: LogLevel, within: Duration) {
+    apply(levels().set_for(level, Instant::now() + within));
+}
+
+/// Sets the level of the log to what is configured, if its while is over.
+#[cfg(feature = "admin")]
+pub(crate) fn look_at_level() {
+    let over = levels().look(Instant::now());
+    if let Some(level) = over {
+        apply(level);
+        tracing::info!(%level, "the level of the log is again what is configured");
+    }
+}
+
+fn levels() -> MutexGuard<'static, Levels> {
+    static LEVELS: Mutex<Levels> = Mutex::new(Levels::new());
+    LEVELS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn apply(level: LogLevel) {
+    if let Some(style) = STYLE.get() {
+        style.set_level(level);
+    }
     if let Some(filter) = FILTER.get() {
         // Fails only if the log is gone.
         let _ = filter.reload(threshold(level));
+    }
+}
+
+/// The level that is configured, and the one that an operator has set for a while. Pure: the time is handed in.
+struct Levels {
+    configured: LogLevel,
+    for_a_while: Option<(LogLevel, Instant)>,
+}
+
+impl Levels {
+    const fn new() -> Self {
+        Levels {
+            configured: LogLevel::Info,
+            for_a_while: None,
+        }
+    }
+
+    /// Changes what is configured. Returns the level in effect, as the others do.
+    fn configure(&mut self, level: LogLevel) -> LogLevel {
+        self.configured = level;
+        self.for_a_while.map_or(level, |(level, _)| level)
+    }
+
+    #[cfg(feature = "admin")]
+    fn set_for(&mut self, level: LogLevel, until: Instant) -> LogLevel {
+        self.for_a_while = Some((level, until));
+        level
+    }
+
+    /// Returns the level that is in effect again, if a while is over.
+    #[cfg(feature = "admin")]
+    fn look(&mut self, now: Instant) -> Option<LogLevel> {
+        let over = self.for_a_while.take_if(|(_, until)| *until <= now);
+        over.map(|_| self.configured)
     }
 }
 
@@ -114,7 +186,8 @@ fn threshold(level: LogLevel) -> Threshold {
     #[cfg(feature = "admin")]
     let level = Targets::new()
         .with_default(level)
-        .with_target(AUDIT, LevelFilter::INFO);
+        .with_target(AUDIT, LevelFilter::INFO)
+        .with_target(SESSIONS, LevelFilter::INFO);
     level
 }
 
@@ -159,6 +232,7 @@ pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
         }
     }));
     let _ = OUTLET.set(outlet);
+    levels().configure(level);
     Ok(())
 }
 
@@ -230,6 +304,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    style.set_level(level);
     let (filter, handle) = reload::Layer::new(threshold(level));
     let fields = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(Printable(writer), "{value:?}"),
@@ -276,6 +351,11 @@ where
             return Ok(());
         }
         let is_json = self.style.is_json();
+        #[cfg(feature = "admin")]
+        happenings::note(event);
+        if metadata.target() == SESSIONS && !self.style.shows_sessions.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let left_out = {
             // Counts stay correct whatever a panic elsewhere interrupted.
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -632,6 +712,52 @@ mod tests {
                 assert_eq!(log.lines(), ["INFO a change"], "none is left out");
             }
         });
+    }
+
+    #[cfg(feature = "admin")]
+    #[test]
+    fn a_level_for_a_while_outlives_a_reload_and_ends_at_what_is_configured_then() {
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        let mut levels = Levels::new();
+        assert_eq!(levels.configure(LogLevel::Warn), LogLevel::Warn);
+        assert_eq!(levels.look(after(99)), None);
+        assert_eq!(levels.set_for(LogLevel::Debug, after(10)), LogLevel::Debug);
+        assert_eq!(levels.configure(LogLevel::Error), LogLevel::Debug);
+        assert_eq!(levels.look(after(9)), None);
+        assert_eq!(levels.look(after(10)), Some(LogLevel::Error));
+        assert_eq!(levels.look(after(11)), None, "told once");
+        assert_eq!(levels.configure(LogLevel::Info), LogLevel::Info);
+    }
+
+    #[cfg(feature = "admin")]
+    #[test]
+    fn ended_sessions_are_happenings_at_every_level_and_lines_at_info() {
+        let end =
+            |id: &str| tracing::info!(target: SESSIONS, event = "session_end", id, "session ended");
+        let log = Log::default();
+        let follower = happenings::Follower::new();
+        log.with(LogLevel::Warn, || {
+            end("one");
+            tracing::info!(target: AUDIT, call = "POST /v1/bans", "a change");
+            tracing::info!("no happening");
+        });
+        let lines = log.lines();
+        assert_eq!(lines, ["INFO a change call=\"POST /v1/bans\""]);
+        let mut follower = follower;
+        let text = follower.take();
+        let mine: Vec<_> = text
+            .split("\n\n")
+            .filter(|one| one.contains("\"one\"") || one.contains("/v1/bans"))
+            .collect();
+        assert_eq!(mine.len(), 2, "{text}");
+        assert!(
+            mine[0].starts_with("event: session_end\ndata: {\"ts\":"),
+            "{text}"
+        );
+        assert!(mine[1].starts_with("event: audit\ndata: {"), "{text}");
+        log.with(LogLevel::Info, || end("two"));
+        assert_eq!(log.lines().len(), 1);
     }
 
     #[test]

@@ -285,6 +285,15 @@ fn what_is_no_call_is_refused_with_the_reason() {
             "GET /v1/sessions?sort=x HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
             400,
         ),
+        (
+            "GET /v1/config?x=y HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            400,
+        ),
+        (
+            "GET /v1/bans?after=10.0.0.0/8&after=10.0.0.0/8 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                .into(),
+            400,
+        ),
         ("nonsense\r\n\r\n".into(), 400),
         ("GET /v1/status HTTP/1.1\r\nHost: loc".into(), 408),
     ] {
@@ -316,7 +325,7 @@ fn over_tcp_a_token_is_needed_and_wrong_ones_are_slowed_down() {
         let request = format!("GET /v1/status HTTP/1.1\r\nHost: {address}\r\n{shown}\r\n");
         over_tcp(address, &request)
     };
-    let right = format!("Authorization: Bearer {token}\r\n");
+    let right = format!("authorization: bearer {token}\r\n");
     let (status, text) = ask(&right);
     assert_eq!((status, text.contains(token)), (200, false), "{text}");
     let twice = format!("{right}{right}");
@@ -365,6 +374,44 @@ fn callers_beyond_the_bound_are_turned_away_and_silent_ones_end() {
     }
     drop(all);
     place.good("ctl status");
+    // Those that are silent keep nobody out meanwhile.
+    let silent: Vec<UnixStream> = (0..MOST).map(|_| connect()).collect();
+    place.good("ctl status");
+    drop(silent);
+}
+
+#[test]
+fn who_follows_sees_ended_sessions_and_changes_and_the_page_is_there() {
+    let place = place("");
+    let mut rig = rig(&place.config);
+    let client = rig.join();
+    let id = client.id().to_string();
+    let mut stream = UnixStream::connect(&place.socket).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    let request = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream));
+    let mut until = |part: &str| {
+        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(part)));
+        line.expect("it goes on").expect("a line")
+    };
+    until("event: status");
+    place.good("ctl log error");
+    place.good(&format!("ctl kick {id} --text enough"));
+    until("/v1/log_level");
+    let end = until("\"session_end\"");
+    assert!(
+        end.contains(&id) && end.contains("\"reason\":\"kicked\""),
+        "{end}"
+    );
+    place.good("ctl ban 203.0.113.0/24");
+    until("/v1/bans");
+    let (status, page) = place.raw("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(status, 200);
+    assert!(
+        page.contains("Content-Security-Policy: ") && page.contains("</html>"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::guard::Caller;
 use super::request::{Refusal, Request};
 use super::status::status;
 use crate::config::{LogLevel, Settings, parse_network, values_in_effect};
+use crate::logging;
 use crate::text::excerpt;
 
 /// The number of sessions on a page, unless the caller says another one.
@@ -39,29 +40,35 @@ pub(super) type Answer = Result<(u16, Value), Refusal>;
 
 /// Answers a request that the guard let in.
 pub(super) fn answer(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
-    let path: Vec<&str> = request.path.split('/').skip(1).collect();
-    let answer = match (&*request.method, path.as_slice()) {
-        ("GET", ["v1", "status"]) => request.only(&[]).and_then(|()| ok(status(desk)?)),
-        ("GET", ["v1", "config"]) => ok(config(&desk.settings())),
-        ("GET", ["v1", "sessions"]) => sessions(desk, request),
-        ("GET", ["v1", "sessions", id]) => session(desk, id),
-        ("POST", ["v1", "sessions", id, "kick"]) => kick(desk, id, request),
-        ("GET", ["v1", "bans"]) => bans(desk, request),
-        ("POST", ["v1", "bans"]) => ban(desk, caller, request),
-        ("DELETE", ["v1", "bans"]) => unban(desk, request),
-        ("POST", ["v1", "drain"]) => drain(desk, request),
-        ("DELETE", ["v1", "drain"]) => undo_drain(desk),
-        ("POST", ["v1", "reload"]) => reload(),
-        ("POST", ["v1", "log_level"]) => log_level(desk, request),
-        _ => Err(Refusal::new(
-            404,
-            "there is no such call; see `voltlane ctl --help`",
-        )),
-    };
+    let answer = dispatch(desk, caller, request);
     if request.is_change() {
         audit(caller, request, &answer);
     }
     answer
+}
+
+/// Calls what the request names. Parameters that a call does not have are refused before it begins.
+fn dispatch(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
+    let path: Vec<&str> = request.path.split('/').skip(1).collect();
+    let none = || request.only(&[]);
+    match (&*request.method, path.as_slice()) {
+        ("GET", ["v1", "status"]) => none().and_then(|()| ok(status(desk)?)),
+        ("GET", ["v1", "config"]) => none().and_then(|()| ok(config(&desk.settings()))),
+        ("GET", ["v1", "sessions"]) => sessions(desk, request),
+        ("GET", ["v1", "sessions", id]) => none().and_then(|()| session(desk, id)),
+        ("POST", ["v1", "sessions", id, "kick"]) => none().and_then(|()| kick(desk, id, request)),
+        ("GET", ["v1", "bans"]) => bans(desk, request),
+        ("POST", ["v1", "bans"]) => none().and_then(|()| ban(desk, caller, request)),
+        ("DELETE", ["v1", "bans"]) => unban(desk, request),
+        ("POST", ["v1", "drain"]) => none().and_then(|()| drain(desk, request)),
+        ("DELETE", ["v1", "drain"]) => none().and_then(|()| undo_drain(desk)),
+        ("POST", ["v1", "reload"]) => none().and_then(|()| reload()),
+        ("POST", ["v1", "log_level"]) => none().and_then(|()| log_level(request)),
+        _ => Err(Refusal::new(
+            404,
+            "there is no such call; see `voltlane ctl --help`",
+        )),
+    }
 }
 
 /// Logs a change, or an attempt. None of these lines is left out.
@@ -398,12 +405,12 @@ struct LevelBody {
     secs: Option<u64>,
 }
 
-fn log_level(desk: &Desk, request: &Request) -> Answer {
+fn log_level(request: &Request) -> Answer {
     let LevelBody { level, secs } = body(request)?;
     let secs = secs.unwrap_or(USUAL_LEVEL_SECS);
     if !(1..=MAX_LEVEL_SECS).contains(&secs) {
         return Err(Refusal::new(400, format!("secs is 1 to {MAX_LEVEL_SECS}")));
     }
-    desk.set_level(level, Duration::from_secs(secs));
+    logging::set_for(level, Duration::from_secs(secs));
     ok(json!({ "level": level.to_string(), "secs": secs }))
 }

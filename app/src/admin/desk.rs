@@ -10,8 +10,7 @@ use voltlane_driver::Errands;
 
 use super::request::Refusal;
 use crate::commands::InEffect;
-use crate::config::{LogLevel, Settings};
-use crate::logging;
+use crate::config::Settings;
 use crate::metrics::{Exchange, Snapshot};
 
 /// How long a shard may take to answer before it counts as stuck.
@@ -27,8 +26,6 @@ struct Inner {
     exchange: Exchange,
     in_effect: Arc<Mutex<InEffect>>,
     began: Instant,
-    /// When the level of the log goes back to what is configured.
-    level_until: Mutex<Option<Instant>>,
 }
 
 impl Desk {
@@ -39,7 +36,6 @@ impl Desk {
             exchange,
             in_effect,
             began: Instant::now(),
-            level_until: Mutex::new(None),
         }))
     }
 
@@ -100,29 +96,5 @@ impl Desk {
             RecvTimeoutError::Timeout => Refusal::new(503, "the shard does not answer"),
             RecvTimeoutError::Disconnected => Refusal::new(503, "the shard has ended"),
         })
-    }
-
-    /// Sets the level of the log for a while.
-    pub(super) fn set_level(&self, level: LogLevel, within: Duration) {
-        let mut until = self.level_until();
-        *until = Some(Instant::now() + within);
-        logging::set(level, self.settings().general.log_format);
-    }
-
-    /// Sets the level of the log to what is configured, if its while is over.
-    pub(super) fn look_at_level(&self) {
-        let mut until = self.level_until();
-        if until.is_some_and(|until| until <= Instant::now()) {
-            *until = None;
-            let general = self.settings().general;
-            let level = general.log_level;
-            logging::set(level, general.log_format);
-            tracing::info!(%level, "the level of the log is again what is configured");
-        }
-    }
-
-    fn level_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        let until = self.0.level_until.lock();
-        until.unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -73,7 +73,7 @@ impl Guard {
             return Err(Refusal::new(429, "too many wrong tokens; try again"));
         }
         let shown = request.header("authorization")?;
-        let shown = shown.and_then(|shown| shown.strip_prefix("Bearer "));
+        let shown = shown.and_then(bearer);
         let is_right = match (&self.token, shown) {
             (Some(token), Some(shown)) => token.is(shown.trim()),
             _ => false,
@@ -102,6 +102,12 @@ impl Guard {
     }
 }
 
+/// Returns the token in an Authorization. The name of the scheme has no case (RFC 9110 11.1).
+fn bearer(shown: &str) -> Option<&str> {
+    let (scheme, token) = shown.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
 /// Returns whether a Host names an address, or this machine.
 fn is_of_this_machine(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
@@ -114,6 +120,16 @@ fn is_of_this_machine(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_the_scheme_has_no_case() {
+        for good in ["Bearer x", "bearer x", "BEARER x"] {
+            assert_eq!(bearer(good), Some("x"));
+        }
+        for bad in ["", "Bearer", "Bearerx", "Basic x", " Bearer x", "x"] {
+            assert_eq!(bearer(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_host_is_an_address_or_this_machine() {

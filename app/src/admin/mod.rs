@@ -11,7 +11,8 @@
 //! | `POST`, `DELETE /v1/drain` | no more sessions, and clients leave: `{"spread_secs"}`; and the undoing |
 //! | `POST /v1/reload` | as SIGHUP |
 //! | `POST /v1/log_level` | `{"level", "secs"}` |
-//! | `GET /v1/events` | what happens, as Server-Sent Events |
+//! | `GET /v1/events` | as Server-Sent Events: `status` each second, `session_end`, `audit` for each change, `missed` if some were lost |
+//! | `GET /` | the status page, and `GET /events` for it |
 //!
 //! Nothing that clients or the backend sent is ever shown, and no secret. Each change is a line of the log with the target
 //! `voltlane::audit`, at every level of the log.

@@ -72,15 +72,25 @@ impl Request {
             .filter(|value| !value.is_empty())
     }
 
-    /// Refuses parameters that a call does not have.
+    /// Refuses parameters that a call does not have, and one that is given twice.
     pub(super) fn only(&self, names: &[&str]) -> Result<(), Refusal> {
         let unknown = self
             .query
             .iter()
             .find(|(name, _)| !names.contains(&name.as_str()));
-        match unknown {
-            None => Ok(()),
-            Some((name, _)) => Err(Refusal::new(
+        let names_so_far = |at: usize| self.query[..at].iter().map(|(name, _)| name);
+        let mut given = self.query.iter().enumerate();
+        let twice = given.find(|(at, (name, _))| names_so_far(*at).any(|other| other == name));
+        match (unknown, twice) {
+            (None, None) => Ok(()),
+            (None, Some((_, (name, _)))) => {
+                Err(Refusal::new(400, format!("{name:?} is given twice")))
+            }
+            (Some((name, _)), _) if names.is_empty() => Err(Refusal::new(
+                400,
+                format!("unknown parameter {name:?}; this call has none"),
+            )),
+            (Some((name, _)), _) => Err(Refusal::new(
                 400,
                 format!(
                     "unknown parameter {name:?}; there are: {}",
@@ -257,12 +267,13 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Writes a head. A body of `length` bytes follows, or one that ends with the connection.
+/// Writes a head with `more` fields. A body of `length` bytes follows, or one that ends with the connection.
 pub(super) fn write_head(
     stream: &mut impl Write,
     status: u16,
     content_type: &str,
     length: Option<usize>,
+    more: &str,
 ) -> io::Result<()> {
     let length = length.map_or(String::new(), |length| {
         format!("Content-Length: {length}\r\n")
@@ -274,7 +285,7 @@ pub(super) fn write_head(
     };
     write!(
         stream,
-        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\n{length}{asks}Cache-Control: no-store\r\n\
+        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\n{length}{asks}{more}Cache-Control: no-store\r\n\
          X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
         reason(status)
     )
@@ -303,6 +314,8 @@ mod tests {
         assert_eq!(request.body, b"{}");
         assert!(request.only(&["network"]).is_err());
         assert!(request.only(&["network", "a"]).is_ok());
+        let twice = read_all("GET /?a=b&c=d&a=b HTTP/1.1\r\n\r\n").expect("good");
+        assert!(twice.only(&["a", "c"]).is_err());
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Listens, and serves each connection in a thread of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,12 @@ use super::status::status;
 use super::stream::Stream;
 use super::token;
 use crate::config::{Admin, Place};
-use crate::http::{EVENT_EVERY, MAX_WATCHERS, WATCH_AT_MOST};
+use crate::http::{EVENT_EVERY, EVENTS, MAX_WATCHERS, WATCH_AT_MOST};
 use crate::listen;
+use crate::logging::happenings::Follower;
+use crate::{logging, page};
 
-/// The maximum number of connections, watchers included. One beyond is closed.
+/// The maximum number of connections, watchers included. For one beyond, the one that has said nothing for longest is closed.
 pub(crate) const MAX_CONNECTIONS: usize = 16;
 /// Memory of a thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
@@ -33,6 +35,7 @@ const STACK_BYTES: usize = 256 * 1024;
 const TICK: Duration = Duration::from_secs(1);
 const BACKLOG: u32 = 16;
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 
 enum Listener {
     Net(TcpListener),
@@ -92,7 +95,7 @@ impl AdminServer {
             guard: Guard::new(token, config.read_only),
             peers: config.peer_uids.peers(),
             desk,
-            connections: AtomicUsize::new(0),
+            callers: Mutex::default(),
             watchers: AtomicUsize::new(0),
             ends: AtomicBool::new(false),
         });
@@ -133,7 +136,7 @@ struct Shared {
     guard: Guard,
     peers: PeerUids,
     desk: Desk,
-    connections: AtomicUsize,
+    callers: Mutex<Callers>,
     watchers: AtomicUsize,
     ends: AtomicBool,
 }
@@ -174,7 +177,7 @@ fn accept(listeners: &[Listener], ending: &UnixStream, shared: &Arc<Shared>) {
             shared.ends.store(true, Ordering::Release);
             return;
         }
-        shared.desk.look_at_level();
+        logging::look_at_level();
         for listener in listeners {
             match accept_one(listener) {
                 Ok(stream) => begin(shared, stream),
@@ -203,21 +206,107 @@ fn accept_one(listener: &Listener) -> io::Result<Stream> {
     })
 }
 
+/// The connections, oldest first.
+#[derive(Default)]
+struct Callers {
+    next: u64,
+    all: Vec<OneCaller>,
+    /// The number of threads: those of connections that were just closed have not ended yet.
+    threads: usize,
+}
+
+struct OneCaller {
+    number: u64,
+    /// Its address, if it has one.
+    source: Option<IpAddr>,
+    stream: Arc<Stream>,
+    /// Whether its request was let in, and is being answered.
+    is_served: bool,
+}
+
+impl Callers {
+    /// Takes a place for a caller. Returns its number, or `None` if none is free and none can be made free.
+    fn enter(&mut self, source: Option<IpAddr>, stream: Arc<Stream>) -> Option<u64> {
+        if self.threads >= 2 * MAX_CONNECTIONS || self.all.len() >= MAX_CONNECTIONS && !self.evict()
+        {
+            return None;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.threads += 1;
+        self.all.push(OneCaller {
+            number,
+            source,
+            stream,
+            is_served: false,
+        });
+        Some(number)
+    }
+
+    /// Closes the oldest connection that is not served, of the source that has the most of these.
+    fn evict(&mut self) -> bool {
+        let unserved = || self.all.iter().filter(|one| !one.is_served);
+        let count = |source| unserved().filter(|other| other.source == source).count();
+        // Among several `max_by_key` takes the last.
+        let oldest_last = self.all.iter().enumerate().rev();
+        let most = oldest_last
+            .filter(|(_, one)| !one.is_served)
+            .max_by_key(|(_, one)| count(one.source));
+        let Some(at) = most.map(|(at, _)| at) else {
+            return false;
+        };
+        self.all.remove(at).stream.close();
+        true
+    }
+
+    /// Notes whether a caller is served. Returns false if its place went to another.
+    fn serves(&mut self, number: u64, is_served: bool) -> bool {
+        let mut all = self.all.iter_mut();
+        let found = all.find(|one| one.number == number);
+        found.map(|one| one.is_served = is_served).is_some()
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.all.retain(|one| one.number != number);
+        self.threads -= 1;
+    }
+}
+
+/// A place of a caller, until its thread ends.
+struct Entry {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.shared.callers().leave(self.number);
+    }
+}
+
+impl Shared {
+    fn callers(&self) -> MutexGuard<'_, Callers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Starts a thread for a connection, if there is a place for it.
 fn begin(shared: &Arc<Shared>, stream: Stream) {
-    if shared.connections.load(Ordering::Acquire) >= MAX_CONNECTIONS {
+    let stream = Arc::new(stream);
+    let number = shared.callers().enter(stream.source(), Arc::clone(&stream));
+    let Some(number) = number else {
         tracing::debug!("too many callers of the admin interface");
         return;
-    }
-    let shared = Arc::clone(shared);
+    };
+    let entry = Entry {
+        shared: Arc::clone(shared),
+        number,
+    };
     let started = thread::Builder::new()
         .name("admin-call".into())
         .stack_size(STACK_BYTES)
         .spawn(move || {
-            let Some(_seat) = Seat::take(&shared.connections, MAX_CONNECTIONS) else {
-                return;
-            };
-            if let Err(error) = serve(&shared, &stream) {
+            if let Err(error) = serve(&entry, &stream) {
                 tracing::debug!(%error, "a call of the admin interface failed");
             }
         });
@@ -226,7 +315,8 @@ fn begin(shared: &Arc<Shared>, stream: Stream) {
     }
 }
 
-fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
+fn serve(entry: &Entry, stream: &Stream) -> io::Result<()> {
+    let shared = &*entry.shared;
     let caller = match stream {
         Stream::Net(stream) => Caller::Token(stream.peer_addr()?.ip()),
         Stream::Unix(stream) => {
@@ -244,14 +334,24 @@ fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
         checked.inspect_err(|refusal| tell_refused(&caller, &request, refusal))?;
         Ok(request)
     });
-    let answer = match checked {
-        Ok(request) if request.method == "GET" && request.path == "/v1/events" => {
-            return watch(shared, stream, &request);
+    match checked {
+        Err(refusal) => respond(stream, Err(refusal))?,
+        Ok(request) => {
+            if !shared.callers().serves(entry.number, true) {
+                return Ok(());
+            }
+            match (&*request.method, &*request.path) {
+                ("GET", "/v1/events" | EVENTS) => return watch(shared, stream, &request),
+                ("GET", "/") => match request.only(&[]).and_then(|()| status(&shared.desk)) {
+                    Ok(totals) => respond_with_page(stream, &page::render(&totals))?,
+                    Err(refusal) => respond(stream, Err(refusal))?,
+                },
+                _ => respond(stream, answer(&shared.desk, &caller, &request))?,
+            }
+            // Whoever reads no further holds no place against others.
+            shared.callers().serves(entry.number, false);
         }
-        Ok(request) => answer(&shared.desk, &caller, &request),
-        Err(refusal) => Err(refusal),
-    };
-    respond(stream, answer)?;
+    }
     end(stream);
     Ok(())
 }
@@ -274,12 +374,21 @@ fn respond(mut stream: &Stream, answer: Answer) -> io::Result<()> {
     let mut text = value.to_string();
     text.push('\n');
     let mut out = Vec::with_capacity(text.len() + 256);
-    request::write_head(&mut out, status, JSON, Some(text.len()))?;
+    request::write_head(&mut out, status, JSON, Some(text.len()), "")?;
     out.extend_from_slice(text.as_bytes());
     stream.write_all(&out)
 }
 
-/// Sends the status each second. A watcher that takes nothing for a step is dropped.
+/// Sends the status page.
+fn respond_with_page(mut stream: &Stream, page: &str) -> io::Result<()> {
+    let mut out = Vec::with_capacity(page.len() + 512);
+    let policy = format!("Content-Security-Policy: {}\r\n", page::POLICY);
+    request::write_head(&mut out, 200, HTML, Some(page.len()), &policy)?;
+    out.extend_from_slice(page.as_bytes());
+    stream.write_all(&out)
+}
+
+/// Sends the status each second, and what has happened since. A watcher that takes nothing for a step is dropped.
 fn watch(shared: &Shared, mut stream: &Stream, request: &Request) -> io::Result<()> {
     let seat = request
         .only(&[])
@@ -290,14 +399,16 @@ fn watch(shared: &Shared, mut stream: &Stream, request: &Request) -> io::Result<
         Err(refusal) => return respond(stream, Err(refusal)),
     };
     let mut out = Vec::new();
-    request::write_head(&mut out, 200, "text/event-stream", None)?;
+    request::write_head(&mut out, 200, "text/event-stream", None, "")?;
     out.extend_from_slice(b"retry: 2000\n\n");
     let until = Instant::now() + WATCH_AT_MOST;
+    let mut follower = Follower::new();
     for number in 0_u64.. {
         match status(&shared.desk) {
             Ok(value) => write!(out, "id: {number}\nevent: status\ndata: {value}\n\n")?,
             Err(refusal) => write!(out, "event: error\ndata: {}\n\n", refusal.to_json())?,
         }
+        out.extend_from_slice(follower.take().as_bytes());
         stream.write_all(&out)?;
         out.clear();
         // The wait ends early when the watcher leaves.
@@ -316,4 +427,58 @@ fn watch(shared: &Shared, mut stream: &Stream, request: &Request) -> io::Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Enters a caller. Returns its number and its end of the stream.
+    fn caller(callers: &mut Callers, source: Option<IpAddr>) -> Option<(u64, UnixStream)> {
+        let (own, peer) = UnixStream::pair().expect("a pair");
+        let number = callers.enter(source, Arc::new(Stream::Unix(own)))?;
+        Some((number, peer))
+    }
+
+    fn is_closed(peer: &UnixStream) -> bool {
+        peer.set_nonblocking(true).expect("ours");
+        matches!((&mut &*peer).read(&mut [0]), Ok(0))
+    }
+
+    #[test]
+    fn a_silent_caller_makes_room_the_oldest_of_the_most_crowded_source_first() {
+        let mut callers = Callers::default();
+        let source = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let (alone, first) = caller(&mut callers, source(1)).expect("room");
+        let others: Vec<_> = (1..MAX_CONNECTIONS)
+            .map(|_| caller(&mut callers, source(2)).expect("room"))
+            .collect();
+        assert!(callers.serves(others[0].0, true));
+        let newcomer = caller(&mut callers, source(3)).expect("room is made");
+        assert!(!is_closed(&first) && !is_closed(&others[0].1));
+        assert!(is_closed(&others[1].1), "the oldest that is not served");
+        assert!(!is_closed(&others[2].1));
+        assert!(!callers.serves(others[1].0, true), "its place is gone");
+        assert!(callers.serves(alone, true) && callers.serves(newcomer.0, true));
+        assert_eq!(callers.all.len(), MAX_CONNECTIONS);
+    }
+
+    #[test]
+    fn one_beyond_those_that_are_served_and_those_that_end_has_no_place() {
+        let mut callers = Callers::default();
+        let all: Vec<_> = (0..MAX_CONNECTIONS)
+            .map(|_| caller(&mut callers, None).expect("room"))
+            .collect();
+        for (number, _) in &all {
+            assert!(callers.serves(*number, true));
+        }
+        assert!(caller(&mut callers, None).is_none(), "all are served");
+        assert!(callers.serves(all[0].0, false));
+        for _ in 0..MAX_CONNECTIONS {
+            caller(&mut callers, None).expect("one makes room");
+        }
+        assert!(caller(&mut callers, None).is_none(), "too many threads");
+        callers.leave(all[0].0);
+        caller(&mut callers, None).expect("a thread has ended");
+    }
 }

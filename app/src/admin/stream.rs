@@ -1,7 +1,7 @@
 //! A stream of the admin interface, over TCP or a Unix socket, at either of its ends.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -26,6 +26,23 @@ impl Stream {
             Stream::Net(stream) => stream.set_read_timeout(Some(within)),
             Stream::Unix(stream) => stream.set_read_timeout(Some(within)),
         }
+    }
+
+    /// Returns the address of its peer, if it has one.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Net(stream) => stream.peer_addr().ok().map(|peer| peer.ip()),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// Ends both directions at once. Whoever reads or writes it returns.
+    pub(super) fn close(&self) {
+        // One that has ended already is as good.
+        let _ = match self {
+            Stream::Net(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
     }
 
     /// Writes no more. The peer may go on.

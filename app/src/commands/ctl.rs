@@ -106,10 +106,10 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
         }
         CtlCall::Tail { secs } => {
             let mut out = std::io::stdout();
-            caller.watch(*secs, |value| {
+            caller.watch(*secs, |name, value| {
                 let line = match args.json {
                     true => format!("{value}\n"),
-                    false => show::line(value),
+                    false => show::line(name, value),
                 };
                 // Whoever reads no more has seen enough.
                 out.write_all(line.as_bytes()).is_ok()

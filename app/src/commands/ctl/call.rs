@@ -123,11 +123,11 @@ impl Caller {
         }
     }
 
-    /// Calls `see` with each status, until it returns false, or for `secs` seconds.
+    /// Calls `see` with the name and the data of each event, until it returns false, or for `secs` seconds.
     pub(super) fn watch(
         &self,
         secs: Option<u32>,
-        mut see: impl FnMut(&Value) -> bool,
+        mut see: impl FnMut(&str, &Value) -> bool,
     ) -> Result<(), Failure> {
         let until = secs.map(|secs| Instant::now() + Duration::from_secs(secs.into()));
         let stream = self.begin("GET", "/v1/events", "");
@@ -138,13 +138,17 @@ impl Caller {
         if !first.is_some_and(|line| line.starts_with("HTTP/1.1 200 ")) {
             return Err(Failure::Refused("the edge lets nobody else watch".into()));
         }
+        let mut name = String::new();
         while let Some(line) = next().map_err(|error| self.no_answer(&error))? {
+            if let Some(of) = line.strip_prefix("event: ") {
+                name = of.to_owned();
+            }
             let Some(data) = line.strip_prefix("data: ") else {
                 continue;
             };
             let value: Value = serde_json::from_str(data).map_err(|_| self.foreign())?;
             let is_over = until.is_some_and(|until| until <= Instant::now());
-            if !see(&value) || is_over {
+            if !see(&name, &value) || is_over {
                 return Ok(());
             }
         }

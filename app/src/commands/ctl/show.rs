@@ -96,8 +96,22 @@ pub(super) fn status(value: &Value) -> String {
     out
 }
 
-/// Returns the status on a line.
-pub(super) fn line(value: &Value) -> String {
+/// Returns an event on a line.
+pub(super) fn line(name: &str, value: &Value) -> String {
+    match name {
+        "status" | "error" => status_line(value),
+        other => {
+            let fields = value.as_object().into_iter().flatten();
+            let shown = fields.filter(|(key, _)| !matches!(&***key, "level" | "target" | "event"));
+            let pairs: Vec<_> = shown
+                .map(|(key, value)| format!("{key}={}", word(value)))
+                .collect();
+            format!("{other} {}\n", pairs.join(" "))
+        }
+    }
+}
+
+fn status_line(value: &Value) -> String {
     let of = |path: &str| word(value.pointer(path).unwrap_or(&Value::Null));
     if let Some(error) = value["error"].as_str() {
         return format!("{error}\n");

@@ -25,7 +25,10 @@ pub(super) fn run(caller: &Caller, args: &TopArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut before: Option<Value> = None;
-    caller.watch(None, |status| {
+    caller.watch(None, |name, status| {
+        if !matches!(name, "status" | "error") {
+            return true;
+        }
         let mut text = page(status, before.as_ref(), has_colours);
         if is_terminal {
             text.insert_str(0, CLEAR);
