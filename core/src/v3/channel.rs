@@ -252,6 +252,8 @@ struct Rare {
     /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
     up: Option<Secret>,
     ponged: Option<[u8; 8]>,
+    /// When the client leaves that was asked to, or the edge closes that asked.
+    leaves: Option<(Time, Code)>,
 }
 
 /// A connection after its opening. An idle client of an edge has one, so it is small.
@@ -539,16 +541,23 @@ impl Channel {
         core::mem::take(&mut self.has_confirmed)
     }
 
-    /// Returns when its owner looks at its clock.
-    #[must_use]
-    pub fn looks_at(&self) -> Option<Time> {
-        self.timing.looks_at()
-    }
-
     /// Returns what is due next, and when, while `due` packets wait for an ACK.
     #[must_use]
     pub fn next_due(&self, due: u64, delays: &Delays) -> Option<(Time, Due)> {
-        self.timing.next(due, delays)
+        let leaves = self.rare.as_deref().and_then(|rare| rare.leaves);
+        self.timing.next(due, delays, leaves)
+    }
+
+    /// Handles that GOAWAY was sent or came. A newer one takes the place of an older one.
+    pub fn leave(&mut self, at: Time, code: Code) {
+        self.rare.get_or_insert_default().leaves = Some((at, code));
+    }
+
+    /// Handles that what GOAWAY asked for is not done.
+    pub fn stay(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.leaves = None;
+        }
     }
 
     /// Returns its clock.

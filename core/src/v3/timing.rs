@@ -72,10 +72,6 @@ pub struct Timing {
     heard: Time,
     /// Since when the oldest packet that can be acknowledged waits for it.
     ackable: Sometime,
-    /// When its owner looks at it again.
-    looks_at: Sometime,
-    /// When the client leaves that was asked to, or the edge closes that asked.
-    leaves: Option<Box<(Time, Code)>>,
     /// Whether it has asked since it heard something.
     asked: bool,
 }
@@ -120,17 +116,6 @@ impl Timing {
         self.ackable = since.into();
     }
 
-    /// Returns when its owner looks at it again.
-    #[must_use]
-    pub fn looks_at(&self) -> Option<Time> {
-        self.looks_at.get()
-    }
-
-    /// Sets when its owner looks at it again. Returns when that was to be before.
-    pub fn look_at(&mut self, at: Option<Time>) -> Option<Time> {
-        core::mem::replace(&mut self.looks_at, at.into()).get()
-    }
-
     /// Handles that an ACK went out.
     pub fn acknowledged(&mut self) {
         self.ackable = Sometime::default();
@@ -141,20 +126,15 @@ impl Timing {
         self.asked = true;
     }
 
-    /// Handles that GOAWAY was sent or came. A newer one takes the place of an older one.
-    pub fn leave(&mut self, at: Time, code: Code) {
-        self.leaves = Some(Box::new((at, code)));
-    }
-
-    /// Handles that what GOAWAY asked for is not done.
-    pub fn stay(&mut self) {
-        self.leaves = None;
-    }
-
-    /// Returns what is due next, and when, while `due` packets wait for an ACK.
+    /// Returns what is due next, and when, while `due` packets wait for an ACK and the connection `leaves` with a code.
     #[must_use]
     #[expect(clippy::arithmetic_side_effects, reason = "time saturates")]
-    pub fn next(&self, due: u64, delays: &Delays) -> Option<(Time, Due)> {
+    pub fn next(
+        &self,
+        due: u64,
+        delays: &Delays,
+        leaves: Option<(Time, Code)>,
+    ) -> Option<(Time, Due)> {
         let ack = self.ackable.get().filter(|_| due > 0).map(|since| {
             let delay = match due {
                 1 => delays.ack.saturating_mul(ALONE),
@@ -169,10 +149,7 @@ impl Timing {
         let silence = Some(silence)
             .filter(|(delay, _)| !delay.is_zero())
             .map(|(delay, due)| (self.heard + delay, due));
-        let leave = self
-            .leaves
-            .as_deref()
-            .map(|&(at, code)| (at, Due::Leave(code)));
+        let leave = leaves.map(|(at, code)| (at, Due::Leave(code)));
         [ack, silence, leave]
             .into_iter()
             .flatten()
@@ -189,13 +166,13 @@ mod tests {
         let delays = Delays::of_edge(Duration::from_millis(250), Duration::ZERO);
         let at = Time::from_millis;
         let mut timing = Timing::default();
-        assert_eq!(timing.next(0, &delays), None);
+        assert_eq!(timing.next(0, &delays, None), None);
         timing.count(at(100), 1);
-        assert_eq!(timing.next(1, &delays), Some((at(2_100), Due::Ack)));
+        assert_eq!(timing.next(1, &delays, None), Some((at(2_100), Due::Ack)));
         timing.count(at(200), 2);
-        assert_eq!(timing.next(2, &delays), Some((at(350), Due::Ack)));
+        assert_eq!(timing.next(2, &delays, None), Some((at(350), Due::Ack)));
         timing.acknowledged();
-        assert_eq!(timing.next(0, &delays), None);
+        assert_eq!(timing.next(0, &delays, None), None);
     }
 
     #[test]
@@ -204,24 +181,20 @@ mod tests {
         let at = |secs: u64| Time::from_millis(secs * 1_000);
         let mut timing = Timing::default();
         timing.heard(at(1));
-        assert_eq!(timing.next(0, &delays), Some((at(41), Due::Ping)));
+        assert_eq!(timing.next(0, &delays, None), Some((at(41), Due::Ping)));
         timing.pinged();
-        assert_eq!(timing.next(0, &delays), Some((at(51), Due::Dead)));
+        assert_eq!(timing.next(0, &delays, None), Some((at(51), Due::Dead)));
         timing.heard(at(42));
-        assert_eq!(timing.next(0, &delays), Some((at(82), Due::Ping)));
+        assert_eq!(timing.next(0, &delays, None), Some((at(82), Due::Ping)));
     }
 
     #[test]
-    fn a_newer_goaway_takes_the_place_of_an_older_one() {
-        let none = Duration::ZERO;
-        let delays = Delays::of_edge(none, none);
+    fn who_was_asked_to_leave_leaves_at_that_time() {
+        let delays = Delays::of_edge(Duration::ZERO, Duration::from_millis(4));
         let at = Time::from_millis;
-        let mut timing = Timing::default();
-        timing.leave(at(5), Code::GOING_AWAY);
-        timing.leave(at(9), Code::RESTART);
-        let due = Due::Leave(Code::RESTART);
-        assert_eq!(timing.next(0, &delays), Some((at(9), due)));
-        timing.stay();
-        assert_eq!(timing.next(0, &delays), None);
+        let timing = Timing::default();
+        let leaves = |millis| timing.next(0, &delays, Some((at(millis), Code::RESTART)));
+        assert_eq!(leaves(7), Some((at(7), Due::Leave(Code::RESTART))));
+        assert_eq!(leaves(9), Some((at(8), Due::Ping)));
     }
 }

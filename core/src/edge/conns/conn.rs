@@ -328,13 +328,6 @@ impl Conn {
             .map_or(0, |opening| opening.taken_bytes)
     }
 
-    /// Returns whether it has an alarm.
-    #[cfg(any(test, feature = "testkit"))]
-    pub(crate) fn has_alarm(&self) -> bool {
-        let channel = self.channel.numbered();
-        channel.is_some_and(|channel| channel.looks_at().is_some())
-    }
-
     /// Returns whether its packets are numbered.
     #[inline]
     pub(crate) fn is_numbered(&self) -> bool {

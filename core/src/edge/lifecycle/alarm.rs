@@ -33,24 +33,21 @@ impl Edge {
         let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
             return;
         };
-        let timing = channel.timing();
-        let next = timing.next(due, &delays).map(|(at, _)| at.max(now));
-        let before = timing.looks_at();
+        let next = channel.next_due(due, &delays).map(|(at, _)| at.max(now));
+        let before = self.alarms.at(index);
         // An alarm that comes too early is set again then. That is cheaper than to move it at each packet.
         let next = match (before, next) {
             (Some(before), Some(next)) if before <= next && before > now => Some(before),
             (_, next) => next,
         };
-        timing.look_at(next);
-        self.alarms.set(index, before, next);
+        if before != next {
+            self.alarms.set(index, next);
+        }
     }
 
     /// Clears the alarm of the connection at `index`, which is no longer established.
     pub(crate) fn clear_alarm(&mut self, index: u32) {
-        if let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() {
-            let before = channel.timing().look_at(None);
-            self.alarms.set(index, before, None);
-        }
+        self.alarms.set(index, None);
     }
 
     /// Handles the alarm of the connection at `index`.
@@ -68,9 +65,8 @@ impl Edge {
         let Some(channel) = conn.channel().numbered_mut() else {
             return;
         };
-        let before = channel.timing().look_at(None);
-        self.alarms.set(index, before, None);
-        let next = channel.timing().next(due, &delays);
+        self.alarms.set(index, None);
+        let next = channel.next_due(due, &delays);
         match next.filter(|(at, _)| *at <= now).map(|(_, due)| due) {
             None => return self.set_alarm(now, index, session),
             Some(Due::Leave(code)) => return self.end_leaving(now, index, code),

@@ -326,7 +326,7 @@ impl Edge {
                 continue;
             };
             channel.outbound().go_away(go_away);
-            channel.timing().leave(now + within, go_away.code);
+            channel.leave(now + within, go_away.code);
             self.set_alarm(now, index, session);
             self.watch_writes(now, index);
         }
@@ -342,7 +342,7 @@ impl Edge {
                 continue;
             };
             if let Some(channel) = conn.channel().numbered_mut() {
-                channel.timing().stay();
+                channel.stay();
                 self.set_alarm(now, index, session);
             }
         }

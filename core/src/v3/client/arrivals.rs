@@ -95,7 +95,7 @@ impl Seat {
                 // One that has said goodbye leaves anyway.
                 if open.goodbye == Goodbye::No {
                     let at = leaves_at(now, &go_away, rng);
-                    open.channel.timing().leave(at, go_away.code);
+                    open.channel.leave(at, go_away.code);
                 }
                 None
             }

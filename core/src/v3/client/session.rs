@@ -456,7 +456,7 @@ impl Session {
             && open.goodbye == Goodbye::No
         {
             open.goodbye = Goodbye::Due;
-            open.channel.timing().stay();
+            open.channel.stay();
         }
     }
 
