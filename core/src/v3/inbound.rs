@@ -1,5 +1,7 @@
 //! One direction of a connection as its receiver sees it: records, their numbers, and the order of what is in them. (SPEC section 21)
 
+use core::num::NonZeroU16;
+
 use super::items::{Item, ItemError, Items, MAX_ITEMS, split_packet};
 use super::order::{Order, OrderError};
 use super::record::{
@@ -39,27 +41,30 @@ pub enum InboundError {
 #[derive(Debug, Clone)]
 pub struct Inbound {
     opener: Opener,
-    /// The opener of the records after EARLY_END, and the highest number that was received when RESUMED was written.
-    after_early: Option<Box<(Opener, u64)>>,
+    /// What is known of early records, while they last.
+    early: Option<Box<Early>>,
     sender: Side,
     order: Order,
     /// The number of the next packet.
     next: u64,
-    early_bytes: u32,
-    is_joining: bool,
-    /// The items read of the record that is being read, if there is one.
-    items: Option<u16>,
+    /// One more than the items read of the record that is being read, if there is one.
+    items: Option<NonZeroU16>,
+}
+
+/// Early records.
+#[derive(Debug, Clone, Default)]
+struct Early {
+    /// The bytes of their bodies so far.
+    bytes: u32,
+    /// The opener of the records after EARLY_END, and the highest number that was received when RESUMED was written.
+    after: Option<(Opener, u64)>,
 }
 
 impl Inbound {
     /// Begins the direction up after a Welcome.
     #[must_use]
     pub fn of_join(up: &Secret, max_packet_bytes: u32) -> Self {
-        let order = Order::of_join(max_packet_bytes);
-        Self {
-            is_joining: true,
-            ..Self::new(up, Side::Client, order, 1)
-        }
+        Self::new(up, Side::Client, Order::of_join(max_packet_bytes), 1)
     }
 
     /// Begins the direction down after a Welcome.
@@ -72,7 +77,10 @@ impl Inbound {
     #[must_use]
     pub fn of_early(early: &Secret, first: u64, max_packet_bytes: u32) -> Self {
         let order = Order::of_early(max_packet_bytes);
-        Self::new(early, Side::Client, order, first)
+        Self {
+            early: Some(Box::default()),
+            ..Self::new(early, Side::Client, order, first)
+        }
     }
 
     /// Begins the direction down after an Answer to a client that has received all up to `received`.
@@ -85,19 +93,17 @@ impl Inbound {
     fn new(secret: &Secret, sender: Side, order: Order, next: u64) -> Self {
         Inbound {
             opener: Opener::new(secret),
-            after_early: None,
+            early: None,
             sender,
             order,
             next,
-            early_bytes: 0,
-            is_joining: false,
             items: None,
         }
     }
 
     /// Tells which secret follows the early records, and which number up RESUMED says was received.
     pub fn resume(&mut self, up: &Secret, received: u64) {
-        self.after_early = Some(Box::new((Opener::new(up), received)));
+        self.early.get_or_insert_default().after = Some((Opener::new(up), received));
     }
 
     /// Returns the number of the next packet.
@@ -115,7 +121,7 @@ impl Inbound {
     /// Returns the greatest length of the body of the next record in bytes.
     #[must_use]
     pub fn max_record_bytes(&self) -> u32 {
-        if self.is_joining {
+        if self.order.is_joining() && self.opener.records() == 0 {
             MAX_JOIN_RECORD_BYTES
         } else if self.order.is_early() && self.opener.records() == 0 {
             MAX_FIRST_EARLY_RECORD_BYTES
@@ -150,8 +156,7 @@ impl Inbound {
         self.check_length(body.len())?;
         self.order.begin_record()?;
         let plain = self.opener.open(self.next, body)?;
-        self.is_joining = false;
-        self.items = Some(0);
+        self.items = Some(NonZeroU16::MIN);
         Ok(plain.len())
     }
 
@@ -167,7 +172,8 @@ impl Inbound {
         let Some(items) = self.items else {
             return Ok(None);
         };
-        let mut reader = Items::after(items.into(), rest, self.sender);
+        let read = items.get().saturating_sub(1);
+        let mut reader = Items::after(read.into(), rest, self.sender);
         let Some(item) = reader.next() else {
             self.items = None;
             self.order.end_record()?;
@@ -192,7 +198,9 @@ impl Inbound {
     /// take this shorter way.
     #[inline]
     pub fn next_packet<'a>(&mut self, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-        let items = self.items.filter(|items| usize::from(*items) < MAX_ITEMS)?;
+        let items = self
+            .items
+            .filter(|items| usize::from(items.get()) <= MAX_ITEMS)?;
         let (packet, after) = split_packet(rest)?;
         if !self.order.takes_packet(packet.len()) || self.next > MAX_NUMBER {
             return None;
@@ -216,9 +224,10 @@ impl Inbound {
     fn check_length(&mut self, length: usize) -> Result<(), InboundError> {
         let mut max = self.max_record_bytes() as usize;
         if self.order.is_early() {
-            max = max.min(MAX_EARLY_BYTES.saturating_sub(self.early_bytes as usize));
+            let early = self.early.get_or_insert_default();
+            max = max.min(MAX_EARLY_BYTES.saturating_sub(early.bytes as usize));
             let length = u32::try_from(length).unwrap_or(u32::MAX);
-            self.early_bytes = self.early_bytes.saturating_add(length);
+            early.bytes = early.bytes.saturating_add(length);
         }
         let error = InboundError::TooLong { length, max };
         (length <= max).then_some(()).ok_or(error)
@@ -228,7 +237,9 @@ impl Inbound {
     fn end_early(&mut self) -> Result<(), InboundError> {
         // The client ends its early records when it has opened RESUMED, so there is one.
         let out_of_place = OrderError::OutOfPlace { item: "EARLY_END" };
-        let (opener, received) = *self.after_early.take().ok_or(out_of_place)?;
+        let early = self.early.take();
+        let after = early.and_then(|early| early.after);
+        let (opener, received) = after.ok_or(out_of_place)?;
         self.opener = opener;
         self.next = self.next.max(received.saturating_add(1));
         Ok(())

@@ -52,7 +52,7 @@ pub struct Order {
     /// Whether a record follows the end of the early ones, or the last item of this record was read.
     ends_record: bool,
     /// The bytes of the pieces of a packet that is not whole yet. A piece has a byte at least.
-    pieces: u64,
+    pieces: u32,
     max_packet_bytes: u32,
 }
 
@@ -89,6 +89,12 @@ impl Order {
     #[must_use]
     pub fn open(max_packet_bytes: u32) -> Self {
         Self::new(Stage::Open, max_packet_bytes)
+    }
+
+    /// Returns whether TOKEN is expected.
+    #[must_use]
+    pub fn is_joining(&self) -> bool {
+        self.stage == Stage::Join
     }
 
     /// Returns whether early records are expected.
@@ -199,11 +205,12 @@ impl Order {
             }
             _ => return Ok(()),
         };
-        let whole = self.pieces.saturating_add(bytes.len() as u64);
         let max = self.max_packet_bytes;
-        if whole > max.into() {
-            return Err(OrderError::PacketTooLong { max });
-        }
+        let whole = u32::try_from(bytes.len())
+            .ok()
+            .and_then(|bytes| self.pieces.checked_add(bytes))
+            .filter(|whole| *whole <= max)
+            .ok_or(OrderError::PacketTooLong { max })?;
         self.pieces = if is_last { 0 } else { whole };
         Ok(())
     }
