@@ -219,7 +219,7 @@ impl Edge {
         let id = self.ids.next().ok_or(CloseReason::TooManySessions)?;
         let session = self
             .sessions
-            .insert(now, id, Identity::Key(key), index)
+            .insert(now, id, Identity::Key(Box::new(key)), index)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
         self.tell_joined(index, session, &Newcomer::OF_V2);

@@ -71,8 +71,8 @@ pub(crate) struct Session {
 /// What the client of a session proves itself by, for the session's life.
 #[derive(Clone, Debug)]
 pub(crate) enum Identity {
-    /// A key, with which it answers challenges.
-    Key(PublicKey),
+    /// A key, with which it answers challenges. In a box, as a client of the other version has none.
+    Key(Box<PublicKey>),
     /// A chain of secrets.
     Chain(Box<Numbered>),
 }
