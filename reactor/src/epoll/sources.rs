@@ -1,5 +1,6 @@
 //! The table of watched sockets: their readiness and the wakers that wait for it.
 
+use std::collections::BTreeMap;
 use std::task::{Poll, Waker};
 
 use rustix::event::epoll::EventFlags;
@@ -34,12 +35,14 @@ impl Key {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     places: Vec<Option<Place>>,
+    /// The wakers of sockets whose two directions wait with different ones, by index: those that wait for room to write.
+    writers: BTreeMap<u32, Waker>,
     /// Freed entries, the latest first. Some may be beyond the end of a shrunken table, or listed twice.
     free: Vec<u32>,
     next_generation: u32,
 }
 
-/// One watched socket.
+/// One watched socket. It takes 24 bytes, as an idle client has one.
 #[derive(Debug)]
 struct Place {
     generation: u32,
@@ -47,7 +50,36 @@ struct Place {
     watches_writes: bool,
     /// Readiness that was reported and not yet taken, for each [`Direction`].
     readiness: [Option<Readiness>; 2],
-    wakers: [Option<Waker>; 2],
+    /// Which directions `waker` waits for. Most often it is the same for both.
+    waits: Waits,
+    waker: Option<Waker>,
+}
+
+/// The directions that a waker waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Neither,
+    Read,
+    Write,
+    Both,
+}
+
+impl Waits {
+    fn with(self, direction: Direction) -> Waits {
+        match (self, direction) {
+            (Waits::Neither | Waits::Read, Direction::Read) => Waits::Read,
+            (Waits::Neither | Waits::Write, Direction::Write) => Waits::Write,
+            _ => Waits::Both,
+        }
+    }
+
+    fn without(self, direction: Direction) -> Waits {
+        match (self, direction) {
+            (Waits::Write | Waits::Both, Direction::Read) => Waits::Write,
+            (Waits::Read | Waits::Both, Direction::Write) => Waits::Read,
+            _ => Waits::Neither,
+        }
+    }
 }
 
 /// The wakers of a removed socket. To be dropped outside of any lock, since a waker's destructor is foreign code.
@@ -63,7 +95,8 @@ impl Sources {
             generation,
             watches_writes: false,
             readiness: [None; 2],
-            wakers: [None, None],
+            waits: Waits::Neither,
+            waker: None,
         });
         while let Some(index) = self.free.pop() {
             if let Some(vacant @ None) = self.places.get_mut(index as usize) {
@@ -91,14 +124,19 @@ impl Sources {
             self.free.retain(|index| (*index as usize) < len);
             self.free.shrink_to(2 * len);
         }
-        Some(Waiting(place.wakers))
+        let writer = match self.writers.is_empty() {
+            true => None,
+            false => self.writers.remove(&key.index),
+        };
+        Some(Waiting([place.waker, writer]))
     }
 
     /// Records an event, and collects the wakers to call in `woken`.
     pub(super) fn handle_event(&mut self, data: u64, flags: EventFlags, woken: &mut Vec<Waker>) {
-        let Some(place) = self.get(Key::from_u64(data)) else {
+        let key = Key::from_u64(data);
+        if self.get(key).is_none() {
             return;
-        };
+        }
         let broken = EventFlags::HUP | EventFlags::ERR;
         let read_ended = EventFlags::RDHUP | broken;
         for (direction, ready, ended) in [
@@ -106,14 +144,24 @@ impl Sources {
             (Direction::Write, EventFlags::OUT | broken, broken),
         ] {
             if flags.intersects(ready) {
-                place.restore(
-                    direction,
-                    Readiness {
-                        has_ended: flags.intersects(ended),
-                    },
-                );
-                woken.extend(place.wakers[direction as usize].take());
+                let has_ended = flags.intersects(ended);
+                self.restore(key, direction, Readiness { has_ended });
+                woken.extend(self.take_waker(key, direction));
             }
+        }
+    }
+
+    /// Takes the waker that waits for this direction, if there is one.
+    fn take_waker(&mut self, key: Key, direction: Direction) -> Option<Waker> {
+        let place = self.expect(key);
+        let before = place.waits;
+        place.waits = before.without(direction);
+        match place.waits {
+            Waits::Neither if before != Waits::Neither => place.waker.take(),
+            // It waits for the other direction as well.
+            after if after != before => place.waker.clone(),
+            _ if direction == Direction::Write => self.writers.remove(&key.index),
+            _ => None,
         }
     }
 
@@ -129,14 +177,34 @@ impl Sources {
         if let Some(readiness) = place.readiness[direction as usize].take() {
             return (Poll::Ready(readiness), None);
         }
-        let registered = &mut place.wakers[direction as usize];
-        if registered
-            .as_ref()
-            .is_some_and(|registered| registered.will_wake(waker))
-        {
+        let is_known = place.waker.as_ref().is_some_and(|it| it.will_wake(waker));
+        if is_known && place.waits == place.waits.with(direction) {
             return (Poll::Pending, None);
         }
-        (Poll::Pending, registered.replace(waker.clone()))
+        (Poll::Pending, self.register(key, direction, waker))
+    }
+
+    /// Registers a waker. Returns the one that it replaces.
+    fn register(&mut self, key: Key, direction: Direction, waker: &Waker) -> Option<Waker> {
+        let replaced = self.take_waker(key, direction);
+        let place = self.expect(key);
+        match &place.waker {
+            Some(known) if known.will_wake(waker) => {
+                place.waits = place.waits.with(direction);
+            }
+            // The other direction waits with another waker. The table has room for one, that of reads.
+            Some(_) if direction == Direction::Write => {
+                self.writers.insert(key.index, waker.clone());
+            }
+            _ => {
+                let other = place.waker.replace(waker.clone());
+                place.waits = Waits::Neither.with(direction);
+                if let Some(writer) = other {
+                    self.writers.insert(key.index, writer);
+                }
+            }
+        }
+        replaced
     }
 
     /// Returns whether the system must now be asked to report room to write, which is true once.
@@ -216,6 +284,54 @@ mod tests {
                 write,
                 "{flags:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_socket_takes_24_bytes() {
+        assert_eq!(size_of::<Option<Place>>(), 24);
+    }
+
+    /// In every order, with one waker for both directions and with two.
+    #[test]
+    fn each_direction_wakes_who_waits_for_it() {
+        use EventFlags as E;
+        let wakers: [Waker; 2] = std::array::from_fn(|_| {
+            Waker::from(std::sync::Arc::new(Unparks(std::thread::current())))
+        });
+        for number in 0..4_usize.pow(6) {
+            let (mut sources, keys) = sources(1);
+            let mut waits: [Option<&Waker>; 2] = [None, None];
+            for step in (0..6).map(|step| number / 4_usize.pow(step) % 4) {
+                let direction = [Direction::Read, Direction::Write][step % 2];
+                let waker = &wakers[step / 2];
+                if number % 7 == step {
+                    let flags = [E::IN, E::OUT][step % 2];
+                    let mut woken = Vec::new();
+                    sources.handle_event(keys[0].to_u64(), flags, &mut woken);
+                    let expected = waits[step % 2].take();
+                    assert_eq!(woken.len(), usize::from(expected.is_some()));
+                    assert!(expected.is_none_or(|it| woken[0].will_wake(it)));
+                    let (taken, _) = sources.take(keys[0], direction, waker);
+                    assert!(taken.is_ready());
+                    continue;
+                }
+                let (taken, replaced) = sources.take(keys[0], direction, waker);
+                assert!(taken.is_pending());
+                let before = waits[step % 2].replace(waker);
+                assert!(replaced.is_none_or(|it| before.is_some_and(|known| it.will_wake(known))));
+            }
+            let mut woken = Vec::new();
+            sources.handle_event(keys[0].to_u64(), E::HUP, &mut woken);
+            let expected: Vec<&Waker> = waits.into_iter().flatten().collect();
+            assert_eq!(woken.len(), expected.len(), "{number}");
+            assert!(
+                woken
+                    .iter()
+                    .zip(expected)
+                    .all(|(it, known)| it.will_wake(known))
+            );
+            assert!(sources.writers.is_empty());
         }
     }
 
