@@ -14,6 +14,9 @@ use super::{Bench, LoadError, process};
 
 /// How long memory may take to settle before it is read.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long a client of version 3 may take to acknowledge its last packet, which the edge keeps until then: eight times the default of
+/// `ack_delay`.
+const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 const ECHO_WITHIN: Duration = Duration::from_secs(10);
 
 /// A kind of load with its sizes.
@@ -332,7 +335,7 @@ fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
             })?;
         }
     }
-    bench.turn_for(SETTLE, &mut |_, _| {})?;
+    bench.turn_for(ACKNOWLEDGED + SETTLE, &mut |_, _| {})?;
     let grown = process::memory(pid)?.resident.saturating_sub(before);
     let mut outcome = Outcome::between(start, Snapshot::take(bench.clock, Some(pid))?, meter);
     outcome.idle_bytes = Some(grown as f64 / clients as f64);
