@@ -7,7 +7,7 @@
 //!
 //! No driver binds an address, reads a clock or starts a task. Apart from the drivers, this crate has what all runtimes share:
 //! [`SocketOptions`], and the threads of several shards ([`Crew`]).
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(any(feature = "edge", feature = "backend"))]
 mod accept;

@@ -44,7 +44,7 @@ impl ReadyList {
         std::mem::swap(&mut self.lock().woken, into);
     }
 
-    fn push(&self, token: Token) {
+    pub(crate) fn push(&self, token: Token) {
         let task = {
             let mut state = self.lock();
             state.woken.push(token);
@@ -82,11 +82,6 @@ impl SourceWaker {
             queued: AtomicBool::new(false),
             ready: Arc::clone(ready),
         })
-    }
-
-    /// Returns the token of its source.
-    pub(crate) fn token(&self) -> Token {
-        self.token
     }
 
     /// Marks the source as served: a wake from now on counts again.

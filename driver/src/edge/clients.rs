@@ -10,7 +10,7 @@ use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty, Edge, LAST_READ_BYTE
 
 use super::alive::{Alive, spread};
 use super::lingering::Lingering;
-use super::table::{Client, KEPT_CAPACITY, Reading, Table};
+use super::table::{Client, KEPT_CAPACITY, Reading, Table, token_of};
 use super::work::Work;
 use crate::io::{Read, Written};
 use crate::runtime::system_random;
@@ -52,7 +52,7 @@ type Entropy = Box<dyn FnMut() -> [u8; 32] + Send>;
 impl<S: Stream> Clients<S> {
     pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
         Clients {
-            table: Table::new(),
+            table: Table::new(ready),
             paused: VecDeque::new(),
             asks_at: None,
             alive: Alive::default(),
@@ -91,7 +91,7 @@ impl<S: Stream> Clients<S> {
         buffer: &mut [u8],
         work: &mut Work,
     ) {
-        let Some(client) = self.table.find(key) else {
+        let Some((client, waker)) = self.table.find_with_waker(key) else {
             return;
         };
         if edge.read_budget(key) == 0
@@ -99,7 +99,6 @@ impl<S: Stream> Clients<S> {
         {
             edge.handle_client_ending(now, key);
         }
-        let waker = client.waker();
         let cx = &mut Context::from_waker(&waker);
         let mut left = LAST_READ_BYTES;
         loop {
@@ -114,7 +113,7 @@ impl<S: Stream> Clients<S> {
             left -= bytes;
         }
         client.tell(edge, now);
-        work.queue(&client.source);
+        work.queue(self.table.wakers(), token_of(key));
     }
 
     /// Serves a client whose token was woken or queued: reads it once, and records a write that may proceed. Returns the number of bytes
@@ -127,6 +126,8 @@ impl<S: Stream> Clients<S> {
         buffer: &mut [u8],
         work: &mut Work,
     ) -> usize {
+        // Even if it is gone: the next one with this token is queued again.
+        self.table.wakers().serve(token);
         let Some(client) = self.table.at(token) else {
             return 0;
         };
@@ -134,12 +135,10 @@ impl<S: Stream> Clients<S> {
         if let Some(old) = edge.takeover_of(key) {
             self.read_out(old, edge, now, buffer, work);
         }
-        let Some(client) = self.table.find(key) else {
+        let Some((client, waker)) = self.table.find_with_waker(key) else {
             return 0;
         };
         let mut taken = 0;
-        client.source.serve();
-        let waker = client.waker();
         let cx = &mut Context::from_waker(&waker);
         if std::mem::take(&mut client.channel.notes.write_blocked) {
             // Bytes that the transport holds go first. They wait for the socket even if the machine has nothing more to write.
@@ -197,7 +196,7 @@ impl<S: Stream> Clients<S> {
             }
             return taken;
         }
-        work.queue(&client.source);
+        work.queue(self.table.wakers(), token);
         taken
     }
 
@@ -210,10 +209,9 @@ impl<S: Stream> Clients<S> {
         now: Time,
         work: &mut Work,
     ) -> bool {
-        let Some(client) = self.table.find(key) else {
+        let Some((client, waker)) = self.table.find_with_waker(key) else {
             return false;
         };
-        let waker = client.waker();
         let cx = &mut Context::from_waker(&waker);
         let mut writes = 0;
         let wants_bytes = loop {
@@ -256,7 +254,7 @@ impl<S: Stream> Clients<S> {
             self.table.remove(key);
         } else if failed || (client.channel.notes.reading == Reading::Paused && wants_bytes) {
             client.channel.notes.reading.resume();
-            work.queue(&client.source);
+            work.queue(self.table.wakers(), token_of(key));
         }
         false
     }
@@ -273,10 +271,9 @@ impl<S: Stream> Clients<S> {
             let Some(key) = self.alive.next(now) else {
                 return;
             };
-            let Some(client) = self.table.find(key) else {
+            let Some((client, waker)) = self.table.find_with_waker(key) else {
                 continue;
             };
-            let waker = client.waker();
             let cx = &mut Context::from_waker(&waker);
             // A client that is not read cannot give a sign of life.
             let is_read = client.channel.notes.reading != Reading::Paused;
@@ -318,7 +315,7 @@ impl<S: Stream> Clients<S> {
                 client.channel.notes.awaits_handshake = false;
                 client.channel.stream_mut().permit_handshake();
                 self.handshakes.pop_front();
-                return Some(client.source.token());
+                return Some(token_of(key));
             }
             self.handshakes.pop_front();
         }

@@ -7,6 +7,7 @@ mod lingering;
 mod neighbours;
 mod openings;
 mod table;
+mod wakers;
 mod work;
 
 use std::future::Future;
@@ -205,7 +206,7 @@ impl<L: Listener> Clientele<L> {
             has_mail: false,
             is_ending: false,
             acceptable: true,
-            work: Work::new(ready),
+            work: Work::new(),
             more_to_serve: false,
         }
     }

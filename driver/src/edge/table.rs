@@ -6,10 +6,11 @@ use std::task::Waker;
 use voltlane_core::Time;
 use voltlane_core::edge::{ConnKey, Edge};
 
+use super::wakers::Wakers;
 use super::work::Work;
 use crate::Stream;
 use crate::io::Channel;
-use crate::waker::{SourceWaker, Token};
+use crate::waker::{ReadyList, Token};
 
 /// Entries that stay allocated for future clients.
 pub(super) const KEPT_CAPACITY: usize = 1_024;
@@ -18,7 +19,6 @@ pub(super) const KEPT_CAPACITY: usize = 1_024;
 pub(super) struct Client<S> {
     pub(super) key: ConnKey,
     pub(super) channel: Channel<S, Notes>,
-    pub(super) source: Arc<SourceWaker>,
 }
 
 /// The state of a client's stream: the seven bytes that take no memory in its channel.
@@ -46,11 +46,6 @@ pub(super) enum Reading {
 }
 
 impl<S: Stream> Client<S> {
-    /// Returns its waker. It is made for each turn, which takes less than the memory for one per client.
-    pub(super) fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.source))
-    }
-
     /// Tells the edge what the transport read besides the stream, and what it holds. Returns the former.
     pub(super) fn tell(&mut self, edge: &mut Edge, now: Time) -> usize {
         let stream = self.channel.stream_mut();
@@ -78,68 +73,88 @@ impl Reading {
 }
 
 /// The table of streams, by [`ConnKey::index`], which is also each stream's token.
-pub(super) struct Table<S>(Vec<Option<Client<S>>>);
+pub(super) struct Table<S> {
+    places: Vec<Option<Client<S>>>,
+    wakers: Wakers,
+}
+
+/// Returns the token of a client.
+pub(super) fn token_of(key: ConnKey) -> Token {
+    Token::try_from(key.index()).expect("connections are bounded by descriptors, which are 31 bits")
+}
 
 impl<S: Stream> Table<S> {
-    pub(super) fn new() -> Self {
-        Table(Vec::new())
+    pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
+        Table {
+            places: Vec::new(),
+            wakers: Wakers::new(ready),
+        }
+    }
+
+    /// Returns the wakers of the streams.
+    pub(super) fn wakers(&self) -> &Wakers {
+        &self.wakers
     }
 
     /// Returns the number of places, some of which are free.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.places.len()
     }
 
     /// Adds an accepted stream, and queues it to be read.
     pub(super) fn insert(&mut self, key: ConnKey, stream: S, work: &mut Work) {
         let index = key.index();
-        let token = Token::try_from(index)
-            .expect("connections are bounded by descriptors, which are 31 bits");
-        let source = SourceWaker::new(token, work.ready());
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+        if self.places.len() <= index {
+            self.places.resize_with(index + 1, || None);
+            self.wakers.resize(self.places.len());
         }
-        work.queue(&source);
-        self.0[index] = Some(Client {
+        work.queue(&self.wakers, token_of(key));
+        self.places[index] = Some(Client {
             key,
             channel: Channel::new(stream),
-            source,
         });
     }
 
     /// Returns the client with this token, if there is one.
     pub(super) fn at(&mut self, token: Token) -> Option<&mut Client<S>> {
-        self.0.get_mut(token as usize)?.as_mut()
+        self.places.get_mut(token as usize)?.as_mut()
     }
 
     /// Returns the client with this key, unless it is gone.
     pub(super) fn find(&mut self, key: ConnKey) -> Option<&mut Client<S>> {
-        let client = self.0.get_mut(key.index())?.as_mut();
+        let client = self.places.get_mut(key.index())?.as_mut();
         client.filter(|client| client.key == key)
+    }
+
+    /// Like [`find`](Self::find), with its waker.
+    pub(super) fn find_with_waker(&mut self, key: ConnKey) -> Option<(&mut Client<S>, Waker)> {
+        let waker = self.wakers.waker(token_of(key))?;
+        Some((self.find(key)?, waker))
     }
 
     /// Returns whether there is a client with this key.
     pub(super) fn has(&self, key: ConnKey) -> bool {
-        let client = self.0.get(key.index()).and_then(Option::as_ref);
+        let client = self.places.get(key.index()).and_then(Option::as_ref);
         client.is_some_and(|client| client.key == key)
     }
 
     /// Removes the client with this key. The table shrinks after many have left.
     pub(super) fn remove(&mut self, key: ConnKey) -> Option<Client<S>> {
-        let place = self.0.get_mut(key.index())?;
+        let place = self.places.get_mut(key.index())?;
         let removed = place.take_if(|client| client.key == key);
-        while let Some(None) = self.0.last() {
-            self.0.pop();
+        while let Some(None) = self.places.last() {
+            self.places.pop();
         }
-        if self.0.capacity() > KEPT_CAPACITY.max(4 * self.0.len()) {
-            self.0.shrink_to(2 * self.0.len());
+        self.wakers.resize(self.places.len());
+        if self.places.capacity() > KEPT_CAPACITY.max(4 * self.places.len()) {
+            self.places.shrink_to(2 * self.places.len());
         }
         removed
     }
 
     /// Removes all clients, in order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Client<S>> + use<S> {
-        std::mem::take(&mut self.0).into_iter().flatten()
+        std::mem::take(&mut self.places).into_iter().flatten()
     }
 }
 
@@ -148,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_client_takes_24_bytes_beside_its_stream() {
-        assert!(size_of::<Option<Client<usize>>>() <= size_of::<usize>() + 24);
+    fn an_idle_client_takes_16_bytes_beside_its_stream() {
+        assert!(size_of::<Option<Client<usize>>>() <= size_of::<usize>() + 16);
     }
 }

@@ -1,12 +1,12 @@
 //! The work to do next: tokens that were woken, and those that a turn put back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use voltlane_core::edge::ConnKey;
 
+use super::wakers::Wakers;
 use crate::turn::OWN;
-use crate::waker::{ReadyList, SourceWaker, Token};
+use crate::waker::Token;
 
 /// Tokens of sources other than clients, from the top down. Clients' tokens are dense, from 0 up.
 pub(super) const LISTENER: Token = OWN;
@@ -16,7 +16,6 @@ pub(super) const ERRANDS: Token = OWN - 3;
 
 /// The work of the coming turns.
 pub(super) struct Work {
-    ready: Arc<ReadyList>,
     /// Clients to read, in order of arrival.
     clients: VecDeque<Token>,
     /// Clients whose writes may proceed.
@@ -24,16 +23,11 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
+    pub(super) fn new() -> Self {
         Work {
-            ready: Arc::clone(ready),
             clients: VecDeque::new(),
             unblocked: Vec::new(),
         }
-    }
-
-    pub(super) fn ready(&self) -> &Arc<ReadyList> {
-        &self.ready
     }
 
     /// Queues a client that was woken.
@@ -42,9 +36,9 @@ impl Work {
     }
 
     /// Queues a client that is to be read again, unless it is already queued.
-    pub(super) fn queue(&mut self, source: &SourceWaker) {
-        if source.queue() {
-            self.clients.push_back(source.token());
+    pub(super) fn queue(&mut self, wakers: &Wakers, token: Token) {
+        if wakers.queue(token) {
+            self.clients.push_back(token);
         }
     }
 
