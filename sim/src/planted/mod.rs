@@ -21,10 +21,10 @@
 //!
 //!    [[bug.change]]
 //!    file = "core/src/edge/lifecycle/ending.rs"
-//!    find = "self.tell_backend(session, Flag::Failure, reason.text().as_bytes());"
+//!    find = "self.tell_ended(session, reason, kick);"
 //!    replace = """
 //!    if !planted!(EndNotTold) {
-//!        self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
+//!        self.tell_ended(session, reason, kick);
 //!    }"""
 //!    ```
 //!

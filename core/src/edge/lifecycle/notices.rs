@@ -15,6 +15,7 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
+use crate::edge::lifecycle::forward::{UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL};
 use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::lifecycle::welcome::millis;
 use crate::edge::sessions::{Place, Session};
@@ -157,11 +158,9 @@ impl Edge {
     /// Answers a frame that was refused, at a bounded rate and if there is room.
     pub(crate) fn tell_refused(&mut self, now: Time, id: u64, flag: u8, refusal: Refusal) {
         self.counters.malformed_down += 1;
-        let due = self.unknown_notices.take(
-            now,
-            crate::edge::lifecycle::forward::UNKNOWN_NOTICE_BURST,
-            crate::edge::lifecycle::forward::UNKNOWN_NOTICE_INTERVAL,
-        );
+        let due = self
+            .unknown_notices
+            .take(now, UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL);
         if due {
             let frame = encoded(&ToBackend::Refused { id, flag, refusal });
             push_if_room(&mut self.link_queue, &frame);

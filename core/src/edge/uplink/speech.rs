@@ -565,7 +565,7 @@ fn ended_of(body: &[u8]) -> Option<ToBackend<'_>> {
 }
 
 fn flag_of(body: &[u8]) -> u8 {
-    body.get(8).copied().unwrap_or_default()
+    body.get(TAG_BYTES - 1).copied().unwrap_or_default()
 }
 
 fn rewrite(frames: &mut FrameQueue, mut each: impl FnMut(&[u8], &mut FrameQueue)) {
