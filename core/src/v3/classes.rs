@@ -128,7 +128,7 @@ pub struct Classes {
     begun: Option<Begun>,
     /// VOLATILE packets, each with the number that goes before it.
     volatile: VecDeque<(u64, Vec<u8>)>,
-    /// LATEST packets that were sent and are not acknowledged, with their lengths.
+    /// LATEST packets that were sent and are not acknowledged, with their lengths, and others of which that is true and that were given up.
     sent: VecDeque<(u64, usize)>,
     /// Runs that were told as superseded or as a gap and are not acknowledged.
     told: VecDeque<Told>,
@@ -228,12 +228,13 @@ impl Classes {
     // ---- what is given up
 
     /// Gives packets up, the first of them under number `first` or above, until at least so many `packets` and `bytes` are gone or there are
-    /// no more. `walk` is at that number in the outbox. `is_told`: the backend is told at once.
+    /// no more. Those up to `sent` were sent. `walk` is at `first` in the outbox. `is_told`: the backend is told at once.
     ///
     /// Returns what was given up, in runs with their places. (SPEC 24.4(c))
     pub fn give_up(
         &mut self,
         first: u64,
+        sent: u64,
         (mut packets, mut bytes): (usize, usize),
         mut walk: Walk<'_>,
         is_told: bool,
@@ -262,6 +263,12 @@ impl Classes {
             }
             packets = packets.saturating_sub(1);
             bytes = bytes.saturating_sub(length);
+            // The client may have received it, and counts it until it is acknowledged.
+            let place_in_sent = self.sent.partition_point(|(sent, _)| *sent < number);
+            let is_known = self.sent.get(place_in_sent).map(|(sent, _)| *sent) == Some(number);
+            if number <= sent && !is_known {
+                self.sent.insert(place_in_sent, (number, length));
+            }
             let length = length as u64;
             match given_up.last_mut() {
                 Some((run, _)) if run.first.saturating_add(run.count) == number => {
@@ -510,7 +517,7 @@ impl Classes {
         self.skipped
     }
 
-    /// Returns the bytes of the LATEST packets that were sent and are not acknowledged.
+    /// Returns the bytes of packets that were sent and are not acknowledged and whose places in the outbox are empty.
     #[must_use]
     pub fn sent_bytes(&self) -> usize {
         self.sent.iter().map(|(_, length)| length).sum()

@@ -249,7 +249,9 @@ impl Progress {
         let above = above.max(outbox.acked());
         let first = above.saturating_add(1);
         let classes = self.classes.get_or_insert_default();
-        let given_up = classes.give_up(first, amount, outbox.walk_after(above), is_told);
+        let sent = self.sent.max(outbox.sent());
+        let walk = outbox.walk_after(above);
+        let given_up = classes.give_up(first, sent, amount, walk, is_told);
         // From the last one on, so that the places of the others stay.
         for (gap, place) in given_up.iter().rev() {
             outbox.empty(*place, usize::try_from(gap.count).unwrap_or(usize::MAX));

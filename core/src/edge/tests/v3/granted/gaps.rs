@@ -326,3 +326,28 @@ fn the_numbers_given_up_have_a_bound() {
     assert!(world.edge.sessions.lookup(one.id()).is_none());
     assert_eq!(closed(&world.hear3(&mut one)), (Code::RING_FULL, 0));
 }
+
+#[test]
+fn what_the_client_has_fills_its_ring_though_it_was_given_up() {
+    static HALF: [u8; 600] = [5; 600];
+    let small = |config: &mut EdgeConfig| {
+        config.clients.channel_bytes = 1_000;
+        config.clients.ring_bytes = 1_000;
+    };
+    let (mut world, mut backend, mut one) = giving_up(small);
+    one.takes = false;
+    say(&mut world, &mut backend, &one, &HALF);
+    assert_eq!(world.hear3(&mut one).len(), 1);
+    world.leave(one.conn);
+    for _ in 0..4 {
+        say(&mut world, &mut backend, &one, &HALF);
+    }
+    // It has the first one, and no room for another beside it.
+    let came = world.come_back3(&mut one).unwrap();
+    assert_eq!(came[1..], [Came::Gap(2, 1, 1)]);
+    assert_eq!(world.hear3(&mut one), []);
+    one.progress.take_all();
+    world.acknowledge(&mut one);
+    let expected = [Came::Packet(3, HALF.to_vec())];
+    assert_eq!(world.hear3(&mut one), expected);
+}
