@@ -26,6 +26,7 @@ mod page;
 mod refusals;
 mod resources;
 mod runs_file;
+mod secret_file;
 mod supervisor;
 mod text;
 

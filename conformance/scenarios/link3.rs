@@ -1,12 +1,12 @@
 //! Version 3 of the backend link, which a backend asks for. (SPEC 33 to 38)
 
 use conformance::metrics::get;
-use conformance::{Backend, Client, Edge, Incoming, Link, Session};
+use conformance::{Backend, Client, Directory, Edge, Incoming, Link, Session};
 use voltlane_core::ClientId;
 use voltlane_core::code::Code;
 use voltlane_core::link::v3::{
-    Ask, Delivery, Feature, Grant, GroupId, GroupSend, Ids, Kick, LinkAck, ToBackend, ToEdge,
-    is_counted,
+    Ask, Challenge, Delivery, Feature, Grant, GroupId, GroupSend, Ids, Kick, LinkAck, LinkSecret,
+    Proof, ToBackend, ToEdge, flag, is_counted,
 };
 
 use super::{HEALING, METRICS};
@@ -235,6 +235,61 @@ fn a_backend_that_does_not_ask_is_named_where_version_3_is_demanded() {
     );
     // The next one does.
     let _asking = Asking::ask(backend.accept(), 1, None);
+    assert_eq!(
+        get(edge.metrics_address(), "/readyz"),
+        (200, "ok\n".to_owned())
+    );
+    edge.stop();
+}
+
+#[test]
+fn a_backend_that_does_not_share_the_secret_is_named() {
+    let secret = "5e".repeat(32);
+    let directory = Directory::new();
+    directory.write("link.secret", format!("{secret}\n"));
+    let path = directory.path().join("link.secret");
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&path, permissions).expect("it is ours");
+    let config = format!("{DEMANDED}{METRICS}master.token_file = \"link.secret\"\n");
+    let backend = Backend::bind();
+    let edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &config);
+    let mut link = backend.accept();
+    let mut client = Client::join(edge.address());
+    client.send(b"for the backend alone");
+    let ask = Ask {
+        features: Feature::ALL.into_iter().collect(),
+        boot: [1; 16],
+        run: None,
+        received: 0,
+        acknowledged: 0,
+        sent: 0,
+        longest_body: u32::MAX,
+    };
+    let mut bytes = Vec::new();
+    ask.encode(&mut bytes);
+    link.frames.write(&bytes);
+    let refused = link.frames.body();
+    assert_eq!(refused[8..], [flag::REFUSED, flag::ASK, 4]);
+    edge.expect_log("the backend has no secret for the link");
+    let expected = "the backend does not share the secret of the link (master.token_file)\n";
+    assert_eq!(
+        get(edge.metrics_address(), "/readyz"),
+        (503, expected.to_owned())
+    );
+    drop(link);
+    // The next one has it.
+    let mut link = backend.accept();
+    let (mut asked, mut proven) = (Vec::new(), Vec::new());
+    ask.encode_with_nonce(&[7; 32], &mut asked);
+    link.frames.write(&asked);
+    let secret = LinkSecret::new(secret.as_bytes()).expect("long enough");
+    let challenge = Challenge::of(&link.frames.body()).expect("CHALLENGE");
+    let Challenge { nonce, proof } = challenge.expect("it is well formed");
+    assert!(secret.is_proven(&proof, flag::CHALLENGE, &nonce, &asked[4..]));
+    let own = secret.proof(flag::PROOF, &nonce, &asked[4..]);
+    Proof(Some(own)).encode(&mut proven);
+    link.frames.write(&proven);
+    assert!(Grant::of(&link.frames.body()).is_some());
     assert_eq!(
         get(edge.metrics_address(), "/readyz"),
         (200, "ok\n".to_owned())

@@ -3,9 +3,9 @@
 use voltlane_core::ClientId;
 use voltlane_core::code::Code;
 use voltlane_core::link::v3::{
-    Ask, Carriage, Delivery, Direction, Ended, Feature, Features, GoAway, Grant, GroupId,
-    GroupSend, Ids, Joined, Kick, LinkAck, Overflow, Own, OwnState, Peer, Policy, Refusal, Resumed,
-    Settlements, ToBackend, ToEdge,
+    Ask, Carriage, Challenge, Delivery, Direction, Ended, Feature, Features, GoAway, Grant,
+    GroupId, GroupSend, Ids, Joined, Kick, LinkAck, LinkSecret, Overflow, Own, OwnState, Peer,
+    Policy, Proof, Refusal, Resumed, Settlements, ToBackend, ToEdge, flag,
 };
 
 use crate::spec_examples::{examples, ledger, print_blocks};
@@ -257,6 +257,20 @@ fn link_ack() -> LinkAck {
     }
 }
 
+/// The frames by which both ends prove a secret of 32 bytes 5e.
+fn proofs() -> (Vec<u8>, Challenge, Proof) {
+    let secret = LinkSecret::new(&[0x5e; 32]).expect("long enough");
+    let nonce = [0xed; 32];
+    let asked = frame(|out| ask().encode_with_nonce(&[0xba; 32], out));
+    let proof = |flag| secret.proof(flag, &nonce, &asked[4..]);
+    let challenge = Challenge {
+        nonce,
+        proof: proof(flag::CHALLENGE),
+    };
+    let proof = Proof(Some(proof(flag::PROOF)));
+    (asked, challenge, proof)
+}
+
 fn frame(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
     encode(&mut out);
@@ -274,6 +288,20 @@ fn expected() -> Vec<(String, &'static str, Vec<u8>)> {
         named("grant", "GRANT", frame(|out| grant().encode(out))),
         named("ack", "LINK_ACK", frame(|out| link_ack().encode(out))),
     ];
+    let (asked, challenge, proof) = proofs();
+    all.extend([
+        named("ask-secret", "the same ASK, with a nonce", asked),
+        named(
+            "challenge",
+            "CHALLENGE, for that ASK",
+            frame(|out| challenge.encode(out)),
+        ),
+        named(
+            "proof",
+            "PROOF, for that CHALLENGE",
+            frame(|out| proof.encode(out)),
+        ),
+    ]);
     for (name, what, notice) in to_backend() {
         all.push(named(name, what, frame(|out| notice.encode(out))));
     }
@@ -310,6 +338,12 @@ fn every_example_is_read_as_it_says() {
     let body = |name: &str| &examples[format!("link-{name}").as_str()][4..];
     assert_eq!(Ask::of(body("ask")), Some(Ok(ask())));
     assert_eq!(Grant::of(body("grant")), Some(Ok(grant())));
+    assert_eq!(Ask::of(body("ask-secret")), Some(Ok(ask())));
+    assert_eq!(Ask::nonce_of(body("ask-secret")), Some([0xba; 32]));
+    assert_eq!(Ask::nonce_of(body("ask")), None);
+    let (_, challenge, proof) = proofs();
+    assert_eq!(Challenge::of(body("challenge")), Some(Ok(challenge)));
+    assert_eq!(Proof::of(body("proof")), Some(Ok(proof)));
     let acks = (
         ToBackend::decode(body("ack"), features()),
         ToEdge::decode(body("ack"), features()),

@@ -464,7 +464,7 @@ end
 local FLAGS = {
     [0x00] = "DATA", [0x01] = "Failure", [0x02] = "Kick", [0x03] = "Resumed", [0x10] = "ASK", [0x11] = "GRANT", [0x12] = "LINK_ACK",
     [0x13] = "JOINED", [0x14] = "AWAY", [0x15] = "RESUMED", [0x16] = "ENDED", [0x17] = "GAP", [0x18] = "SETTLED", [0x1a] = "REFUSED",
-    [0x1b] = "TOKEN", [0x1c] = "OWN", [0x20] = "VOLATILE", [0x21] = "LATEST", [0x22] = "GROUP_SEND", [0x23] = "GROUP_ADD",
+    [0x1b] = "TOKEN", [0x1c] = "OWN", [0x1d] = "CHALLENGE", [0x2d] = "PROOF", [0x20] = "VOLATILE", [0x21] = "LATEST", [0x22] = "GROUP_SEND", [0x23] = "GROUP_ADD",
     [0x24] = "GROUP_REMOVE", [0x25] = "GROUP_END", [0x26] = "KICK", [0x27] = "POLICY", [0x28] = "GOAWAY", [0x29] = "PAUSE", [0x2a] = "GO_ON",
 }
 

@@ -1,18 +1,13 @@
 //! The token that a caller over TCP shows.
 
-use std::fs;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// The minimum length of a token, in bytes.
-pub(crate) const MIN_TOKEN_BYTES: usize = 32;
-/// The maximum length.
-pub(crate) const MAX_TOKEN_BYTES: usize = 512;
+use crate::secret_file;
 
 /// A secret that both ends know. It is never shown.
 #[derive(Clone)]
@@ -42,38 +37,16 @@ pub(crate) fn make() -> Zeroizing<String> {
 /// # Errors
 /// When the file cannot be read, others than its owner and its group may read it, or its content is no token. No error quotes the content.
 pub(crate) fn read(path: &Path) -> io::Result<Token> {
-    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let mut file = fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(wrong("it is not a file".into()));
-    }
-    if metadata.mode() & 0o007 != 0 {
-        let mode = metadata.mode() & 0o777;
-        return Err(wrong(format!(
-            "others may use it (mode {mode:04o}); make it mode 0600 or 0640"
-        )));
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.by_ref()
-        .take(2 * MAX_TOKEN_BYTES as u64)
-        .read_to_string(&mut text)?;
-    let token = text.trim();
-    let is_graphic = token.bytes().all(|byte| byte.is_ascii_graphic());
-    if !is_graphic || !(MIN_TOKEN_BYTES..=MAX_TOKEN_BYTES).contains(&token.len()) {
-        return Err(wrong(format!(
-            "a token has {MIN_TOKEN_BYTES} to {MAX_TOKEN_BYTES} printable characters on one line; \
-             `voltlane admin-token` makes one"
-        )));
-    }
-    Ok(Token(Zeroizing::new(token.to_owned())))
+    secret_file::read(path, "a token", "voltlane admin-token").map(Token)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::secret_file::MIN_BYTES as MIN_TOKEN_BYTES;
 
     fn read_one(name: &str, text: &str, mode: u32) -> Result<Token, String> {
         let name = format!("voltlane-token-{}-{name}", std::process::id());

@@ -11,15 +11,19 @@ use std::time::Duration;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
+use voltlane_core::link::v3::LinkSecret;
 use voltlane_driver::register;
 
 use super::signals::Asker;
 use super::terminal::Terminal;
-use crate::config::{self, Change, Settings, WhenMissing};
+use crate::config::{self, Change, Settings, WhenMissing, link_secret};
 use crate::dial;
 use crate::entry::ReadAgain;
 use crate::listeners::{ListenerChange, Listeners};
 use crate::supervisor::Supervisor;
+
+/// The key of the file that has the secret of the link.
+const SECRET_KEY: &str = "master.token_file";
 
 /// Configurations that were read while the process runs.
 pub(super) struct Reloads(Arc<Mutex<Latest>>);
@@ -34,19 +38,20 @@ struct Latest {
 pub(super) struct Reload {
     pub(super) change: Change,
     pub(super) listeners: ListenerChange,
+    pub(super) secret: Option<LinkSecret>,
 }
 
 /// Takes over SIGHUP for the whole process.
 ///
 /// A thread of its own reads the configuration and certificates and binds addresses, so that a slow disk or resolver delays nothing. Problems
-/// are logged, and then nothing changes, or nothing of the listener that has them. `current` is the configuration in effect. If the terminal
+/// are logged, and then nothing changes, or nothing of the listener that has them. `current` is the configuration in effect, with the secret of the link. If the terminal
 /// that the process was started from is closed, `stop` is asked to end the process, which would otherwise keep its port unnoticed.
 ///
 /// # Errors
 /// When the system refuses the handler.
 pub(super) fn on_hangup(
     mut again: ReadAgain,
-    mut current: Settings,
+    (mut current, mut secret): (Settings, Option<LinkSecret>),
     listeners: Listeners,
     (stop, supervisor): (Asker, Supervisor),
 ) -> io::Result<Reloads> {
@@ -80,6 +85,17 @@ pub(super) fn on_hangup(
                     let keys = change.refused.join(", ");
                     error!(%error, %keys, "the way to the backend that is in effect stays");
                 }
+                match link_secret::read(Path::new("."), &change.settings.master) {
+                    Ok(read) => {
+                        let key = SECRET_KEY.to_owned();
+                        // The same file may have another secret.
+                        if read != secret && !change.taken.contains(&key) {
+                            change.taken.push(key);
+                        }
+                        secret = read;
+                    }
+                    Err(error) => error!(%error, "the secret that is in effect stays"),
+                }
                 // Also if only the order of the listeners changes.
                 current.clone_from(&change.settings);
                 if change.taken.is_empty() {
@@ -92,6 +108,7 @@ pub(super) fn on_hangup(
                     Reload {
                         change,
                         listeners: changed,
+                        secret: secret.clone(),
                     },
                 );
             }

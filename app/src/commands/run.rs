@@ -27,7 +27,7 @@ use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 #[cfg(feature = "admin")]
 use crate::admin::{AdminServer, Desk};
-use crate::config::Settings;
+use crate::config::{Settings, link_secret};
 use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
 use crate::http::Server;
@@ -63,6 +63,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let stop = signals::stop().map_err(unhandled)?;
     let mut listeners = Listeners::open(&settings)?;
     dial::check(&settings)?;
+    let secret = link_secret::read(Path::new("."), &settings.master);
+    let secret = secret.map_err(|error| error.to_string())?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     if let Some(path) = &settings.general.key_file
@@ -90,14 +92,15 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let supervisor = Supervisor::start(metrics.clone()).map_err(cannot_tell)?;
     let reloads = reload::on_hangup(
         again,
-        settings.clone(),
+        (settings.clone(), secret.clone()),
         listeners,
         (stop.asker(), supervisor.clone()),
     )
     .map_err(unhandled)?;
     let addresses = bound.iter().map(Bound::len).sum();
     let resources = settings.left(measured, addresses);
-    let config = settings.edge_config(resources);
+    let mut config = settings.edge_config(resources);
+    config.master.secret = secret;
     let lingering = settings.lingering(resources);
     let later = Arc::new(Mutex::new(dialer::<R>(&settings)));
     let mut backend = FirstThen {

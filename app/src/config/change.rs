@@ -255,6 +255,7 @@ mod tests {
             master.tls_ca_file.clone(),
             master.tls_certificate_file.clone(),
             master.tls_key_file.clone(),
+            master.token_file.clone(),
         ];
         let name = master.tls_server_name.clone();
         (master.tls, files, name, master.tls_spki_sha256.clone())

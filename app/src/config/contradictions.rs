@@ -10,7 +10,7 @@ use super::keys::{Listener, Settings};
 use super::load::Build;
 use super::place::Place;
 use super::problem::{Fault, Origin, Problem};
-use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol};
+use super::value::{ClientAuth, Enforce, Forwarded, LinkProtocol, ProxyProtocol};
 
 /// Bytes of the length in front of every packet (SPEC section 3).
 const LENGTH_BYTES: u128 = 4;
@@ -194,6 +194,14 @@ const RULES: &[Rule] = &[
         ],
         link,
     ),
+    (&["master.token_file", "master.protocol"], |settings| {
+        let master = &settings.master;
+        let needs = master.token_file.is_some() && master.protocol != LinkProtocol::V3;
+        needs.then(|| {
+            let what = "master.token_file is set and master.protocol is not \"3\": version 2 of the link proves nothing";
+            Fault::new(what).remedy("set master.protocol to \"3\", or leave token_file out")
+        })
+    }),
     (
         &[
             "limits.max_memory_bytes",

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::link_secret;
 use super::load::{Argument, Loaded, Sources};
 use super::problem::{Fault, Origin, Problem, Problems};
 use super::render::default_file;
@@ -174,6 +175,7 @@ pub fn load(
                 problems.push(of_file(Fault::new(what)));
             }
             look_at_key_file(directory, when_missing, loaded, &mut problems);
+            look_at_secret(directory, loaded, &mut problems);
         }
         Err(others) => problems.extend(others.iter().cloned()),
     }
@@ -220,6 +222,21 @@ fn look_at_key_file(
         let what = format!("{} (mode {mode:04o})", key_file::READABLE_BY_GROUP);
         let fault = Fault::new(what).remedy("make it mode 0600 unless the group is to have it");
         loaded.warnings.push(problem(fault));
+    }
+}
+
+/// Adds the problem of the secret of the link. So `check` finds it before the backend is refused.
+fn look_at_secret(directory: &Path, loaded: &Loaded, problems: &mut Vec<Problem>) {
+    const KEY: &str = "master.token_file";
+    let master = &loaded.settings.master;
+    if let (Some(shown), Err(error)) = (&master.token_file, link_secret::read(directory, master)) {
+        problems.push(Problem {
+            origin: loaded.origin(KEY).cloned().unwrap_or(Origin::Default),
+            written: Some(KEY.to_owned()),
+            value: Some(quoted(&shown.to_string_lossy())),
+            fault: error.fault(),
+            key: Some(KEY),
+        });
     }
 }
 

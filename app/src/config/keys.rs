@@ -345,6 +345,9 @@ settings! {
         tls_certificate_file: Option<PathBuf> = None, ();
         /// Private key of tls_certificate_file, in PEM.
         tls_key_file: Option<PathBuf> = None, ();
+        /// File with a secret that edge and backend prove to each other: 32 to 512 characters on one line. It needs protocol
+        /// "3". Others than its owner and its group must not be able to use it. Empty: none.
+        token_file: Option<PathBuf> = None, ();
         /// Packets that may wait for the backend. When the queue is full, clients are read more slowly; nothing is dropped.
         channel_capacity: u32 = 32_768, 1..=MAX_COUNT;
         /// Bytes that may wait for the backend. An empty queue takes one packet of any size.

@@ -11,6 +11,7 @@ mod document;
 mod edge;
 mod files;
 mod keys;
+pub(crate) mod link_secret;
 mod link_tls;
 mod listeners;
 mod load;

@@ -87,6 +87,8 @@ pub(crate) fn readiness(snapshot: &Snapshot) -> Option<&'static str> {
         Some("the edge is shutting down")
     } else if gauges.is_draining {
         Some("the edge is drained by an operator")
+    } else if gauges.link_is_unproven {
+        Some("the backend does not share the secret of the link (master.token_file)")
     } else if gauges.link_is_unasked {
         Some("the backend does not ask for version 3 of the link")
     } else if gauges.link_is_doubted {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::ShardId;
-use crate::link::v3::Carriage;
+use crate::link::v3::{Carriage, LinkSecret};
 use crate::protocol::OfferedVersions;
 
 /// The complete configuration of an edge machine. [`Default`] gives the documented defaults (SPEC Appendix A).
@@ -217,6 +217,21 @@ pub struct MasterConfig {
     /// Which versions of the link a backend may ask for (SPEC 34.1(e)). A shard's branch has version 2. It does not change while the edge
     /// runs.
     pub protocol: LinkProtocol,
+    /// The secret that edge and backend prove to each other (SPEC 34.5). With one the link has version 3, whatever
+    /// [`protocol`](Self::protocol) says. Another one counts from the next link on. In an edge that began without one and with another
+    /// protocol than [`V3`](LinkProtocol::V3), it must not come later.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub secret: Option<LinkSecret>,
+}
+
+impl MasterConfig {
+    /// Returns which versions of the link a backend may ask for, with or without a secret.
+    pub(crate) fn link_protocol(&self) -> LinkProtocol {
+        match self.secret {
+            Some(_) => LinkProtocol::V3,
+            None => self.protocol,
+        }
+    }
 }
 
 /// Which versions of the backend link an edge speaks. (SPEC 34.1)
@@ -250,6 +265,7 @@ impl Default for MasterConfig {
             connect_timeout: Duration::from_secs(5),
             announce_all: false,
             protocol: LinkProtocol::V2,
+            secret: None,
         }
     }
 }

@@ -398,6 +398,8 @@ pub struct Gauges {
     pub link_is_doubted: bool,
     /// Whether the backend does not ask for version 3 of the link, which the configuration or an earlier link demands.
     pub link_is_unasked: bool,
+    /// Whether the last backend that asked does not share the secret of the link (SPEC 34.5).
+    pub link_is_unproven: bool,
     /// Whether an operator wants no more sessions (SPEC 9.8(e)).
     pub is_draining: bool,
     /// Banned networks. Those whose time is over count until they are forgotten.
@@ -421,6 +423,7 @@ impl Gauges {
             link_is_up,
             link_is_doubted,
             link_is_unasked,
+            link_is_unproven,
             is_draining,
             bans,
         } = *other;
@@ -437,6 +440,7 @@ impl Gauges {
         self.link_is_up |= link_is_up;
         self.link_is_doubted |= link_is_doubted;
         self.link_is_unasked |= link_is_unasked;
+        self.link_is_unproven |= link_is_unproven;
         self.is_draining |= is_draining;
         self.bans += bans;
     }

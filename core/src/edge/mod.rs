@@ -585,6 +585,10 @@ impl Edge {
                 && !self.link_queue.speech.is_held(),
             link_is_doubted: self.uplink.link().is_some_and(Link::is_doubted),
             link_is_unasked: self.link_queue.speech.is_unasked(),
+            link_is_unproven: self
+                .uplink
+                .link()
+                .is_some_and(|link| link.proving.is_refused()),
             is_draining: self.is_draining,
             bans: match self.config.shard.as_u8() {
                 0 => self.shares.bans(),

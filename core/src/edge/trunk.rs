@@ -158,7 +158,7 @@ impl Trunk {
             now: Time::ZERO,
             rng: ChaCha20Rng::from_seed(seed),
             link: Link::new(config),
-            hold: Hold::new(config.protocol),
+            hold: Hold::new(config.link_protocol()),
             counts: None,
             announcements: BatchQueue::default(),
             queue: BatchQueue::default(),
@@ -526,6 +526,7 @@ impl Trunk {
             link_is_up: self.link.is_up() && !self.hold.is_held(),
             link_is_doubted: self.link.is_doubted(),
             link_is_unasked: self.hold.is_unasked(),
+            link_is_unproven: self.link.proving.is_refused(),
             ..Gauges::default()
         }
     }
@@ -657,6 +658,10 @@ impl HasLink for Trunk {
         if !self.link.is_open() {
             return [&[], &[]];
         }
+        let proof = self.link.proving.output();
+        if !proof.is_empty() {
+            return [proof, &[]];
+        }
         if let Some(counts) = &self.counts {
             return self.counted_output(counts);
         }
@@ -669,6 +674,7 @@ impl HasLink for Trunk {
             return;
         }
         self.counters.link_bytes_out += bytes as u64;
+        let bytes = self.link.proving.written(bytes);
         let bytes = self.control_written(bytes);
         let before = (self.announcements.packets(), self.queue.packets());
         let announced = bytes.min(self.announcements.unwritten_bytes());

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::verify::{Check, Refuse};
-use super::{Backend, HostConfig, Joined, ListenError, Means, Options, Overflow};
+use super::{Backend, HostConfig, Joined, LinkSecret, ListenError, Means, Options, Overflow};
 use crate::{BoxedListener, Listener, Runtime, SocketOptions, Timer};
 
 /// The addresses at which a backend listens, at most.
@@ -32,6 +32,8 @@ pub struct Builder {
     options: Options,
     sockets: SocketOptions,
     verify: Option<Check>,
+    /// What is wrong with an option.
+    wrong: Option<String>,
 }
 
 impl Builder {
@@ -56,6 +58,7 @@ impl Builder {
             options: Options::default(),
             sockets: SocketOptions::of_link(),
             verify: None,
+            wrong: None,
         }
     }
 
@@ -87,6 +90,25 @@ impl Builder {
     #[must_use]
     pub fn overflow(mut self, rule: Overflow) -> Self {
         self.options.overflow = rule;
+        self
+    }
+
+    /// Proves this secret to each edge, and serves only one that proves it in turn: the 32 to 512 bytes that the edge's `master.token_file`
+    /// has, without the white space around them. Such a link has version 3. The secret keeps out who does not have it, and protects no packet:
+    /// where the network is not trusted, the link is within TLS. Default: none. (SPEC 34.5)
+    #[must_use]
+    pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Self {
+        match LinkSecret::new(secret.as_ref()) {
+            Ok(secret) => return self.with_secret(secret),
+            Err(error) => self.wrong = Some(error.to_string()),
+        }
+        self
+    }
+
+    /// Like [`secret`](Self::secret), of which the length is right.
+    #[must_use]
+    pub fn with_secret(mut self, secret: LinkSecret) -> Self {
+        self.options.secret = Some(secret);
         self
     }
 
@@ -150,6 +172,9 @@ impl Builder {
     /// # Cancel safety
     /// That of [`listen`](Self::listen).
     pub async fn listen_at(self) -> Result<(Backend, Vec<SocketAddr>), ListenError> {
+        if let Some(wrong) = self.wrong {
+            return Err(ListenError::Config(wrong));
+        }
         let (mut listeners, mut places) = (self.listeners, Vec::new());
         if listeners.is_empty() {
             let (count, max) = (self.addresses.len(), MAX_ADDRESSES);

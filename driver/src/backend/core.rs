@@ -115,6 +115,9 @@ impl Core {
         if options.overflow != Overflow::End {
             config = config.with_overflow(options.overflow);
         }
+        if let Some(secret) = options.secret {
+            config = config.proving(secret, seed);
+        }
         if options.asks {
             config = config.asking(std::array::from_fn(|i| seed[16 + i]));
         }
@@ -373,7 +376,7 @@ impl Core {
             self.machine.handle_timeout(now);
             if self.machine.wants_close() {
                 warn!(
-                    "the edge has granted version 3 before, and does not answer; its link is closed"
+                    "the edge does not grant version 3, which it has granted before or which a secret demands; its link is closed"
                 );
                 self.link.abort();
                 if let Some(heard) = self.lose() {

@@ -44,8 +44,8 @@ use voltlane_core::backend::host::GroupId;
 
 pub use voltlane_core::backend::BackendConfig;
 pub use voltlane_core::backend::host::{
-    Carriage, Direction, EdgeId, GroupError, HostConfig, MAX_GROUPS, MAX_GROUPS_OF_SESSION,
-    MAX_SESSIONS, MAX_TEXT_BYTES, Overflow, Peer,
+    Carriage, Direction, EdgeId, GroupError, HostConfig, LinkSecret, MAX_GROUPS,
+    MAX_GROUPS_OF_SESSION, MAX_SESSIONS, MAX_TEXT_BYTES, Overflow, Peer,
 };
 pub use voltlane_core::code::{Class, Code};
 pub use voltlane_core::end::{End, Gap, Ledgers};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use voltlane_core::backend::host::HostConfig;
+use voltlane_core::backend::host::{HostConfig, LinkSecret};
 
 use super::verify::{Check, Refuse};
 use super::{Joined, Overflow};
@@ -21,6 +21,9 @@ pub struct Options {
     pub asks: bool,
     /// What becomes of a client for which there is no room: its session ends, or packets are given up and both ends are told. Default: it ends.
     pub overflow: Overflow,
+    /// The secret that each edge must prove, and that is proven to it (SPEC 34.5). With one each edge is asked for version 3, and gets nothing
+    /// if it does not grant it. Default: none.
+    pub secret: Option<LinkSecret>,
     /// How often there is a [tick](super::Event::Tick). Default: never.
     pub tick: Option<Duration>,
 }

@@ -163,6 +163,11 @@ typedef struct vl_backend_options {
   uint32_t max_send_bytes;
   // The capacity of the send queue in bytes. 0: 64 MiB.
   size_t queue_bytes;
+  // The secret that the edge must prove, and that is proven to it: 32 to 512 bytes, those of its master.token_file. Such a link has version
+  // 3. Null: none.
+  const void *secret;
+  // The length of the secret.
+  size_t secret_len;
 } vl_backend_options;
 
 // What became of the packets of one direction: numbered = acknowledged + superseded + gapped + open_sent + open_unsent.

@@ -156,6 +156,9 @@ pub unsafe extern "C" fn vl_backend_open(
             if options.asks_for_version_3()? {
                 builder = builder.ask_for_version_3();
             }
+            if let Some(secret) = options.secret()? {
+                builder = builder.with_secret(secret);
+            }
             if let Some(every) = some_time(options.tick_us) {
                 builder = builder.tick(every);
             }

@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::mem::size_of;
 use std::time::Duration;
 
+use voltlane_core::backend::host::LinkSecret;
 use voltlane_core::client::{ClientConfig, SavedSession, Versions};
 use voltlane_core::keys::PublicKey;
 
@@ -181,6 +182,11 @@ pub struct vl_backend_options {
     pub max_send_bytes: u32,
     /// The capacity of the send queue in bytes. 0: 64 MiB.
     pub queue_bytes: usize,
+    /// The secret that the edge must prove, and that is proven to it: 32 to 512 bytes, those of its master.token_file. Such a link has version
+    /// 3. Null: none.
+    pub secret: *const c_void,
+    /// The length of the secret.
+    pub secret_len: usize,
 }
 
 impl vl_backend_options {
@@ -192,11 +198,25 @@ impl vl_backend_options {
         verify: 0,
         max_send_bytes: 0,
         queue_bytes: 0,
+        secret: std::ptr::null(),
+        secret_len: 0,
     };
 
     pub(crate) unsafe fn read(from: *const Self) -> Result<Self, Fault> {
         // SAFETY: as the caller says; every field may be zeros.
         unsafe { read(from, Self::DEFAULT) }
+    }
+
+    pub(crate) unsafe fn secret(&self) -> Result<Option<LinkSecret>, Fault> {
+        if self.secret.is_null() && self.secret_len == 0 {
+            return Ok(None);
+        }
+        // SAFETY: as the caller says.
+        let secret = unsafe { bytes(self.secret, self.secret_len) }?;
+        let secret = LinkSecret::new(secret);
+        secret
+            .map(Some)
+            .map_err(|error| Fault::new(VL_CONFIG, error))
     }
 
     pub(crate) fn link(&self) -> Result<voltlane_core::backend::BackendConfig, Fault> {

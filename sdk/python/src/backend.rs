@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use voltlane_core::ClientId;
-use voltlane_core::backend::host::{self, GroupId, Host, HostConfig, KickError, Mark};
+use voltlane_core::backend::host::{self, GroupId, Host, HostConfig, KickError, LinkSecret, Mark};
 use voltlane_core::backend::{BackendConfig, SendError as HostSendError};
 
 use crate::events::{Away, CaughtUp, EdgeConnected, Ended, Gap, Joined, Packet, Resumed, Token};
@@ -32,22 +32,36 @@ fn of_host_send(error: HostSendError) -> PyErr {
 
 #[pymethods]
 impl BackendMachine {
-    /// `boot` has 16 random bytes, others in each process. `version`: that of the link, for which the edge is asked.
+    /// `boot` has 16 random bytes, others in each process. `version`: that of the link, for which the edge is asked. `secret`: what the edge
+    /// must prove, and is proven to it. The link has version 3 then.
     #[new]
-    #[pyo3(signature = (boot, *, version=2, max_send=None))]
-    fn new(boot: &[u8], version: u32, max_send: Option<u32>) -> PyResult<Self> {
+    #[pyo3(signature = (boot, *, version=2, max_send=None, secret=None))]
+    fn new(
+        boot: &[u8],
+        version: u32,
+        max_send: Option<u32>,
+        secret: Option<&[u8]>,
+    ) -> PyResult<Self> {
         let mut link = BackendConfig::default();
         if let Some(bytes) = max_send {
             link = link.with_max_send_bytes(bytes);
         }
         let mut config = HostConfig::from(link);
-        let boot = boot
+        let boot: [u8; 16] = boot
             .try_into()
             .map_err(|_| PyValueError::new_err("16 random bytes are needed"))?;
         match version {
             2 => {}
             3 => config = config.asking(boot),
             _ => return Err(PyValueError::new_err("there are the versions 2 and 3")),
+        }
+        if let Some(secret) = secret {
+            let secret = LinkSecret::new(secret);
+            let secret = secret.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            // The secret makes a nonce of it that nobody can tell.
+            let mut seed = [0; 32];
+            seed[..16].copy_from_slice(&boot);
+            config = config.asking(boot).proving(secret, seed);
         }
         let host = Host::new(config);
         Ok(BackendMachine {

@@ -34,15 +34,19 @@ BackendEvent = Union[EdgeConnected, EdgeLost, CaughtUp, Joined, Packet, Away, Re
 class Backend(Owner[BackendEvent]):
     """The backend of one edge. `async with` listens; leaving it writes what waits, and closes the link. The edge keeps its clients.
 
-    `address` is host:port, unix:/path or unix:@name. `version` is that of the link for which the edge is asked: 2 or 3.
+    `address` is host:port, unix:/path or unix:@name. `version` is that of the link for which the edge is asked: 2 or 3. `secret` is that of
+    the edge's `master.token_file`, 32 to 512 bytes: each proves it to the other, and the link has version 3.
     """
 
-    def __init__(self, address: str, *, version: int = 2, ssl: tls.SSLContext | None = None) -> None:
+    def __init__(
+        self, address: str, *, version: int = 2, secret: str | bytes | None = None, ssl: tls.SSLContext | None = None
+    ) -> None:
         super().__init__()
         self._place = Place(address, ssl)
         if address.startswith("tls://") and ssl is None:
             raise ValueError("a backend within TLS needs `ssl`: a context with its certificate")
-        self._machine = BackendMachine(os.urandom(16), version=version)
+        shared = secret.encode() if isinstance(secret, str) else secret
+        self._machine = BackendMachine(os.urandom(16), version=version, secret=shared)
         self._names = os.urandom(16)
         self._server: asyncio.AbstractServer | None = None
         self._must_take = False

@@ -229,7 +229,8 @@ impl Core {
         if self.may_be_asked {
             // The last backend may have gone without an acknowledgement. Then its frames wait, and sessions whose end is in one of them.
             (left.link_packets, left.link_bytes, left.held_bytes) = (0, 0, 0);
-            (left.link_is_up, left.link_is_doubted, left.link_is_unasked) = (true, false, false);
+            (left.link_is_up, left.link_is_doubted) = (true, false);
+            (left.link_is_unasked, left.link_is_unproven) = (false, false);
             left.sessions -= left.ending;
             left.ending = 0;
         }

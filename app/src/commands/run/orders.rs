@@ -113,11 +113,16 @@ impl<R: Runtime> Orders<R> {
     /// Passes on the orders that have come since.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, mut tell: impl FnMut(Order)) {
         while let Poll::Ready(reload) = self.reloads.poll(cx) {
-            let Reload { change, listeners } = *reload;
+            let Reload {
+                change,
+                listeners,
+                secret,
+            } = *reload;
             self.settings = change.settings;
             self.taken.extend(change.taken);
             let resources = self.settings.left(self.measured, listeners.addresses);
             let mut config = self.settings.edge_config(resources);
+            config.master.secret = secret;
             listeners.arrange(&mut config, &mut self.rules);
             let mut in_effect = self
                 .in_effect

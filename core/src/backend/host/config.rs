@@ -3,7 +3,7 @@
 use crate::ConfigError;
 use crate::backend::BackendConfig;
 use crate::config::at_least;
-use crate::link::v3::Overflow;
+use crate::link::v3::{LinkSecret, Overflow};
 
 /// Sessions that a host knows unless its configuration says otherwise.
 pub const MAX_SESSIONS: usize = 1_048_576;
@@ -16,6 +16,7 @@ pub struct HostConfig {
     pub(super) admits: bool,
     pub(super) boot: Option<[u8; 16]>,
     pub(super) overflow: Overflow,
+    pub(super) secret: Option<(LinkSecret, [u8; 32])>,
 }
 
 impl Default for HostConfig {
@@ -26,6 +27,7 @@ impl Default for HostConfig {
             admits: false,
             boot: None,
             overflow: Overflow::End,
+            secret: None,
         }
     }
 }
@@ -68,6 +70,14 @@ impl HostConfig {
     #[must_use]
     pub fn with_overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// Proves a secret to each edge, and serves only one that proves it in turn (SPEC 34.5). Such a link has version 3, so the host is to
+    /// [ask](Self::asking) as well. `seed` is 32 random bytes, others in each life of the backend.
+    #[must_use]
+    pub fn proving(mut self, secret: LinkSecret, seed: [u8; 32]) -> Self {
+        self.secret = Some((secret, seed));
         self
     }
 

@@ -3,8 +3,13 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use crate::link::v3::{Ask, Feature, Features, Grant, GroupId, LinkAck, MAX_LATEST_KEY, ToEdge};
+use crate::backend::BackendError;
+use crate::link::v3::{
+    Ask, Challenge, Feature, Features, Grant, GroupId, LinkAck, LinkSecret, MAX_LATEST_KEY,
+    PROOF_BYTES, Proof, Refusal, ToEdge, flag, refusal_of,
+};
 use crate::queue::{Sent, UnknownCount};
+use crate::wire::frame::LENGTH_BYTES;
 use crate::{FrameQueue, Time};
 
 use super::EdgeId;
@@ -25,6 +30,35 @@ struct Line {
     before: usize,
     bytes: Vec<u8>,
     written: usize,
+}
+
+/// What a backend proves with a secret, and wants proven (SPEC 34.5).
+#[derive(Debug)]
+pub(super) struct Prover {
+    secret: LinkSecret,
+    seed: [u8; 32],
+    links: u64,
+    /// The body of the ASK of this link.
+    ask: Vec<u8>,
+    stage: Stage,
+}
+
+/// How far a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Asked,
+    /// The edge has another secret, and is told.
+    Differs,
+    Proven,
+}
+
+/// What the edge's first frames say.
+pub(super) enum Answer {
+    /// It has proven the secret, and gets a proof.
+    Proves,
+    Grants(Grant),
+    /// It is of version 2.
+    Other,
 }
 
 /// What outlives links of version 3.
@@ -61,6 +95,34 @@ pub(super) struct Granted {
     /// Keys on the wire, by receiver and key.
     slots: BTreeMap<(Option<GroupId>, u64), u8>,
     scratch: Vec<u8>,
+    prover: Option<Box<Prover>>,
+}
+
+impl Prover {
+    /// Asks, with the nonce of another link.
+    fn ask(&mut self, ask: &Ask, out: &mut Vec<u8>) {
+        let nonce = self.secret.nonce(&self.seed, self.links);
+        self.links += 1;
+        self.stage = Stage::Asked;
+        ask.encode_with_nonce(&nonce, out);
+        self.ask = out.get(LENGTH_BYTES..).unwrap_or_default().to_vec();
+    }
+
+    /// Checks the edge's proof, and returns the answer.
+    fn answer(&mut self, challenge: &Challenge) -> Proof {
+        let Challenge { nonce, proof } = challenge;
+        let is_proven = self
+            .secret
+            .is_proven(proof, flag::CHALLENGE, nonce, &self.ask);
+        self.stage = match is_proven {
+            true => Stage::Proven,
+            false => Stage::Differs,
+        };
+        // Who has not proven the secret gets nothing that is made of it.
+        let own = || self.secret.proof(flag::PROOF, nonce, &self.ask);
+        let own: Option<[u8; PROOF_BYTES]> = is_proven.then(own);
+        Proof(own)
+    }
 }
 
 /// How a link goes on.
@@ -84,6 +146,21 @@ pub enum GrantError {
         /// What it grants.
         granted: Features,
     },
+    /// The edge does not prove the secret of the link. (SPEC 34.5)
+    #[error(
+        "the edge has not proven the secret of the link: set its `master.token_file` to a file that has it"
+    )]
+    Unproven,
+    /// The edge has another secret.
+    #[error(
+        "the edge has another secret for the link in its `master.token_file` than this backend"
+    )]
+    OtherSecret,
+    /// The edge has a secret, and this backend has none.
+    #[error(
+        "the edge wants a secret for the link: give this backend that of its `master.token_file`"
+    )]
+    SecretWanted,
     /// A second edge. (SPEC 34.4(a))
     #[error(
         "a second edge, of run {new}; this backend has that of run {known}. Give each edge a backend of its own"
@@ -119,7 +196,25 @@ impl Granted {
             picture: 0,
             slots: BTreeMap::new(),
             scratch: Vec::new(),
+            prover: None,
         }
+    }
+
+    /// Proves this secret at each link, and wants it proven.
+    pub(super) fn proving(mut self, secret: LinkSecret, seed: [u8; 32]) -> Self {
+        self.prover = Some(Box::new(Prover {
+            secret,
+            seed,
+            links: 0,
+            ask: Vec::new(),
+            stage: Stage::Asked,
+        }));
+        self
+    }
+
+    /// Returns whether the edge has to grant.
+    pub(super) fn demands(&self) -> bool {
+        self.edge.is_some() || self.prover.is_some()
     }
 
     /// Returns whether the edge knows the sessions of which this end knows: it has granted, and the picture is complete.
@@ -147,7 +242,7 @@ impl Granted {
         self.is_open = false;
         self.asked = count(self.acknowledged);
         let mut bytes = Vec::new();
-        Ask {
+        let ask = Ask {
             features: features.into_iter().collect(),
             boot: self.boot,
             run,
@@ -155,13 +250,52 @@ impl Granted {
             acknowledged: count(self.acknowledged),
             sent: count(self.highest),
             longest_body: self.longest_body,
+        };
+        match self.prover.as_deref_mut() {
+            Some(prover) => prover.ask(&ask, &mut bytes),
+            None => ask.encode(&mut bytes),
         }
-        .encode(&mut bytes);
         self.line = Some(Line {
             before: 0,
             bytes,
             written: 0,
         });
+    }
+
+    /// Reads a frame that comes before GRANT, or GRANT.
+    pub(super) fn hear_answer(&mut self, body: &[u8]) -> Result<Answer, BackendError> {
+        let refused = |error| Err(BackendError::Refused(error));
+        if let Some(refusal) = refusal_of(body) {
+            return match refusal {
+                Refusal::SecretWanted => refused(GrantError::SecretWanted),
+                Refusal::SecretUnknown => refused(GrantError::Unproven),
+                _ => refused(GrantError::OtherSecret),
+            };
+        }
+        let grant = Grant::of(body);
+        let Some(prover) = self.prover.as_deref_mut() else {
+            return match grant {
+                Some(grant) => grant.map(Answer::Grants).map_err(BackendError::Grant),
+                None => Ok(Answer::Other),
+            };
+        };
+        match (prover.stage, grant, Challenge::of(body)) {
+            (Stage::Proven, Some(grant), _) => {
+                grant.map(Answer::Grants).map_err(BackendError::Grant)
+            }
+            (Stage::Asked, None, Some(Ok(challenge))) => {
+                let proof = prover.answer(&challenge);
+                let line = self.line.get_or_insert(Line {
+                    before: 0,
+                    bytes: Vec::new(),
+                    written: 0,
+                });
+                proof.encode(&mut line.bytes);
+                Ok(Answer::Proves)
+            }
+            (Stage::Differs, ..) => refused(GrantError::OtherSecret),
+            _ => refused(GrantError::Unproven),
+        }
     }
 
     /// Takes the edge's answer.

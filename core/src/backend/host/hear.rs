@@ -12,7 +12,7 @@ use crate::wire::frame::FrameTooLong;
 
 use super::book::{Book, Entry};
 use super::event::code_of;
-use super::granted::{ASK_WITHIN, GRANT_WITHIN, Granted, Opened};
+use super::granted::{ASK_WITHIN, Answer, GRANT_WITHIN, Granted, Opened};
 use super::{
     Delivery, Desk, EVERYONE, Event, Grant, Joined, Mode, Overflow, Time, ToEdge, policy_of,
 };
@@ -28,7 +28,7 @@ impl Desk {
             return self.fall_back();
         };
         v3.ask();
-        let within = if v3.edge.is_some() {
+        let within = if v3.demands() {
             GRANT_WITHIN
         } else {
             ASK_WITHIN
@@ -77,18 +77,21 @@ impl Desk {
     ) -> Result<Option<Event<'a>>, BackendError> {
         match (self.mode, next) {
             (Mode::V3, Ok(Some(body))) => return self.hear_granted(now, body).map(Some),
-            (Mode::Asking { .. }, Ok(Some(body))) => match Grant::of(body) {
-                Some(Ok(grant)) => {
-                    self.link.trust();
-                    self.open(&grant)?;
-                    return Ok(Some(Event::Link));
+            (Mode::Asking { .. }, Ok(Some(body))) => {
+                let answer = self.v3.as_mut().map(|v3| v3.hear_answer(body));
+                match answer.transpose()?.unwrap_or(Answer::Other) {
+                    Answer::Proves => return Ok(Some(Event::Link)),
+                    Answer::Grants(grant) => {
+                        self.link.trust();
+                        self.open(&grant)?;
+                        return Ok(Some(Event::Link));
+                    }
+                    Answer::Other => {
+                        self.fall_back();
+                        self.precedes = true;
+                    }
                 }
-                Some(Err(error)) => return Err(BackendError::Grant(error)),
-                None => {
-                    self.fall_back();
-                    self.precedes = true;
-                }
-            },
+            }
             // It asked too early, or the edge answers too late: the edge counts what this end does not.
             (Mode::V2, Ok(Some(body))) if self.v3.is_some() && Grant::of(body).is_some() => {
                 return Err(BackendError::LateGrant);

@@ -31,8 +31,8 @@ use granted::Granted;
 pub use granted::{ASK_WITHIN, GRANT_WITHIN, GrantError};
 
 pub use crate::link::v3::{
-    Carriage, Direction, FrameError, MAX_LEFT_OUT, MAX_TEXT_BYTES, Overflow, Peer, Refusal,
-    Settlements,
+    Carriage, Direction, FrameError, LinkSecret, MAX_LEFT_OUT, MAX_TEXT_BYTES, Overflow, Peer,
+    Refusal, Settlements,
 };
 
 /// Packets that one client may have unsettled before [`Host::has_room_of`] says that it has no room.
@@ -165,7 +165,16 @@ impl Host {
         let link = Backend::new(config.link);
         let may_ask = link.max_packet_bytes() >= ASK_BYTES;
         let boot = config.boot.filter(|_| may_ask);
-        let v3 = boot.map(|boot| Box::new(Granted::new(boot, longest_body)));
+        let v3 = match config.secret {
+            // Without version 3 nothing could be proven.
+            Some((secret, seed)) => {
+                let boot = config.boot.or(seed.first_chunk().copied());
+                let v3 = Granted::new(boot.unwrap_or_default(), longest_body);
+                Some(v3.proving(secret, seed))
+            }
+            None => boot.map(|boot| Granted::new(boot, longest_body)),
+        };
+        let v3 = v3.map(Box::new);
         Host {
             reader: FrameReader::default(),
             desk: Desk {
@@ -269,16 +278,16 @@ impl Host {
     /// Handles that time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         match (self.desk.mode, &mut self.desk.v3) {
-            (Mode::Asking { until }, Some(v3)) if until <= now => match v3.edge {
-                Some(_) => self.desk.wants_close = true,
-                None => self.desk.fall_back(),
+            (Mode::Asking { until }, Some(v3)) if until <= now => match v3.demands() {
+                true => self.desk.wants_close = true,
+                false => self.desk.fall_back(),
             },
             (Mode::V3, Some(v3)) => v3.acknowledge_if_due(now),
             _ => {}
         }
     }
 
-    /// Returns whether the stream is to be closed: the edge has granted version 3 before, and does not answer.
+    /// Returns whether the stream is to be closed: the edge has granted version 3 before or is to prove a secret, and does not grant it.
     #[must_use]
     pub fn wants_close(&self) -> bool {
         self.desk.wants_close

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::ConfigError;
 use crate::config::{at_least, not_above, some_time};
+use crate::link::v3::LinkSecret;
 use crate::protocol::{MAX_OPENING_BODY_BYTES, OfferedVersions};
 use crate::queue::Bounds;
 use crate::wire::frame::LENGTH_BYTES;
@@ -123,6 +124,7 @@ setters! { MasterConfig:
     with_max_frame_bytes(max_frame_bytes: u32),
     with_announce_all(announce_all: bool),
     with_protocol(protocol: LinkProtocol),
+    with_secret(secret: Option<LinkSecret>),
 }
 
 impl MasterConfig {

@@ -1,7 +1,7 @@
 //! What a backend of version 3 sends (SPEC 36).
 
 use crate::id::ClientId;
-use crate::link::v3::{Ask, Delivery, Feature, Kick, Overflow, Policy, Refusal, ToEdge, flag};
+use crate::link::v3::{Delivery, Feature, Kick, Overflow, Policy, Refusal, ToEdge, flag};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -9,6 +9,7 @@ use crate::edge::conns::wait::{Slot, Wait};
 use crate::edge::counters::EndReason;
 use crate::edge::lifecycle::deliver::Outcome;
 use crate::edge::sessions::Place;
+use crate::edge::uplink::link::proof::Heard;
 
 impl Edge {
     /// Handles a frame of a link that has not version 2, or may not have it. Returns `None` if it is one of version 2.
@@ -19,14 +20,20 @@ impl Edge {
             return Some(Outcome::Other);
         }
         if !self.link_queue.speech.is_granted() {
-            return match Ask::of(body) {
-                Some(ask) => {
+            return match self.uplink.hear_ask(body, &mut self.rng) {
+                Heard::Ask(ask) => {
                     self.handle_ask(now, ask);
                     Some(Outcome::Other)
                 }
-                None => {
+                Heard::Other => {
                     self.handle_not_asked();
                     self.uplink.wants_close().then_some(Outcome::Other)
+                }
+                Heard::Waits => Some(Outcome::Other),
+                Heard::Refused => {
+                    let drops = self.link_queue.speech.refuse(now);
+                    self.uplink.link_mut().refuse_secret(drops);
+                    Some(Outcome::Other)
                 }
             };
         }

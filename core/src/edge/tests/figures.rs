@@ -259,6 +259,7 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         link_is_up: false,
         link_is_doubted: false,
         link_is_unasked: false,
+        link_is_unproven: false,
         is_draining: false,
         bans: count,
     };

@@ -14,7 +14,9 @@ use crate::edge::DeadlineReason;
 use crate::edge::contract::Deadline;
 use crate::edge::trunk::counts::Counts;
 use crate::edge::trunk::{Branch, BranchState, Trunk};
+use crate::edge::uplink::drawn;
 use crate::edge::uplink::hold::Wrong;
+use crate::edge::uplink::link::proof::Heard;
 use crate::edge::uplink::speech::offered;
 use crate::id::{ClientId, ShardId};
 use crate::link::tagged::TAG_BYTES;
@@ -31,13 +33,18 @@ impl Trunk {
         if self.hold.is_granted() {
             return self.handle_order(body);
         }
-        match Ask::of(body) {
-            Some(ask) => self.handle_ask(ask),
-            None => {
+        let rng = &mut self.rng;
+        match self.link.proving.hear(body, || drawn(rng)) {
+            Heard::Ask(ask) => self.handle_ask(ask),
+            Heard::Other => {
                 self.handle_not_asked();
                 if !self.link.wants_close {
                     self.route(body);
                 }
+            }
+            Heard::Waits => {}
+            Heard::Refused => {
+                self.link.refuse_secret(self.hold.refuse(self.now));
             }
         }
     }

@@ -10,6 +10,9 @@ pub(crate) const HOLD: Duration = Duration::from_millis(100);
 /// How long a link is held on which the backend must ask, or after one on which it asked too late.
 pub(crate) const LONG_HOLD: Duration = Duration::from_secs(5);
 
+/// How long a link stays on which a backend was refused that does not share the secret: it is to read that.
+pub(crate) const REFUSED: Duration = Duration::from_secs(1);
+
 /// What the link is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -17,6 +20,8 @@ enum Stage {
     Tagged,
     /// It waits for the backend's first frame until then; a branch, for the trunk's word. `demands` it to be an ASK.
     Held { until: Option<Time>, demands: bool },
+    /// The backend is refused, and closes the link until then.
+    Refused { until: Time },
     /// It has version 3.
     Granted,
 }
@@ -30,6 +35,9 @@ pub(crate) enum Wrong {
     /// The backend did not ask.
     #[error("the backend does not ask for version 3 of the link")]
     NotAsked,
+    /// The two ends do not share a secret.
+    #[error("the backend does not share the secret of the link")]
+    Unproven,
     /// An acknowledgement that cannot be.
     #[error("the backend acknowledges frame {acknowledged}, and {sent} were sent")]
     Acknowledged {
@@ -102,9 +110,18 @@ impl Hold {
         self.stage == Stage::Granted
     }
 
-    /// Returns whether the link waits for the backend's first frame.
+    /// Returns whether the link waits for the backend's first frame, or was refused to it.
     pub(crate) fn is_held(&self) -> bool {
-        matches!(self.stage, Stage::Held { .. })
+        matches!(self.stage, Stage::Held { .. } | Stage::Refused { .. })
+    }
+
+    /// Refuses the backend. Returns whether the link is to be dropped at once, since something else was begun on it.
+    pub(crate) fn refuse(&mut self, now: Time) -> bool {
+        let drops = !self.is_held();
+        self.stage = Stage::Refused {
+            until: now + REFUSED,
+        };
+        drops
     }
 
     /// Returns whether some link of this run was decided.
@@ -149,6 +166,7 @@ impl Hold {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self.stage {
             Stage::Held { until, .. } => until,
+            Stage::Refused { until } => Some(until),
             Stage::Tagged | Stage::Granted => None,
         }
     }
@@ -172,6 +190,13 @@ impl Hold {
                 }
                 self.is_not_asked()
             }
+            Stage::Refused { until } if until <= now => {
+                // Until the adapter has closed it.
+                self.stage = Stage::Refused {
+                    until: now + LONG_HOLD,
+                };
+                Err(Wrong::Unproven)
+            }
             _ => Ok(None),
         }
     }
@@ -188,7 +213,7 @@ impl Hold {
                 let again = core::mem::replace(&mut self.is_decided, true);
                 Ok(Some(if again { Plain::Again } else { Plain::First }))
             }
-            Stage::Tagged | Stage::Granted => Ok(None),
+            Stage::Tagged | Stage::Refused { .. } | Stage::Granted => Ok(None),
         }
     }
 

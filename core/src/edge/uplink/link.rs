@@ -2,6 +2,7 @@
 
 mod face;
 mod peer;
+pub(crate) mod proof;
 
 use core::mem;
 use core::time::Duration;
@@ -18,6 +19,7 @@ use crate::wire::frame::BusyFrameReader;
 pub use self::face::HasLink;
 
 use self::peer::{Peer, Verdict};
+use self::proof::Proving;
 use crate::Closed;
 use crate::edge::config::MasterConfig;
 use crate::edge::contract::{Deadline, DeadlineReason};
@@ -47,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) wants_close: bool,
     /// What answers at the backend's address.
     peer: Peer,
+    /// What both ends prove before a link is granted.
+    pub(crate) proving: Box<Proving>,
     backoff: Backoff,
     /// The range of pauses, and the upper bound while the link is contested.
     pauses: (Duration, Duration),
@@ -65,6 +69,7 @@ impl Link {
             reader: BusyFrameReader::default(),
             wants_close: false,
             peer: Peer::default(),
+            proving: Box::new(Proving::new(config.secret.clone())),
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
             pauses: (config.reconnect_min, config.reconnect_max),
             connect_timeout: config.connect_timeout,
@@ -78,6 +83,7 @@ impl Link {
         self.set_pauses();
         self.connect_timeout = config.connect_timeout;
         self.max_body = longest_body(config);
+        self.proving.set_secret(config.secret.as_ref());
     }
 
     fn set_pauses(&mut self) {
@@ -107,6 +113,7 @@ impl Link {
         self.state = LinkState::Up { since: now };
         self.wants_close = false;
         self.peer.connected();
+        self.proving.reset();
         true
     }
 
@@ -154,6 +161,10 @@ impl Link {
                 }
                 false
             }
+            Wrong::Unproven => {
+                self.wants_close = true;
+                false
+            }
             Wrong::Late => {
                 self.wants_close = true;
                 tracing::info!("{wrong}");
@@ -165,6 +176,12 @@ impl Link {
                 true
             }
         }
+    }
+
+    /// Handles that the backend does not share the secret (SPEC 34.5(d)). It is told, unless the link is to be dropped at once.
+    pub(crate) fn refuse_secret(&mut self, drops: bool) {
+        self.wants_close |= drops;
+        self.peer.is_not_asking();
     }
 
     /// Handles a length above the limit: the start of the next packet is lost (SPEC 7.5(c)).
@@ -237,6 +254,7 @@ impl Link {
             retry_at: now + self.backoff.next_delay(rng),
         };
         self.wants_close = false;
+        self.proving.reset();
         self.reader = BusyFrameReader::default();
         Some(lasted.is_some())
     }

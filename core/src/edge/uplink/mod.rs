@@ -12,6 +12,7 @@ pub(crate) mod receipts;
 pub(crate) mod speech;
 
 use rand_chacha::ChaCha20Rng;
+use rand_core::Rng as _;
 
 use crate::Closed;
 use crate::edge::config::EdgeConfig;
@@ -20,7 +21,9 @@ use crate::edge::counters::Counters;
 use crate::edge::uplink::batch::{Batch, Upward};
 use crate::edge::uplink::branch::Branch;
 use crate::edge::uplink::link::Link;
+use crate::edge::uplink::link::proof::Heard;
 use crate::edge::uplink::queue::LinkQueue;
+use crate::link::v3::PROOF_BYTES;
 use crate::time::Time;
 
 /// What carries the queue for the backend: an edge's own link, or a shard's branch. Both have one face.
@@ -44,6 +47,14 @@ impl Uplink {
         match self {
             Uplink::Link(link) => Some(link),
             Uplink::Branch(_) => None,
+        }
+    }
+
+    /// Handles a frame that comes before GRANT. The trunk of a branch has heard the proof.
+    pub(crate) fn hear_ask(&mut self, body: &[u8], rng: &mut ChaCha20Rng) -> Heard {
+        match self {
+            Uplink::Link(link) => link.proving.hear(body, || drawn(rng)),
+            Uplink::Branch(_) => Heard::unproven(body),
         }
     }
 
@@ -144,9 +155,12 @@ impl Uplink {
 
     /// Returns the bytes of `queue` to be written now.
     #[inline]
-    pub(crate) fn output<'a>(&self, queue: &'a LinkQueue) -> [&'a [u8]; 2] {
+    pub(crate) fn output<'a>(&'a self, queue: &'a LinkQueue) -> [&'a [u8]; 2] {
         match self {
-            Uplink::Link(link) if link.is_open() => queue.output(),
+            Uplink::Link(link) if link.is_open() => match link.proving.output() {
+                [] => queue.output(),
+                proof => [proof, &[]],
+            },
             Uplink::Link(_) | Uplink::Branch(_) => [&[], &[]],
         }
     }
@@ -158,12 +172,14 @@ impl Uplink {
         queue: &mut LinkQueue,
         counters: &mut Counters,
     ) -> bool {
-        let is_up = self.link().is_some_and(Link::is_up);
-        if is_up {
-            counters.link_bytes_out += bytes as u64;
-            queue.written(bytes);
+        match self {
+            Uplink::Link(link) if link.is_up() => {
+                counters.link_bytes_out += bytes as u64;
+                queue.written(link.proving.written(bytes));
+                true
+            }
+            Uplink::Link(_) | Uplink::Branch(_) => false,
         }
-        is_up
     }
 
     /// Makes a batch of the packets in `queue` if they fill one, and batches are what is handed up.
@@ -201,4 +217,11 @@ impl Uplink {
             Uplink::Branch(_) | Uplink::Link(_) => None,
         }
     }
+}
+
+/// Returns a nonce.
+pub(crate) fn drawn(rng: &mut ChaCha20Rng) -> [u8; PROOF_BYTES] {
+    let mut nonce = [0; PROOF_BYTES];
+    rng.fill_bytes(&mut nonce);
+    nonce
 }

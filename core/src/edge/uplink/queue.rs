@@ -43,7 +43,7 @@ impl LinkQueue {
             sealed: Sealed::default(),
             announcements: FrameQueue::new(),
             announced_to: None,
-            speech: Speech::new(config.protocol, is_of_shard),
+            speech: Speech::new(config.link_protocol(), is_of_shard),
             max_packets: 0,
             max_bytes: 0,
             room_packets: 0,

@@ -192,6 +192,11 @@ impl Speech {
         self.may_be_new
     }
 
+    /// Handles that the backend does not share the secret. Returns whether the link is to be dropped at once.
+    pub(crate) fn refuse(&mut self, now: Time) -> bool {
+        self.hold.refuse(now)
+    }
+
     /// Returns whether the link waits for the backend's first frame.
     pub(crate) fn is_held(&self) -> bool {
         self.hold.is_held()

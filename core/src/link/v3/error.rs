@@ -10,6 +10,12 @@ pub enum Refusal {
     Malformed,
     /// The frame is beyond a bound.
     BeyondBound,
+    /// The edge has a secret for the link, and the backend has none (SPEC 34.5).
+    SecretWanted,
+    /// The backend has a secret for the link, and the edge has none.
+    SecretUnknown,
+    /// The two have different secrets.
+    SecretWrong,
 }
 
 impl Refusal {
@@ -18,6 +24,9 @@ impl Refusal {
             1 => Some(Refusal::Unknown),
             2 => Some(Refusal::Malformed),
             3 => Some(Refusal::BeyondBound),
+            4 => Some(Refusal::SecretWanted),
+            5 => Some(Refusal::SecretUnknown),
+            6 => Some(Refusal::SecretWrong),
             _ => None,
         }
     }
@@ -29,6 +38,9 @@ impl Refusal {
             Refusal::Unknown => 1,
             Refusal::Malformed => 2,
             Refusal::BeyondBound => 3,
+            Refusal::SecretWanted => 4,
+            Refusal::SecretUnknown => 5,
+            Refusal::SecretWrong => 6,
         }
     }
 }
@@ -62,8 +74,8 @@ pub enum Cause {
     /// The other end sends it.
     #[error("the other end sends it")]
     WrongWay,
-    /// ASK or GRANT behind the first frame.
-    #[error("only the first frame of a link may be one")]
+    /// ASK or GRANT behind the first frame, or a proof behind GRANT.
+    #[error("it is only at the beginning of a link")]
     NotFirst,
     /// A link-wide frame has the id of a session.
     #[error("it is about the link, so its id must be 0")]

@@ -44,7 +44,7 @@ pub(super) fn decode<'a, F>(
 ) -> Result<F, FrameError> {
     let (id, flag, mut fields) = split(body)?;
     let decoded = match flag {
-        flag::ASK | flag::GRANT => Err(Cause::NotFirst),
+        flag::ASK | flag::GRANT | flag::CHALLENGE | flag::PROOF => Err(Cause::NotFirst),
         flag => granted.check(flag).and_then(|()| {
             let frame = read(id, flag, &mut fields)?;
             fields.finish()?;
@@ -140,8 +140,12 @@ impl<'a> Fields<'a> {
         core::str::from_utf8(bytes).map_err(|_| Cause::NotUtf8 { field })
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Checks that nothing is left.
-    fn finish(&self) -> Result<(), Cause> {
+    pub(super) fn finish(&self) -> Result<(), Cause> {
         match self.0.len() {
             0 => Ok(()),
             length => Err(Cause::TrailingBytes { length }),

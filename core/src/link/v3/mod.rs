@@ -5,6 +5,8 @@
 //!
 //! # Reading
 //!
+//! Ends that have a secret exchange [`Challenge`] and [`Proof`] between ASK and GRANT.
+//!
 //! Both ends read frames with [`FrameReader`](crate::wire::frame::FrameReader), as in version 2. What decodes borrows from the body.
 //!
 //! | end | first body | every later body of a link that was granted |
@@ -26,6 +28,7 @@ mod features;
 mod fields;
 mod lists;
 mod opening;
+mod proof;
 mod to_backend;
 mod to_edge;
 
@@ -39,13 +42,22 @@ pub(crate) use lists::ID_BYTES;
 #[cfg(feature = "edge")]
 pub(crate) use lists::SETTLEMENT_BYTES;
 pub use lists::{Ids, Settlements};
+#[cfg(feature = "backend")]
+pub(crate) use opening::ASK_BYTES;
 pub use opening::{Ask, Grant, LinkAck};
+#[cfg(feature = "backend")]
+pub(crate) use proof::refusal_of;
+#[cfg(feature = "edge")]
+pub(crate) use proof::refuse_ask;
+pub use proof::{
+    Challenge, LinkSecret, MAX_SECRET_BYTES, MIN_SECRET_BYTES, PROOF_BYTES, Proof, SecretLength,
+};
 #[cfg(feature = "edge")]
 pub(crate) use to_backend::JOINED_BYTES;
 pub use to_backend::{Carriage, Direction, Ended, Joined, Own, OwnState, Peer, Resumed, ToBackend};
-#[cfg(feature = "backend")]
-pub(crate) use to_edge::{ASK_BYTES, KICK_BYTES, POLICY_BYTES};
 pub use to_edge::{Delivery, GoAway, GroupSend, Kick, Overflow, Policy, ToEdge};
+#[cfg(feature = "backend")]
+pub(crate) use to_edge::{KICK_BYTES, POLICY_BYTES};
 
 use super::tagged::TAG_BYTES;
 
@@ -97,6 +109,8 @@ pub mod flag {
     pub const TOKEN: u8 = 0x1b;
     /// A session that lives, for a new boot.
     pub const OWN: u8 = 0x1c;
+    /// The edge's proof of the secret, and what the backend is to prove it with.
+    pub const CHALLENGE: u8 = 0x1d;
     /// A packet that is not kept.
     pub const VOLATILE: u8 = 0x20;
     /// A packet that takes the place of older ones of its key.
@@ -119,6 +133,8 @@ pub mod flag {
     pub const PAUSE: u8 = 0x29;
     /// It is to be read again.
     pub const GO_ON: u8 = 0x2a;
+    /// The backend's proof of the secret.
+    pub const PROOF: u8 = 0x2d;
 }
 
 /// The name of a group, which the backend chooses.
@@ -130,5 +146,9 @@ pub struct GroupId(pub u64);
 #[must_use]
 pub fn is_counted(body: &[u8]) -> bool {
     let flag = body.get(TAG_BYTES.saturating_sub(1));
-    !matches!(flag, Some(&(flag::ASK | flag::GRANT | flag::LINK_ACK)))
+    let is_about_link = matches!(
+        flag,
+        Some(&(flag::ASK | flag::GRANT | flag::CHALLENGE | flag::PROOF | flag::LINK_ACK))
+    );
+    !is_about_link
 }

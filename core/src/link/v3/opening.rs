@@ -5,6 +5,9 @@ use super::features::Features;
 use super::fields::{Fields, frame, split};
 use super::{VERSION, flag};
 
+/// Bytes of an ASK without a nonce, and without id and flag.
+pub(crate) const ASK_BYTES: usize = 57;
+
 /// A backend's wish for version 3: the first frame that it sends on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
@@ -60,16 +63,18 @@ impl Ask {
 
     /// Appends the frame to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        frame(out, 0, flag::ASK, |out| {
-            out.push(VERSION);
-            out.extend_from_slice(&self.features.bits().to_le_bytes());
-            out.extend_from_slice(&self.boot);
-            out.extend_from_slice(&self.run.unwrap_or_default());
-            for count in [self.received, self.acknowledged, self.sent] {
-                out.extend_from_slice(&count.to_le_bytes());
-            }
-            out.extend_from_slice(&self.longest_body.to_le_bytes());
-        });
+        frame(out, 0, flag::ASK, |out| self.write(out));
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        out.extend_from_slice(&self.features.bits().to_le_bytes());
+        out.extend_from_slice(&self.boot);
+        out.extend_from_slice(&self.run.unwrap_or_default());
+        for count in [self.received, self.acknowledged, self.sent] {
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+        out.extend_from_slice(&self.longest_body.to_le_bytes());
     }
 }
 

@@ -278,7 +278,9 @@ fn flags_of_the_other_way_reserved_ones_and_unknown_ones_are_refused() {
         let at_edge = cause(ToEdge::decode(&body, all()).err());
         let at_backend = cause(ToBackend::decode(&body, all()).err());
         let other_way = |cause| match flag {
-            flag::ASK | flag::GRANT => cause == Some(Cause::NotFirst),
+            flag::ASK | flag::GRANT | flag::CHALLENGE | flag::PROOF => {
+                cause == Some(Cause::NotFirst)
+            }
             _ if up.contains(&flag) || down.contains(&flag) => cause == Some(Cause::WrongWay),
             _ => cause == Some(Cause::UnknownFlag),
         };
@@ -416,7 +418,7 @@ fn notices_with_fields_without_a_meaning_are_none() {
     let own = |state| decodes(flag::OWN, &[&[0; 32][..], &[state]].concat());
     assert!(own(0x02) && own(0x82) && !own(0x03) && !own(0x40));
     assert!(!decodes(flag::GAP, &[&[2][..], &[0; 25]].concat()));
-    assert!(!decodes(flag::REFUSED, &[0x26, 0]) && !decodes(flag::REFUSED, &[0x26, 4]));
+    assert!(!decodes(flag::REFUSED, &[0x26, 0]) && !decodes(flag::REFUSED, &[0x26, 7]));
     assert!(!decodes(flag::SETTLED, &[0; 15]));
     assert!(!decodes(flag::AWAY, &[2, 0, 0, 0, 0, 0]), "no code");
 }

@@ -168,9 +168,6 @@ pub struct GoAway {
     pub drain_ms: u32,
 }
 
-/// Bytes of an ASK, without id and flag.
-#[cfg(feature = "backend")]
-pub(crate) const ASK_BYTES: usize = 57;
 /// Bytes of a KICK before its text.
 #[cfg(feature = "backend")]
 pub(crate) const KICK_BYTES: usize = 6;

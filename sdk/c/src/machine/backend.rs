@@ -60,6 +60,9 @@ pub unsafe extern "C" fn vl_machine_backend_new(
             if options.asks_for_version_3()? {
                 config = config.asking(std::array::from_fn(|at| random[at]));
             }
+            if let Some(secret) = options.secret()? {
+                config = config.proving(secret, random);
+            }
             let machine = Machine {
                 host: Host::new(config),
                 kept: Kept::default(),

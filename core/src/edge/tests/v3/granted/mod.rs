@@ -5,6 +5,8 @@ mod counts;
 mod crowd;
 mod gaps;
 mod orders;
+#[cfg(feature = "backend")]
+mod secret;
 mod shards;
 
 use super::*;

@@ -2,18 +2,23 @@
 
 use super::*;
 use crate::edge::trunk::Trunk;
+use crate::link::v3::LinkSecret;
 use core::num::NonZeroU8;
 
 /// Two shards, their trunk, and a backend.
-struct Shards {
-    trunk: Trunk,
-    worlds: Vec<World>,
-    now: Time,
+pub(super) struct Shards {
+    pub(super) trunk: Trunk,
+    pub(super) worlds: Vec<World>,
+    pub(super) now: Time,
     backend: Backend,
 }
 
 impl Shards {
     fn new(protocol: LinkProtocol) -> Self {
+        Shards::with(protocol, None)
+    }
+
+    pub(super) fn with(protocol: LinkProtocol, secret: Option<LinkSecret>) -> Self {
         let world = |shard: u8| {
             World::new(|config| {
                 config.master.protocol = protocol;
@@ -25,6 +30,7 @@ impl Shards {
         worlds[1].edge.run = run;
         let mut config = EdgeConfig::default();
         config.master.protocol = protocol;
+        config.master.secret = secret;
         let trunk = Trunk::new(&config.master, NonZeroU8::new(2).unwrap(), [3; 32]);
         let mut shards = Shards {
             trunk,
@@ -36,7 +42,7 @@ impl Shards {
         shards
     }
 
-    fn wait(&mut self, duration: Duration) {
+    pub(super) fn wait(&mut self, duration: Duration) {
         self.now = self.now + duration;
         self.trunk.handle_timeout(self.now);
         for world in &mut self.worlds {
@@ -55,7 +61,7 @@ impl Shards {
     }
 
     /// Moves everything between the shards and the trunk.
-    fn pump(&mut self) {
+    pub(super) fn pump(&mut self) {
         let now = self.now;
         for _ in 0..100 {
             for (number, world) in (0..).zip(&mut self.worlds) {
@@ -93,7 +99,7 @@ impl Shards {
         self.backend.grant.expect("it is granted")
     }
 
-    fn link_takes(&mut self, most: usize) -> Vec<u8> {
+    pub(super) fn link_takes(&mut self, most: usize) -> Vec<u8> {
         let mut bytes = self.trunk.link_output().concat();
         bytes.truncate(most);
         self.trunk.handle_link_written(self.now, bytes.len());
