@@ -174,6 +174,10 @@ impl Trunk {
         let Some(counts) = &mut self.counts else {
             return;
         };
+        if counts.granting.is_some() {
+            // It would be counted before GRANT (SPEC 34.1(g)).
+            return self.handle_wrong(Wrong::Early);
+        }
         let features = counts.features;
         if is_counted(body) {
             counts.count(now, body.len());

@@ -38,6 +38,9 @@ pub(crate) enum Wrong {
     /// The two ends do not share a secret.
     #[error("the backend does not share the secret of the link")]
     Unproven,
+    /// The backend sent something before it was granted.
+    #[error("the backend sends before it is granted version 3 of the link")]
+    Early,
     /// An acknowledgement that cannot be.
     #[error("the backend acknowledges frame {acknowledged}, and {sent} were sent")]
     Acknowledged {

@@ -170,7 +170,10 @@ impl Link {
                 tracing::info!("{wrong}");
                 false
             }
-            Wrong::Acknowledged { .. } | Wrong::Miscounted { .. } | Wrong::Divided => {
+            Wrong::Early
+            | Wrong::Acknowledged { .. }
+            | Wrong::Miscounted { .. }
+            | Wrong::Divided => {
                 self.wants_close = true;
                 tracing::warn!("{wrong}; the link is opened again, and begins anew");
                 true

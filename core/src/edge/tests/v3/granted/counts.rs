@@ -184,6 +184,30 @@ fn without_end_to_end_a_packet_is_acknowledged_by_the_edge() {
     assert_eq!(one.outbox.acked(), 1);
 }
 
+/// SPEC 37.5(b).
+#[test]
+fn before_the_first_grant_of_a_run_the_edge_acknowledges_and_later_the_backend() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    let mut one = world.join3();
+    let hears = |world: &mut World, one: &mut ClientV3| {
+        world.wait(Duration::from_millis(2_100));
+        world.hear3(one);
+        one.outbox.acked()
+    };
+    world.send3(&mut one, b"1");
+    assert_eq!(hears(&mut world, &mut one), 1);
+    world.granted(&mut backend);
+    let expected = ["OWN Attached 1 0 0", "JOINED", "1"];
+    assert_eq!(heard(&mut backend), expected, "it is kept");
+    world.send3(&mut one, b"2");
+    assert_eq!(hears(&mut world, &mut one), 1);
+    // Nor does the edge acknowledge while there is no link.
+    world.lose_link(&mut backend);
+    world.send3(&mut one, b"3");
+    assert_eq!(hears(&mut world, &mut one), 1);
+}
+
 // ---- a new boot
 
 #[test]

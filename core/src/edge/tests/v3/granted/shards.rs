@@ -404,3 +404,20 @@ fn a_backend_that_does_not_ask_is_dropped_where_it_has_to() {
     shards.ask();
     assert!(!shards.trunk.gauges().link_is_unasked);
 }
+
+/// SPEC 34.1(g).
+#[test]
+fn a_frame_before_grant_ends_the_link_and_the_next_one_is_granted() {
+    let mut shards = Shards::new(LinkProtocol::V3);
+    let one = shards.worlds[1].join();
+    let mut early = shards.backend.ask();
+    packet(one.id, b"early").encode(&mut early);
+    shards.trunk.handle_link_bytes(shards.now, &early);
+    assert!(shards.trunk.link_wants_close());
+    assert_eq!(shards.trunk.counters().link_violations, 1);
+    shards.lose_link();
+    assert!(shards.worlds[1].hear(one.conn).is_empty());
+    assert_eq!(shards.ask().sessions, 1);
+    shards.order(&packet(one.id, b"in time"));
+    assert_eq!(shards.worlds[1].hear(one.conn), [b"in time"]);
+}
