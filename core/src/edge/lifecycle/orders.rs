@@ -68,7 +68,14 @@ impl Edge {
             ToEdge::Kick { id, kick } => self.kick(now, id, &kick),
             ToEdge::Pause { id } => self.pause(id),
             ToEdge::GoOn { id } => self.go_on(now, id),
-            ToEdge::Policy { id, policy } => self.set_policy(id, &policy),
+            ToEdge::Policy { id, policy } => {
+                // Bounds of a session are for later (SPEC 33.1).
+                let is_bound = policy.window_s != 0 || policy.ring_bytes != 0;
+                match is_bound {
+                    true => self.tell_refused(now, id.as_u64(), flag::POLICY, Refusal::Unknown),
+                    false => self.set_policy(id, &policy),
+                }
+            }
             ToEdge::GroupAdd { group, ids } => {
                 for id in ids.iter() {
                     if !self.add_to_group(now, group, id) {
