@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use voltlane_core::ClientId;
+
 use super::verify::{Check, Refuse};
 use super::{Backend, HostConfig, Joined, LinkSecret, ListenError, Means, Options, Overflow};
 use crate::{BoxedListener, Listener, Runtime, SocketOptions, Timer};
@@ -109,6 +111,18 @@ impl Builder {
     #[must_use]
     pub fn with_secret(mut self, secret: LinkSecret) -> Self {
         self.options.secret = Some(secret);
+        self
+    }
+
+    /// Goes on where an earlier process of the application ended, so that each packet counts once even if that process was killed.
+    ///
+    /// The application saves the [number](super::Event::Packet) of the last packet of each client together with what came of it, as in one
+    /// transaction. Given here, those packets are not told again. What it sends it saves as well, with the number that it will have, and sends
+    /// again what [`Joined::sent`] says that the edge does not have. A client that was restored and is not there any more
+    /// [ends](super::Event::Ended). It takes version 3 of the link. (SPEC 37.4(e))
+    #[must_use]
+    pub fn restore(mut self, saved: impl IntoIterator<Item = (ClientId, u64)>) -> Self {
+        self.options.restored.extend(saved);
         self
     }
 

@@ -128,8 +128,12 @@ impl Core {
         let Some(link) = Link::new(listeners) else {
             return Err(ListenError::Config("there is no listener".into()));
         };
+        let mut machine = Host::new(config);
+        for (id, up) in options.restored {
+            machine.restore(id, up);
+        }
         Ok(Core {
-            machine: Host::new(config),
+            machine,
             link,
             timer,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),

@@ -124,6 +124,9 @@ pub struct Joined {
     pub peer: Option<Peer>,
     /// A secret that this session of the client and nobody else has, to bind other things to it (SPEC 20.3(f)). Zeros where there is none.
     pub exporter: [u8; 32],
+    /// How many packets to it the edge has of earlier lives of this backend. What was sent with higher numbers did not reach the edge: see
+    /// [`restore`](super::Builder::restore). A link of version 2 does not tell it.
+    pub sent: u64,
 }
 
 impl fmt::Debug for Joined {
@@ -148,6 +151,7 @@ impl Joined {
             note: String::new(),
             peer: None,
             exporter: [0; 32],
+            sent: 0,
         }
     }
 
@@ -167,6 +171,7 @@ impl From<host::Joined<'_>> for Joined {
             note: joined.note.to_owned(),
             peer: joined.peer,
             exporter: joined.exporter,
+            sent: joined.numbered_down,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use voltlane_core::ClientId;
 use voltlane_core::backend::host::{HostConfig, LinkSecret};
 
 use super::verify::{Check, Refuse};
@@ -24,6 +25,9 @@ pub struct Options {
     /// The secret that each edge must prove, and that is proven to it (SPEC 34.5). With one each edge is asked for version 3, and gets nothing
     /// if it does not grant it. Default: none.
     pub secret: Option<LinkSecret>,
+    /// Sessions of which an earlier life of the application has saved how many of their packets it came back from: see
+    /// [`Builder::restore`](super::Builder::restore). Default: none.
+    pub restored: Vec<(ClientId, u64)>,
     /// How often there is a [tick](super::Event::Tick). Default: never.
     pub tick: Option<Duration>,
 }

@@ -44,6 +44,8 @@ pub struct Joined<'a> {
     pub token: &'a [u8],
     /// What an earlier life of the backend wanted to remember.
     pub note: &'a str,
+    /// The packets to it that the edge has numbered for earlier lives of the backend: the next one has the number behind.
+    pub numbered_down: u64,
 }
 
 impl Joined<'_> {
@@ -56,6 +58,7 @@ impl Joined<'_> {
             exporter: [0; 32],
             token: &[],
             note: "",
+            numbered_down: 0,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::backend::{self as link, BackendError};
 
 /// No packet has a greater number. An edge that counts beyond it is wrong.
-const MAX_NUMBER: u64 = i64::MAX as u64;
+pub(super) const MAX_NUMBER: u64 = i64::MAX as u64;
 
 impl Desk {
     pub(super) fn connect(&mut self, now: Time) {
@@ -318,10 +318,12 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             if entry.next_up == 0 {
                 (entry.next_up, entry.down) = (1, 0);
             }
+            let numbered_down = entry.down.saturating_sub(entry.waiting);
             Event::Joined(Joined {
                 peer: Some(joined.peer),
                 exporter: joined.exporter,
                 token: joined.token,
+                numbered_down,
                 ..Joined::bare(id, false)
             })
         }
@@ -342,13 +344,17 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             if !own.note.is_empty() {
                 own.note.clone_into(&mut entry.note);
             }
+            if !entry.is_told {
+                // What the application has saved comes again, and is not told again.
+                entry.up = entry.up.max(own.next_up.saturating_sub(1));
+            }
             if entry.is_told || own.joined_follows {
                 return Event::Link;
             }
             entry.is_told = true;
-            entry.up = own.next_up.saturating_sub(1);
             Event::Joined(Joined {
                 note: own.note,
+                numbered_down: numbered,
                 ..Joined::bare(id, true)
             })
         }

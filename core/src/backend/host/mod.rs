@@ -29,6 +29,7 @@ pub use config::{HostConfig, MAX_SESSIONS};
 pub use event::{EdgeId, Event, Joined};
 use granted::Granted;
 pub use granted::{ASK_WITHIN, GRANT_WITHIN, GrantError};
+use hear::MAX_NUMBER;
 
 pub use crate::link::v3::{
     Carriage, Direction, FrameError, LinkSecret, MAX_LEFT_OUT, MAX_TEXT_BYTES, Overflow, Peer,
@@ -190,6 +191,18 @@ impl Host {
                 wants_close: false,
                 precedes: false,
             },
+        }
+    }
+
+    /// Restores a session of which an earlier life of the application has saved, with its own data, that it came back from the packets up to
+    /// this number. To be called before the first link. Those packets are not told again, so each packet up is told once, whenever that life
+    /// ended. (SPEC 37.4(e))
+    ///
+    /// A session that the edge does not have any more ends when the picture is complete. The host knows no more of them than its
+    /// configuration allows, and an edge of version 2 tells nothing of them.
+    pub fn restore(&mut self, id: ClientId, up: u64) {
+        if let Ok(entry) = self.desk.book.address(id) {
+            entry.up = up.min(MAX_NUMBER);
         }
     }
 

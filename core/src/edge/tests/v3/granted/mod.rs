@@ -6,6 +6,8 @@ mod crowd;
 mod gaps;
 mod orders;
 #[cfg(feature = "backend")]
+mod saved;
+#[cfg(feature = "backend")]
 mod secret;
 mod shards;
 
