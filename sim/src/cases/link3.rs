@@ -134,6 +134,7 @@ impl Asking {
                 [&u16_of(code)?[..], &[0; 4], &literal(text)?].concat(),
             ),
             ["note", text] => (0x27, [vec![0; 9], literal(text)?].concat()),
+            ["gaps"] => (0x27, vec![0, 0, 0, 0, 0, 0, 0, 0, 1]),
             ["pause"] => (0x29, Vec::new()),
             ["go_on"] => (0x2a, Vec::new()),
             ["ack", acked, sent] => {
@@ -154,6 +155,11 @@ impl Asking {
             ["away", code] => (0x14, u16_of(code)?.to_vec()),
             ["back", counter] => (0x15, number(counter)?.to_le_bytes().to_vec()),
             ["over", code] => (0x16, u16_of(code)?.to_vec()),
+            ["gap", first, count, bytes, reason] => {
+                let numbers = [number(first)?, number(count)?, number(bytes)?];
+                let numbers = numbers.map(u64::to_le_bytes).concat();
+                (0x17, [vec![1], numbers, vec![one(reason)?]].concat())
+            }
             ["acked", acked, sent] => {
                 let counts = [number(acked)?.to_le_bytes(), number(sent)?.to_le_bytes()];
                 (LINK_ACK, counts.concat())
