@@ -125,6 +125,8 @@ pub(super) struct Ledger {
     pub(super) reach: BTreeMap<&'static str, u64>,
     pub(super) delivered: u64,
     pub(super) sessions: BTreeMap<u64, Session>,
+    /// Whether this boot has the picture of this run.
+    pub(super) has_picture: bool,
     /// Whether the link has version 2.
     is_plain: bool,
     /// Whether this run of the edge has granted version 3: before, it acknowledges packets as version 2 of the link does.
@@ -140,6 +142,7 @@ impl Ledger {
             reach: BTreeMap::new(),
             delivered: 0,
             sessions: BTreeMap::new(),
+            has_picture: false,
             is_plain: false,
             has_granted: false,
             expiry: setup.config.clients.stale_timeout.as_nanos() as u64,
@@ -184,14 +187,14 @@ impl Ledger {
     // ---- processes come and go
 
     pub(super) fn restarted(&mut self) {
-        self.has_granted = false;
+        (self.has_granted, self.has_picture) = (false, false);
         for session in self.sessions.values_mut() {
             session.is_lost = true;
         }
     }
 
     pub(super) fn booted(&mut self) {
-        self.is_plain = false;
+        (self.is_plain, self.has_picture) = (false, false);
         for session in self.sessions.values_mut() {
             if session.told != Told::Ended || !session.is_lost {
                 session.told = Told::No;
@@ -246,6 +249,10 @@ impl Ledger {
         let (is_lax, is_numbered) = (session.is_lax, session.is_numbered);
         if is_lax {
             return;
+        }
+        if again && self.has_picture {
+            let text = format!("{id:016x} was left out of the picture");
+            return self.fail("K5", "35.6(a)", text);
         }
         if up > taken {
             let text = format!("{id:016x} goes on behind packet {up}, and {taken} were taken");

@@ -136,8 +136,8 @@ impl World {
         self.edge.handle_link_written(time(now), bytes.len());
         self.hash.add(now, kind::LINK_UP, 0, &bytes);
         link.up.write(now, &bytes, &mut self.wakes);
-        if let Err(text) = self.tap.up(&bytes) {
-            self.ledger.fail("K7", "37", text);
+        if let Err(fault) = self.tap.up(&bytes) {
+            self.ledger.fail(fault.rule, fault.section, fault.text);
         }
         if self.tap.take_plain() {
             self.ledger.became_plain();
@@ -212,8 +212,8 @@ impl World {
         if !bytes.is_empty() {
             self.host.handle_written(bytes.len());
             link.down.write(now, &bytes, &mut self.wakes);
-            if let Err(text) = self.tap.down(&bytes) {
-                self.ledger.fail("K7", "37", text);
+            if let Err(fault) = self.tap.down(&bytes) {
+                self.ledger.fail(fault.rule, fault.section, fault.text);
             }
             self.count_link(bytes.len());
             moved = true;
@@ -321,8 +321,13 @@ impl World {
                 code,
                 text,
                 counts,
+                is_balanced,
             } => {
                 self.ledger.reached("end told");
+                if !is_balanced {
+                    let text = format!("{id:016x} ends, and its ledgers have no sums");
+                    self.ledger.fail("K12", "35.5(b)", text);
+                }
                 self.ledger.ended(id, code, &text, counts);
             }
             Heard::Settled(settled) => {
@@ -348,6 +353,7 @@ impl World {
             let text = format!("the picture is {known:x?}, and {here:x?} were told");
             self.ledger.fail("K5", "35.6(a)", text);
         }
+        self.ledger.has_picture = true;
         self.ledger.reached("picture");
     }
 
@@ -560,6 +566,7 @@ enum Heard {
         code: u16,
         text: String,
         counts: (u64, u64),
+        is_balanced: bool,
     },
     Settled(Vec<u64>),
     Nothing,
@@ -602,6 +609,7 @@ impl Heard {
                 code: end.code.to_u16(),
                 text: end.text.clone(),
                 counts: (end.ledgers.up.numbered, end.ledgers.down.numbered),
+                is_balanced: end.ledgers.up.is_balanced() && end.ledgers.down.is_balanced(),
             },
             Event::Settled(settled) => {
                 Heard::Settled(settled.iter().map(|(id, _)| id.as_u64()).collect())

@@ -1,5 +1,7 @@
 //! Points at which nothing is wrong and nothing is under way: there the edge, the backend, the clients and the ledger must agree.
 
+use std::collections::BTreeMap;
+
 use voltlane_core::ClientId;
 use voltlane_core::backend::host::Host;
 
@@ -8,6 +10,8 @@ use super::ledger::Told;
 
 /// How long everything may take to come to rest, in nanoseconds. Sessions whose clients have gone must expire meanwhile.
 const WITHIN: u64 = 400_000_000_000;
+/// The group that the host keeps for everybody.
+const EVERYBODY: u64 = u64::MAX;
 /// How often it is looked whether it has.
 const LOOKS_EVERY: u64 = 20_000_000;
 
@@ -95,6 +99,12 @@ impl World {
         if self.host.queued_packets() > 0 || !self.takes.is_empty() {
             return Some("the backend has work".to_owned());
         }
+        let of_host = self.tap.unacknowledged_down();
+        if of_host > 0 {
+            return Some(format!(
+                "{of_host} frames of the backend are not acknowledged"
+            ));
+        }
         let waits = gauges.link_packets + gauges.waiting + gauges.ending;
         if waits > 0 {
             return Some(format!("the link is not acknowledged: {gauges:?}"));
@@ -151,6 +161,13 @@ impl World {
             let text = format!("the backend knows {known:x?}, and {of_clients:x?} are there");
             return self.ledger.fail("K5", "35", text);
         }
+        if !self.ledger.has_picture {
+            let text = "the backend was not told that its picture is complete".to_owned();
+            return self.ledger.fail("K5", "35.6(a)", text);
+        }
+        if let Some(text) = self.wrong_members() {
+            return self.ledger.fail("K8", "36.2", text);
+        }
         for number in 0..self.clients.len() {
             if let Some(text) = self.disagreement(number) {
                 let text = format!("client {number}: {text}");
@@ -165,6 +182,24 @@ impl World {
             let text = format!("the edge has counted {wrong:?} faults of the backend");
             self.ledger.fail("K11", "38.1", text);
         }
+    }
+
+    /// Returns the groups of the edge, if they are not those of the backend.
+    fn wrong_members(&self) -> Option<String> {
+        let mut expected = BTreeMap::<u64, Vec<u64>>::new();
+        for id in self.ledger.here() {
+            let groups = &self.ledger.sessions[&id].groups;
+            for group in groups.iter().copied().chain([EVERYBODY]) {
+                expected.entry(group).or_default().push(id);
+            }
+        }
+        let ids = |ids: Vec<ClientId>| ids.iter().map(|id| id.as_u64()).collect();
+        let groups = self.edge.groups().into_iter();
+        let of_edge: BTreeMap<u64, Vec<u64>> = groups
+            .map(|(group, members)| (group, ids(members)))
+            .collect();
+        (of_edge != expected)
+            .then(|| format!("the edge has the groups {of_edge:x?}, and {expected:x?} are meant"))
     }
 
     fn disagreement(&self, number: usize) -> Option<String> {

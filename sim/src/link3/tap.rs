@@ -1,6 +1,7 @@
-//! What crosses the link, read without the core's code: whether frames are counted, sent again and acknowledged as SPEC 34 and 37 say.
+//! What crosses the link, read without the core's code: whether frames are counted, sent again and acknowledged as SPEC 34 and 37 say, and
+//! whether what they tell of each session is in the order of SPEC 35.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher13;
@@ -10,6 +11,14 @@ use crate::codec::Frames;
 const ASK: u8 = 0x10;
 const GRANT: u8 = 0x11;
 const LINK_ACK: u8 = 0x12;
+const DATA: u8 = 0x00;
+const JOINED: u8 = 0x13;
+const AWAY: u8 = 0x14;
+const RESUMED: u8 = 0x15;
+const ENDED: u8 = 0x16;
+const OWN: u8 = 0x1c;
+/// The code of ENDED for a session that has expired.
+const EXPIRED: u16 = 302;
 /// "Both counts begin again" in a GRANT. (SPEC 34.3(c))
 const ANEW: u64 = u64::MAX;
 
@@ -32,8 +41,8 @@ impl Way {
         self.sent.clear();
     }
 
-    /// Counts a frame. The error says how it differs from the one that had its count before.
-    fn count(&mut self, body: &[u8]) -> Result<(), String> {
+    /// Counts a frame. Returns whether it is a new one. The error says how it differs from the one that had its count before.
+    fn count(&mut self, body: &[u8]) -> Result<bool, String> {
         let mut hasher = SipHasher13::new();
         hasher.write(body);
         let hash = hasher.finish();
@@ -43,10 +52,10 @@ impl Way {
         };
         match self.sent.get(place as usize) {
             None => self.sent.push_back(hash),
-            Some(before) if *before == hash => {}
+            Some(before) if *before == hash => return Ok(false),
             Some(_) => return Err(format!("frame {} is another one than before", self.at)),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn end(&self) -> u64 {
@@ -54,11 +63,43 @@ impl Way {
     }
 }
 
+/// What is wrong, and the rule that it breaks.
+pub(super) struct Fault {
+    pub(super) rule: &'static str,
+    pub(super) section: &'static str,
+    pub(super) text: String,
+}
+
+impl<T: Into<String>> From<T> for Fault {
+    fn from(text: T) -> Self {
+        Fault {
+            rule: "K7",
+            section: "37",
+            text: text.into(),
+        }
+    }
+}
+
+/// What this boot was told of a session.
+#[derive(Default)]
+struct Known {
+    is_away: bool,
+    /// Whether JOINED is to come behind OWN.
+    awaits_joined: bool,
+    has_ended: bool,
+    /// Whether OWN says that it has ended.
+    is_over: bool,
+    /// That of the last OWN or RESUMED.
+    counter: u64,
+}
+
 /// What was read of the link, as it was written.
 #[derive(Default)]
 pub(super) struct Tap {
     up: Way,
     down: Way,
+    /// The sessions of which this boot was told.
+    known: BTreeMap<u64, Known>,
     boot: [u8; 16],
     run: [u8; 8],
     /// What the ASK of this link says: its boot and run, and its counts.
@@ -98,7 +139,7 @@ impl Tap {
     }
 
     /// Reads bytes that the backend has written.
-    pub(super) fn down(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn down(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.down.frames.push(bytes);
         while let Ok(Some(body)) = self.down.frames.next_body(u32::MAX) {
             let flag = body.get(8).copied().unwrap_or(0);
@@ -108,7 +149,9 @@ impl Tap {
                     self.ask = ask_of(&body);
                     let (_, _, [received, acknowledged, _]) = self.ask.ok_or("a short ASK")?;
                     if acknowledged > received {
-                        return Err(format!("ASK: {acknowledged} of {received} acknowledged"));
+                        return Err(
+                            format!("ASK: {acknowledged} of {received} acknowledged").into()
+                        );
                     }
                 }
                 LINK_ACK if !self.is_granted => {
@@ -127,7 +170,7 @@ impl Tap {
     }
 
     /// Reads bytes that the edge has written.
-    pub(super) fn up(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn up(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.up.frames.push(bytes);
         while let Ok(Some(body)) = self.up.frames.next_body(u32::MAX) {
             let flag = body.get(8).copied().unwrap_or(0);
@@ -137,10 +180,71 @@ impl Tap {
                 GRANT => return Err("GRANT is not the first frame".into()),
                 _ if !self.is_granted => self.is_plain = true,
                 LINK_ACK => acknowledge(&body, &self.up, &mut self.down)?,
-                _ => self.up.count(&body).map_err(|text| format!("up: {text}"))?,
+                _ => {
+                    let is_new = self.up.count(&body).map_err(|text| format!("up: {text}"))?;
+                    if is_new {
+                        self.hear(flag, &body)?;
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// Reads a frame of a session that the edge sends for the first time (SPEC 35.1).
+    fn hear(&mut self, flag: u8, body: &[u8]) -> Result<(), Fault> {
+        let id = number(body, 0).unwrap_or_default();
+        if !matches!(flag, DATA | JOINED | AWAY | RESUMED | ENDED | OWN) {
+            return Ok(());
+        }
+        let before = self.known.get(&id);
+        let counter = number(body, 9).unwrap_or_default();
+        let expires = flag == ENDED && field(body, 9).map(u16::from_le_bytes) == Some(EXPIRED);
+        let was_away = flag == RESUMED && number(body, 17) > Some(0);
+        let wrong = match before {
+            None if !matches!(flag, JOINED | OWN) => Some("comes before JOINED and OWN"),
+            None => None,
+            Some(known) if known.has_ended => Some("comes behind ENDED"),
+            Some(known) => match flag {
+                OWN => Some("comes behind JOINED or OWN"),
+                JOINED if !known.awaits_joined => Some("was not to come"),
+                _ if known.awaits_joined && flag != JOINED => Some("comes before JOINED"),
+                AWAY if known.is_away => Some("comes twice"),
+                RESUMED if counter <= known.counter => Some("does not count on"),
+                _ if (was_away || expires) && !(known.is_away || known.is_over) => {
+                    Some("comes without AWAY")
+                }
+                _ => None,
+            },
+        };
+        if let Some(wrong) = wrong {
+            return Err(Fault {
+                rule: "K4",
+                section: "35.1",
+                text: format!("{id:016x}: frame {flag:#04x} {wrong}"),
+            });
+        }
+        let known = self.known.entry(id).or_default();
+        match flag {
+            OWN => {
+                let state = body.get(41).copied().unwrap_or_default();
+                known.awaits_joined = state & 0x80 > 0;
+                known.is_away = state & 0x7f == 1;
+                known.is_over = state & 0x7f == 2;
+                known.counter = counter;
+            }
+            JOINED => known.awaits_joined = false,
+            AWAY => known.is_away = true,
+            RESUMED => (known.is_away, known.counter) = (false, counter),
+            ENDED => known.has_ended = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Returns how many frames of the backend are not acknowledged.
+    pub(super) fn unacknowledged_down(&self) -> usize {
+        self.down.sent.len()
     }
 
     fn grant(&mut self, body: &[u8]) -> Result<(), String> {
@@ -162,6 +266,7 @@ impl Tap {
         if !goes_on {
             self.up.restart();
             self.down.restart();
+            self.known.clear();
             return Ok(());
         }
         let is_right = (self.up.acknowledged..=self.up.end()).contains(&received)

@@ -26,6 +26,8 @@ pub enum Group {
     V3,
     /// Clients within TLS and WebSocket (SPEC 16).
     Doors,
+    /// Version 3 of the backend link (SPEC 33 to 38).
+    Link3,
 }
 
 /// A bug and its changes.
@@ -221,6 +223,11 @@ impl Table {
                 Group::Doors,
                 "OF_DOORS",
                 "Those that take clients within TLS or WebSocket to show.",
+            ),
+            (
+                Group::Link3,
+                "OF_LINK_3",
+                "Those that take version 3 of the backend link to show.",
             ),
         ];
         for (group, name, doc) in groups {

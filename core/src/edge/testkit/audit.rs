@@ -54,6 +54,17 @@ impl Edge {
         assert_eq!(self.line.len(), waiting.count(), "sessions in line");
     }
 
+    /// Returns the backend's groups with their members. For tests and simulators.
+    #[cfg(any(test, feature = "testkit"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn groups(&self) -> Vec<(u64, Vec<crate::id::ClientId>)> {
+        let groups = self.groups.iter();
+        groups
+            .map(|(group, members)| (group.0, members.iter().copied().collect()))
+            .collect()
+    }
+
     /// Checks the alarms of connections whose packets are numbered, and that such a connection belongs to such a session.
     fn audit_numbered(&self) {
         let mut alarms = 0;

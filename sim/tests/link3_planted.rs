@@ -1,0 +1,61 @@
+//! Tests the ledger and the tap of version 3 of the backend link: each bug of it must be found within few seeds, wherever these begin, as a
+//! violation of a rule that it breaks.
+
+mod hunt;
+
+use sim::link3::run;
+use voltlane_core::planted::Bug;
+
+/// Returns the rules that a bug may break first.
+fn rules(bug: Bug) -> &'static [&'static str] {
+    match bug {
+        Bug::NextUpIsReceived => &["K1", "K2"],
+        Bug::CutFrameGoesOn => &["K1", "K7", "K12"],
+        Bug::PausedIsRead => &["K10"],
+        Bug::PauseNeverEnds => &["K10", "K12"],
+        Bug::EndedLedgerUnbalanced
+        | Bug::EarlyPacketsNotSent
+        | Bug::CreditNotReturned
+        | Bug::SettledLostWithoutRoom
+        | Bug::EdgeAcknowledgesNothing
+        | Bug::UpNeverAcknowledged => &["K12"],
+        Bug::AcknowledgedBeforeTaken | Bug::AcknowledgedWhenReceived => &["K2"],
+        Bug::PictureCountsTooFew => &["K2", "K5", "K12"],
+        Bug::MemberDoubled
+        | Bug::LeftOutGetsIt
+        | Bug::MemberByJoined
+        | Bug::KeysAreShared
+        | Bug::KeysOfGroupsAreOfClients => &["K3"],
+        Bug::EarlyPacketsNotNumbered | Bug::MemberSkipped | Bug::MembersNotCounted => {
+            &["K3", "K12"]
+        }
+        Bug::EndedNotOwned => &["K3", "K4"],
+        Bug::NewcomerNotAdded => &["K3", "K8"],
+        Bug::JoinedNotTold
+        | Bug::OwnHidesJoined
+        | Bug::OldNoticesAtBoot
+        | Bug::AwayNotTold
+        | Bug::LinkResumedToldTwice
+        | Bug::LinkEndToldTwice
+        | Bug::EndedWithWrongLedger => &["K4"],
+        Bug::JoinedLostAtBoot | Bug::LinkResumedNotTold => &["K4", "K12"],
+        Bug::LinkReplayFromAcknowledged => &["K4", "K7", "K12"],
+        Bug::LinkEndNotTold | Bug::PictureHasNoEnd => &["K5"],
+        Bug::PictureCountsTooMany => &["K5", "K12"],
+        Bug::SettledBeforeTaken => &["K6"],
+        Bug::AcknowledgedBeyond | Bug::LinkAckOvertakes => &["K7"],
+        Bug::GroupsKeptAtBoot | Bug::GroupKeepsEnded | Bug::RemovalIgnored => &["K8"],
+        Bug::KickTextLost | Bug::KickTextNotTold => &["K9"],
+        other => unreachable!("{other:?} is no bug of the link"),
+    }
+}
+
+#[test]
+fn every_bug_of_version_3_of_the_link_is_found() {
+    let bugs = hunt::selected(Bug::OF_LINK_3);
+    hunt::expect_found(
+        &bugs,
+        |seed| run(seed).violation,
+        |bug, rule| rules(bug).contains(&rule),
+    );
+}
