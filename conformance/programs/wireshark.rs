@@ -147,6 +147,7 @@ fn each_frame_of_the_link_is_shown() {
         let flag = match name.strip_prefix("data") {
             Some(_) => "DATA".to_owned(),
             None if *name == "ack" => "LINK_ACK".to_owned(),
+            None if name.starts_with("ask") => "ASK".to_owned(),
             None => name.replace('-', "_").to_uppercase(),
         };
         expect(&trees, &[&format!("Kind: {flag}\n")]);
