@@ -2,7 +2,8 @@
 //!
 //! Lines that a stranger can cause are limited at every level. Lines from one place in the code are of one kind. At Info and above, one
 //! line per second of each kind is written after a burst of [`BURST`]; at Debug and Trace, [`DETAIL_BURST`] lines per second after a burst
-//! of as many; of sessions that end, [`SESSION_BURST`]. The next line gives the number of lines that were left out. Values are printed without control characters.
+//! of as many; of sessions that end, [`SESSION_BURST`]. The next line gives the number of lines that were left out. Values are printed
+//! without control characters.
 //!
 //! A log that nobody reads blocks nothing: lines wait in a bounded queue for a thread of their own, and those without room are counted. A
 //! panic is logged the same way, so that a process that has to end does end.
@@ -40,7 +41,7 @@ use crate::config::{LogFormat, LogLevel};
 use crate::outlet::Outlet;
 use crate::text::Printable;
 
-/// What passes: lines of some level, and those about changes by an operator.
+/// The filter lets lines of some level pass, and all about changes by an operator.
 #[cfg(feature = "admin")]
 type Threshold = Targets;
 #[cfg(not(feature = "admin"))]

@@ -44,8 +44,9 @@ pub(super) struct Reload {
 /// Takes over SIGHUP for the whole process.
 ///
 /// A thread of its own reads the configuration and certificates and binds addresses, so that a slow disk or resolver delays nothing. Problems
-/// are logged, and then nothing changes, or nothing of the listener that has them. `current` is the configuration in effect, with the secret of the link. If the terminal
-/// that the process was started from is closed, `stop` is asked to end the process, which would otherwise keep its port unnoticed.
+/// are logged, and then nothing changes, or nothing of the listener that has them. `current` is the configuration in effect, and `secret` that
+/// of the link. If the terminal that the process was started from is closed, `stop` is asked to end the process, which would otherwise keep
+/// its port unnoticed.
 ///
 /// # Errors
 /// When the system refuses the handler.
@@ -88,7 +89,7 @@ pub(super) fn on_hangup(
                 match link_secret::read(Path::new("."), &change.settings.master) {
                     Ok(read) => {
                         let key = SECRET_KEY.to_owned();
-                        // The same file may have another secret.
+                        // The file may have another secret, though its path is the same.
                         if read != secret && !change.taken.contains(&key) {
                             change.taken.push(key);
                         }

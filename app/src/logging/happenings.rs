@@ -1,4 +1,4 @@
-//! What happens, for those who follow it at the admin interface: sessions that end, and changes by an operator.
+//! Events for those who follow them at the admin interface: ends of sessions, and changes by an operator.
 //!
 //! It is kept only while somebody follows. One that does not keep up is told how much it has missed.
 

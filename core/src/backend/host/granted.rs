@@ -32,7 +32,7 @@ struct Line {
     written: usize,
 }
 
-/// What a backend proves with a secret, and wants proven (SPEC 34.5).
+/// The secret of the link, which each end proves to the other (SPEC 34.5).
 #[derive(Debug)]
 pub(super) struct Prover {
     secret: LinkSecret,
@@ -52,7 +52,7 @@ enum Stage {
     Proven,
 }
 
-/// What the edge's first frames say.
+/// The edge's answer to an ASK, by its first frames.
 pub(super) enum Answer {
     /// It has proven the secret, and gets a proof.
     Proves,
@@ -118,7 +118,7 @@ impl Prover {
             true => Stage::Proven,
             false => Stage::Differs,
         };
-        // Who has not proven the secret gets nothing that is made of it.
+        // An edge that has not proven the secret gets no proof made of it.
         let own = || self.secret.proof(flag::PROOF, nonce, &self.ask);
         let own: Option<[u8; PROOF_BYTES]> = is_proven.then(own);
         Proof(own)
@@ -228,22 +228,13 @@ impl Granted {
 
     /// Asks, as the first frame of a link.
     pub(super) fn ask(&mut self) {
-        let features = [
-            Feature::Notices,
-            Feature::Groups,
-            Feature::Settled,
-            Feature::LinkAcks,
-            Feature::EndToEnd,
-            Feature::Classes,
-            Feature::Kick,
-        ];
         let run = self.edge.map(|edge| edge.run);
         let count = |count| if run.is_some() { count } else { 0 };
         self.is_open = false;
         self.asked = count(self.acknowledged);
         let mut bytes = Vec::new();
         let ask = Ask {
-            features: features.into_iter().collect(),
+            features: Features::built(),
             boot: self.boot,
             run,
             received: count(self.received),

@@ -19,7 +19,7 @@ use crate::edge::sessions::Place;
 use crate::edge::uplink::Uplink;
 use crate::edge::uplink::hold::{Plain, Wrong};
 use crate::edge::uplink::speech::{
-    Granting, Waiting, drop_beyond, offered, to_new_boot, to_tagged, waiting_of,
+    Granting, Waiting, drop_beyond, to_new_boot, to_tagged, waiting_of,
 };
 
 /// Packets that the backend has acknowledged, by session.
@@ -51,9 +51,7 @@ impl Edge {
         }
         let of_edge = (self.run, self.counters.link_bytes_out);
         let queue = &mut self.link_queue;
-        let granted = queue
-            .speech
-            .grant(now, &ask, of_edge, offered(), &mut queue.frames);
+        let granted = queue.speech.grant(now, &ask, of_edge, &mut queue.frames);
         let granting = match granted {
             Ok(granting) => granting,
             Err(wrong) => return self.handle_wrong(wrong),

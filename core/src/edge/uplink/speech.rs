@@ -18,21 +18,6 @@ use crate::link::v3::{Ask, Ended, Feature, Features, LinkAck, ToBackend, flag, i
 use crate::queue::{FrameQueue, Sent};
 use crate::time::Time;
 
-/// Returns the features that an edge grants.
-pub(crate) fn offered() -> Features {
-    [
-        Feature::Notices,
-        Feature::Groups,
-        Feature::Settled,
-        Feature::LinkAcks,
-        Feature::EndToEnd,
-        Feature::Classes,
-        Feature::Kick,
-    ]
-    .into_iter()
-    .collect()
-}
-
 /// How a link was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granting {
@@ -212,7 +197,8 @@ impl Speech {
             .map(|plain| rewritten(plain, frames))
     }
 
-    /// Handles an ASK to the edge of this run, which has written so many bytes to all links (SPEC 34.2). GRANT is to be [made](Self::make_control) next.
+    /// Handles an ASK to the edge of this run, which has written so many bytes to all links (SPEC 34.2). GRANT is to be
+    /// [made](Self::make_control) next.
     ///
     /// # Errors
     /// When it is too late.
@@ -221,11 +207,10 @@ impl Speech {
         now: Time,
         ask: &Ask,
         (run, written): ([u8; 8], u64),
-        offered: Features,
         frames: &mut FrameQueue,
     ) -> Result<Granting, Wrong> {
         self.hold.grant(written)?;
-        let features = offered.grant(ask.features);
+        let features = Features::built().grant(ask.features);
         let known = self.counted.as_deref_mut();
         let known = known.filter(|counted| {
             counted.boot == ask.boot

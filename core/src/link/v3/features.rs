@@ -93,6 +93,13 @@ impl Features {
     /// No feature.
     pub const NONE: Features = Features(0);
 
+    /// Returns those that both ends have: an edge grants them, and a backend asks for them. GOAWAY is built at neither.
+    #[must_use]
+    pub(crate) fn built() -> Features {
+        let all = Feature::ALL.into_iter();
+        all.filter(|&feature| feature != Feature::GoAway).collect()
+    }
+
     /// Returns the set with these bits.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Features {
