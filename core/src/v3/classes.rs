@@ -101,6 +101,28 @@ impl Told {
     }
 }
 
+/// Numbers that were sent as packets, and that a later claim was without: they lie from `first` to `last`. One that was missed twice counts
+/// twice.
+#[derive(Clone, Copy, Default)]
+struct Missed {
+    first: u64,
+    last: u64,
+    packets: usize,
+    bytes: usize,
+}
+
+impl Missed {
+    fn add(&mut self, number: u64, length: usize) {
+        self.first = match self.packets {
+            0 => number,
+            _ => self.first.min(number),
+        };
+        self.last = self.last.max(number);
+        self.packets = self.packets.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(length);
+    }
+}
+
 /// The newest packet of a key.
 #[derive(Clone)]
 struct Newest {
@@ -132,6 +154,9 @@ pub struct Classes {
     sent: VecDeque<(u64, usize)>,
     /// Runs that were told as superseded or as a gap and are not acknowledged.
     told: VecDeque<Told>,
+    missed: Missed,
+    /// Up to this number the client may have packets of which another holder of the session was told that there are none.
+    doubted: u64,
     /// Numbers of such runs that were acknowledged.
     superseded: u64,
     gapped: u64,
@@ -449,6 +474,9 @@ impl Classes {
             }
             self.told.pop_front();
         }
+        if until >= self.missed.last {
+            self.missed = Missed::default();
+        }
     }
 
     /// Handles that the connection is gone. What has no number goes with it.
@@ -461,13 +489,15 @@ impl Classes {
     /// Handles that all after `received` is to be sent again.
     pub fn resume_from(&mut self, received: u64) {
         self.lose();
-        while self
-            .sent
-            .back()
-            .is_some_and(|(number, _)| *number > received)
-        {
-            self.sent.pop_back();
+        while let Some((number, length)) = self.sent.pop_back_if(|(number, _)| *number > received) {
+            self.missed.add(number, length);
         }
+        let has_missed = received >= self.missed.first;
+        self.doubted = if has_missed {
+            self.missed.last.min(received)
+        } else {
+            0
+        };
         while let Some(told) = self.told.back_mut()
             && told.last > received
         {
@@ -476,6 +506,16 @@ impl Classes {
                 break;
             }
             self.told.pop_back();
+        }
+    }
+
+    /// Returns the number and the bytes of packets that the client may have beside those that the edge knows of. All up to `acked` are
+    /// acknowledged. (SPEC 24.6(g))
+    #[must_use]
+    pub fn in_doubt(&self, acked: u64) -> (usize, usize) {
+        match acked < self.doubted {
+            true => (self.missed.packets, self.missed.bytes),
+            false => (0, 0),
         }
     }
 

@@ -276,14 +276,17 @@ impl Progress {
         of_class.or_else(|| outbox.next_packet().map(Upcoming::Packet))
     }
 
-    /// Returns whether a packet of `length` bytes may go out now (SPEC 24.2(b)). Numbers that were told as superseded fill no ring.
+    /// Returns whether a packet of `length` bytes may go out now (SPEC 24.2(b), 24.6(f) and (g)).
     #[must_use]
     pub fn has_ring_room(&self, outbox: &Outbox, length: usize) -> bool {
         let (mut packets, mut bytes) = (outbox.kept_packets(), outbox.kept_bytes());
         if let Some(classes) = &self.classes {
             let told = usize::try_from(classes.told()).unwrap_or(usize::MAX);
-            packets = packets.saturating_sub(told);
-            bytes = bytes.saturating_add(classes.sent_bytes());
+            let (doubted, doubted_bytes) = classes.in_doubt(outbox.acked());
+            packets = packets.saturating_sub(told).saturating_add(doubted);
+            bytes = bytes
+                .saturating_add(classes.sent_bytes())
+                .saturating_add(doubted_bytes);
         }
         self.ring.has_room((packets, bytes), length)
     }

@@ -233,6 +233,67 @@ fn the_ring_counts_packets_of_a_key_and_not_what_they_took_the_place_of() {
 }
 
 #[test]
+fn what_one_holder_has_as_packets_fills_its_ring_though_another_was_told_otherwise() {
+    let mut world = world(|config| config.clients.ring_packets = 3);
+    let mut one = world.join3();
+    one.takes = false;
+    for n in 1..=3_u8 {
+        world.deliver(&one, Delivery::Latest(7), &[n]);
+        assert_eq!(world.hear3(&mut one).len(), 1);
+    }
+    let mut other = world.steal(&mut one);
+    world.deliver(&one, Delivery::Latest(7), &[4]);
+    let came = world.come_back3(&mut other).unwrap();
+    assert_eq!(came[1..], [Came::Superseded(1, 3), latest(7, 4, &[4])]);
+    // It has 1 to 3 as packets, of which the edge has told the other one that there are none.
+    // The counter that would be its next is used up.
+    let _ = one.session.attempt(world.random(), 1, 3);
+    let came = world.come_back3(&mut one).unwrap();
+    assert_eq!(came[1..], [], "its ring is full");
+    world.down(&one, b"5");
+    assert_eq!(world.hear3(&mut one), []);
+    one.progress.take(2);
+    world.acknowledge(&mut one);
+    assert_eq!(world.hear3(&mut one), [], "3 is open still");
+    one.progress.take(3);
+    world.acknowledge(&mut one);
+    let expected = [latest(7, 4, &[4]), Came::Packet(5, b"5".to_vec())];
+    assert_eq!(world.hear3(&mut one), expected);
+}
+
+#[test]
+fn only_what_a_claim_was_without_and_a_later_one_has_is_in_doubt() {
+    let mut world = world(|config| config.clients.ring_packets = 5);
+    let mut one = world.join3();
+    one.takes = false;
+    world.deliver(&one, Delivery::Latest(1), b"1");
+    assert_eq!(world.hear3(&mut one).len(), 1);
+    // These are lost.
+    world.deliver(&one, Delivery::Latest(2), b"2");
+    world.deliver(&one, Delivery::Latest(3), b"3");
+    world.hear_bytes(one.conn);
+    world.leave(one.conn);
+    world.deliver(&one, Delivery::Latest(2), b"4");
+    world.deliver(&one, Delivery::Latest(3), b"5");
+    let came = world.come_back3(&mut one).unwrap();
+    let expected = [
+        Came::Superseded(2, 2),
+        latest(2, 4, b"4"),
+        latest(3, 5, b"5"),
+    ];
+    assert_eq!(came[1..], expected, "nothing that it has was ever missed");
+    // It claims to have them now, so it might have got them as packets.
+    world.leave(one.conn);
+    world.down(&one, b"6");
+    let came = world.come_back3(&mut one).unwrap();
+    assert_eq!(came[1..], []);
+    one.progress.take(3);
+    world.acknowledge(&mut one);
+    let expected = [Came::Packet(6, b"6".to_vec())];
+    assert_eq!(world.hear3(&mut one), expected, "4 and 5 were sent once");
+}
+
+#[test]
 fn a_packet_of_a_class_that_is_too_long_or_one_too_many_ends_the_session() {
     for (delivery, bytes, code) in [
         (Delivery::Latest(0), LONGEST as usize + 1, Code::TOO_LONG),
