@@ -8,13 +8,30 @@ import pathlib
 import re
 import ssl as tls
 import sys
+import tracemalloc
 
 import pytest
 from rig import GRANTS, ROOT, edge, next_of, within
 
 import voltlane
-from voltlane import Connected, Dropped, EdgeConnected, Ended, Joined, Packet, Resumed
+from voltlane import Connected, Dropped, EdgeConnected, Ended, Joined, Packet, Resumed, Tick
 from voltlane._link import Link, Place
+
+CERTIFICATES = ROOT / "doors/tests/certificates"
+
+
+def secured(transport: str) -> str:
+    files = f'listener.certificate_file = "{CERTIFICATES}/edge.pem"\nlistener.key_file = "{CERTIFICATES}/edge.key"\n'
+    return f'{files}listener.transport = "{transport}"\n'
+
+
+#: What an edge needs for each door, and the address of a client.
+DOORS = {
+    "tcp": ("", "{}"),
+    "tls": (secured("tls"), "tls://{}"),
+    "ws": ('listener.transport = "ws"\n', "ws://{}/"),
+    "wss": (secured("wss"), "wss://{}/"),
+}
 
 BOTH = [(client, link) for client in (2, 3) for link in (2, 3)]
 
@@ -74,6 +91,103 @@ async def test_everything_goes_both_ways(of_client: int, of_link: int) -> None:
                     assert [event async for event in second] == []
             if of_client == 3:
                 assert client.edge_key is not None and len(client.edge_key) == 66
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("door", ["tls", "ws", "wss"])
+async def test_every_door(door: str, version: int) -> None:
+    config, form = DOORS[door]
+    context = None if door == "ws" else tls.create_default_context(cafile=str(CERTIFICATES / "authority.pem"))
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address, config) as address:
+        async with voltlane.Client(form.format(address), version=version, ssl=context) as client:
+            for length in [0, 1, 65_536, 1 << 20]:
+                packet = bytes(at * 7 >> 3 & 255 for at in range(length))
+                await client.send(packet)
+                got = await next_of(backend, Packet)
+                assert (got.id, got.data) == (client.id, packet)
+                await backend.send(client.id, packet)
+                assert (await next_of(client, Packet)).data == packet
+            client.drop_connection()
+            await client.send("while away")
+            assert (await next_of(client, Resumed)).id == client.id
+            assert (await next_of(backend, Packet)).text == "while away"
+            end = await client.close()
+            assert end is not None and end.code == 0
+
+
+async def test_what_is_no_websocket_is_told() -> None:
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        # A listener without WebSocket ends the connection, or waits for what it knows.
+        with pytest.raises(voltlane.ConnectError, match="no edge answered in time"):
+            await voltlane.Client(f"ws://{address}/", give_up_after=0.3).connect()
+    with pytest.raises(ValueError, match="WebSocket"):
+        voltlane.Backend("ws://127.0.0.1:0/")
+    # Who it is is told by a certificate.
+    assert Place("wss://edge.example/").is_known and not Place("ws://edge.example/").is_known
+    assert (Place("wss://edge.example/").port, Place("ws://edge.example/").port) == (443, 80)
+
+
+async def test_ticks_come_and_do_not_pile_up() -> None:
+    async with voltlane.Backend("127.0.0.1:0", tick=0.005) as backend, edge(backend.address) as address:
+        async with voltlane.Client(address, tick=0.005) as client:
+            assert (await next_of(client, Tick)).late >= 0
+            for _ in range(10):
+                await next_of(backend, Tick)
+            # Nobody has read the client's meanwhile.
+            assert [type(event) for event in client._events].count(Tick) <= 1
+            assert (await next_of(client, Tick)).late >= 0
+        assert client._ticking is None
+    with pytest.raises(ValueError, match="tick"):
+        voltlane.Client("127.0.0.1:1", tick=0)
+
+
+CHILD = """
+import asyncio, sys, voltlane
+
+async def main():
+    async with voltlane.Client(sys.argv[1], version=2, session_file=sys.argv[2]) as client:
+        print(client.id, flush=True)
+        while True:
+            client.drop_connection()
+            async for event in client:
+                if isinstance(event, voltlane.Resumed):
+                    break
+            print(client.id, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_process_goes_on_with_its_session_file(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "session"
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        first = None
+        for turn in range(5):
+            child = await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, address, str(path), stdout=asyncio.subprocess.PIPE)
+            assert child.stdout is not None
+            # It is killed somewhere in a reconnect.
+            for _ in range(1 + 3 * turn):
+                id = int(await within(child.stdout.readline()))
+                first = first or id
+                assert id == first
+            child.kill()
+            await within(child.communicate())
+            # As if it had been killed while it wrote.
+            pathlib.Path(f"{path}.new").write_bytes(b"torn")
+        assert path.stat().st_mode & 0o777 == 0o600
+        async with voltlane.Client(address, version=2, session_file=path) as client:
+            assert (await next_of(client, Resumed)).id == first == client.id
+            with pytest.raises(voltlane.SessionInUse, match="session"):
+                voltlane.Client(address, version=2, session_file=path)
+        # It has said goodbye, and the next one is another client.
+        assert not path.exists()
+        async with voltlane.Client(address, version=2, session_file=path) as client:
+            assert (await next_of(client, Connected)).id != first
+        with pytest.raises(ValueError, match="version=2"):
+            voltlane.Client(address, session_file=path)
+        path.write_bytes(b"no session")
+        with pytest.raises(ValueError):
+            voltlane.Client(address, version=2, session_file=path)
 
 
 async def test_a_saved_session_goes_on_and_a_pinned_key_is_proven() -> None:
@@ -173,7 +287,7 @@ async def test_a_volatile_packet_goes_now_or_not_at_all() -> None:
 
 
 async def test_what_cannot_be_is_told() -> None:
-    for wrong in ["nowhere", "gopher://a:1", "a:70000", "unix:here", ""]:
+    for wrong in ["nowhere", "ws://", "ws://a:b/", "gopher://a:1", "a:70000", "unix:here", ""]:
         with pytest.raises(ValueError, match="an address is"):
             voltlane.Client(wrong)
     with pytest.raises(ValueError, match="66"):
@@ -205,13 +319,24 @@ async def test_a_wait_can_be_cancelled_and_there_is_one_reader() -> None:
             assert isinstance(got := await within(reader), Packet) and got.text == "y"
 
 
-async def test_reconnects_leave_nothing_behind() -> None:
-    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
-        async with voltlane.Client(address) as client:
-            for _ in range(8):
+@pytest.mark.parametrize("door", ["tcp", "ws"])
+async def test_reconnects_leave_nothing_behind(door: str) -> None:
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address, DOORS[door][0]) as address:
+        # With version 3 the pauses would grow, since nothing is sent.
+        async with voltlane.Client(DOORS[door][1].format(address), version=2) as client:
+            traced = 0
+            for turn in range(100):
                 client.drop_connection()
                 await next_of(client, Resumed)
+                if turn == 50:
+                    gc.collect()
+                    tracemalloc.start()
+                    traced = tracemalloc.get_traced_memory()[0]
             gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - traced
+            tracemalloc.stop()
+            # What the last connection has, and nothing of the fifty before it.
+            assert grown < 100_000, grown
             alive = [one for one in gc.get_objects() if isinstance(one, (Link, asyncio.Transport))]
             # Those of both sides that are open, and those that are being closed.
             assert len([one for one in alive if isinstance(one, Link)]) <= 4, alive

@@ -32,6 +32,8 @@ from ._core import (
     Token,
     TooLong,
 )
+from ._link import Tick
+from ._store import SessionInUse
 
 __all__ = [
     "Away",
@@ -56,7 +58,9 @@ __all__ = [
     "ProtocolError",
     "Resumed",
     "SessionEnded",
+    "SessionInUse",
     "Skipped",
+    "Tick",
     "Token",
     "TooLong",
     "everyone",

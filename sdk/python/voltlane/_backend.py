@@ -26,22 +26,32 @@ from ._core import (
     Resumed,
     Token,
 )
-from ._link import Data, Link, Owner, Place, as_bytes
+from ._link import Data, Link, Owner, Place, Tick, as_bytes
 
-BackendEvent = Union[EdgeConnected, EdgeLost, CaughtUp, Joined, Packet, Away, Resumed, Gap, Token, Ended]
+BackendEvent = Union[EdgeConnected, EdgeLost, CaughtUp, Joined, Packet, Away, Resumed, Gap, Token, Tick, Ended]
 
 
 class Backend(Owner[BackendEvent]):
     """The backend of one edge. `async with` listens; leaving it writes what waits, and closes the link. The edge keeps its clients.
 
     `address` is host:port, unix:/path or unix:@name. `version` is that of the link for which the edge is asked: 2 or 3. `secret` is that of
-    the edge's `master.token_file`, 32 to 512 bytes: each proves it to the other, and the link has version 3.
+    the edge's `master.token_file`, 32 to 512 bytes: each proves it to the other, and the link has version 3. `tick` is how often there is a
+    `Tick`, in seconds.
     """
 
     def __init__(
-        self, address: str, *, version: int = 2, secret: str | bytes | None = None, ssl: tls.SSLContext | None = None
+        self,
+        address: str,
+        *,
+        version: int = 2,
+        secret: str | bytes | None = None,
+        tick: float | None = None,
+        ssl: tls.SSLContext | None = None,
     ) -> None:
         super().__init__()
+        if address.startswith(("ws://", "wss://")):
+            raise ValueError(f"`{address}`: an edge does not reach its backend by WebSocket")
+        self._tick_every(tick)
         self._place = Place(address, ssl)
         if address.startswith("tls://") and ssl is None:
             raise ValueError("a backend within TLS needs `ssl`: a context with its certificate")
@@ -54,6 +64,7 @@ class Backend(Owner[BackendEvent]):
     async def listen(self) -> Backend:
         """Listens. `async with` does it."""
         self._loop = loop = asyncio.get_running_loop()
+        self._start_ticks()
         place = self._place
         if place.path is not None:
             self._server = await loop.create_unix_server(lambda: Link(self), place.path, ssl=place.ssl)
@@ -226,6 +237,9 @@ class Backend(Owner[BackendEvent]):
         """The maximum length of a packet to a client."""
         return self._machine.max_packet
 
+    def _keep_tick(self, tick: Tick) -> None:
+        self._keep([tick])
+
     # -- the link
 
     def _link_made(self, link: Link) -> None:
@@ -280,7 +294,7 @@ class Backend(Owner[BackendEvent]):
         if link is not None and link.transport is not None and link.may_write:
             output = machine.output()
             if output:
-                link.transport.write(output)
+                link.write(output)
         pending = machine.events()
         if pending:
             self._keep(pending)

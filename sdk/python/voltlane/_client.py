@@ -24,9 +24,10 @@ from ._core import (
     Skipped,
     TooLong,
 )
-from ._link import Data, Link, Owner, Place, as_bytes
+from ._link import Data, Link, Owner, Place, Tick, as_bytes
+from ._store import SessionFile
 
-ClientEvent = Union[Connected, Packet, Dropped, Resumed, CaughtUp, Gap, Skipped, Ended]
+ClientEvent = Union[Connected, Packet, Dropped, Resumed, CaughtUp, Gap, Skipped, Tick, Ended]
 
 
 class ConnectError(Error):
@@ -36,9 +37,11 @@ class ConnectError(Error):
 class Client(Owner[ClientEvent]):
     """A client of an edge. `async with` waits until its first session has begun; leaving it says goodbye.
 
-    `address` is host:port, tls://host:port, unix:/path or unix:@name, or several of them, which are tried in turn. A `token` goes only to
-    an edge that is known: by one of `edge_keys`, by its certificate, or at a Unix socket; or to any edge with `trust_first_use`. `version`
-    is 2, 3, or None for version 3 and version 2 with an edge that has no other. `saved` is a session of version 2 to be resumed.
+    `address` is host:port, tls://host:port, ws://host/path, wss://host/path, unix:/path or unix:@name, or several of them, which are tried
+    in turn. A `token` goes only to an edge that is known: by one of `edge_keys`, by its certificate, or at a Unix socket; or to any edge
+    with `trust_first_use`. `version` is 2, 3, or None for version 3 and version 2 with an edge that has no other. `saved` is a session of
+    version 2 to be resumed. `session_file` keeps such a session in a file that nobody else can read: a process that begins again, however
+    it ended, goes on with it. `tick` is how often there is a `Tick`, in seconds.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Client(Owner[ClientEvent]):
         take_over: bool = False,
         trust_first_use: bool = False,
         saved: bytes | None = None,
+        session_file: str | os.PathLike[str] | None = None,
+        tick: float | None = None,
         give_up_after: float | None = 30.0,
         ssl: tls.SSLContext | None = None,
     ) -> None:
@@ -61,15 +66,24 @@ class Client(Owner[ClientEvent]):
             raise ValueError("there is no address")
         self._places = [Place(one, ssl) for one in addresses]
         self._at = 0
-        self._machine = ClientMachine(
-            os.urandom(32),
-            version=version,
-            token=None if token is None else as_bytes(token),
-            edge_keys=list(edge_keys),
-            saved=saved,
-            take_over=take_over,
-            trust_first_use=trust_first_use or all(place.is_known for place in self._places),
-        )
+        self._tick_every(tick)
+        if session_file is not None and (version != 2 or saved is not None):
+            raise ValueError("a session file has a session of version 2: it needs `version=2`, and is in place of `saved`")
+        self._store = None if session_file is None else SessionFile(session_file)
+        try:
+            self._machine = ClientMachine(
+                os.urandom(32),
+                version=version,
+                token=None if token is None else as_bytes(token),
+                edge_keys=list(edge_keys),
+                saved=saved if self._store is None else self._store.load(),
+                take_over=take_over,
+                trust_first_use=trust_first_use or all(place.is_known for place in self._places),
+            )
+        except BaseException:
+            if self._store is not None:
+                self._store.release()
+            raise
         self._start_over = start_over
         self._give_up_after = give_up_after
         self._lent = 0
@@ -86,6 +100,7 @@ class Client(Owner[ClientEvent]):
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+            self._start_ticks()
             self._pump()
         try:
             await asyncio.wait_for(self._until(lambda: self._machine.is_connected or self._last_end is not None), self._give_up_after)
@@ -265,15 +280,28 @@ class Client(Owner[ClientEvent]):
             self._machine.closed(self._now(), in_order)
             self._pump()
 
-    def _take(self, events: list[ClientEvent]) -> None:
+    def _take(self, events: Sequence[ClientEvent]) -> None:
         for event in events:
             if isinstance(event, Ended):
                 self._last_end = event
+                if self._store is not None:
+                    self._store.store(None)
             elif isinstance(event, Dropped):
                 self._last_drop = event
             elif isinstance(event, Connected):
                 self._last_end = None
+            # Before the application hears of it, so that it never knows a session that is not in the file.
+            if self._store is not None and isinstance(event, (Connected, Resumed)):
+                self._store.store(self._machine.saved_session)
         self._keep(events)
+
+    def _keep_tick(self, tick: Tick) -> None:
+        self._keep([tick])
+
+    def _end(self) -> None:
+        super()._end()
+        if self._store is not None:
+            self._store.release()
 
     def _pump(self) -> None:
         """Does everything that can be done now."""
@@ -306,18 +334,29 @@ class Client(Owner[ClientEvent]):
         if link_now is not None and link_now.transport is not None and link_now.may_write:
             output = machine.output(now)
             if output:
-                link_now.transport.write(output)
+                link_now.write(output)
         self._settle()
         self._alarm(machine.next_timeout())
 
     async def _dial(self) -> None:
         place = self._places[self._at]
         assert self._loop is not None
+        link: Link | None = None
         try:
             if place.path is not None:
                 await self._loop.create_unix_connection(lambda: Link(self), place.path)
+            elif place.url is not None:
+                from ._web import WebLink
+
+                url = place.url
+                _, link = await self._loop.create_connection(lambda: WebLink(self, url), place.host, place.port, ssl=place.ssl)
+                await link.opened
             else:
                 await self._loop.create_connection(lambda: Link(self), place.host, place.port, ssl=place.ssl)
+        except asyncio.CancelledError:
+            if link is not None:
+                link.abandon()
+            raise
         except OSError:  # an error of TLS is one as well
             self._at = (self._at + 1) % len(self._places)
             self._dialing = None

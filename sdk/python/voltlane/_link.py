@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar, Union
+from urllib.parse import urlsplit
 
 Data = Union[bytes, bytearray, memoryview, str]
 Event = TypeVar("Event")
@@ -22,13 +24,24 @@ def as_bytes(data: Data) -> bytes:
     return data.encode() if isinstance(data, str) else bytes(data)
 
 
+@dataclass(frozen=True)
+class Tick:
+    """The time of the option `tick` has passed. It comes so many seconds too late. Ticks that nobody waited for are left out."""
+
+    late: float
+
+
 class Place:
-    """An address: host:port, tcp://host:port, tls://host:port, unix:/path or unix:@name."""
+    """An address: host:port, tcp://host:port, tls://host:port, ws://host/path, wss://host/path, unix:/path or unix:@name."""
 
     def __init__(self, address: str, ssl: tls.SSLContext | None = None) -> None:
         self.path: str | None = None
+        self.url: str | None = None
         self.ssl = ssl
-        forms = "an address is host:port, tcp://host:port, tls://host:port, unix:/path or unix:@name"
+        forms = "an address is host:port, tcp://host:port, tls://host:port, ws://host/path, wss://host/path, unix:/path or unix:@name"
+        if address.startswith(("ws://", "wss://")):
+            self._set_url(address, forms)
+            return
         if address.startswith("unix:"):
             name = address[5:]
             if not name.startswith(("/", "@")) or len(name) < 2:
@@ -43,6 +56,25 @@ class Place:
             raise ValueError(f"`{address}`: {forms}")
         self.host, self.port = host.strip("[]"), int(port)
         if scheme == "tls" and ssl is None:
+            self.ssl = tls.create_default_context()
+
+    def _set_url(self, url: str, forms: str) -> None:
+        try:
+            from . import _web  # noqa: F401
+        except ImportError:
+            raise ValueError(f"`{url}`: ws:// and wss:// need the package websockets: pip install voltlane[ws]") from None
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host:
+            raise ValueError(f"`{url}`: {forms}")
+        is_secure = parts.scheme == "wss"
+        self.url, self.host, self.port = url, host, port or (443 if is_secure else 80)
+        if not is_secure:
+            self.ssl = None
+        elif self.ssl is None:
             self.ssl = tls.create_default_context()
 
     @property
@@ -63,13 +95,25 @@ class Link(asyncio.Protocol):
         self.owner: Owner[Event] | None = owner
         self.transport: asyncio.Transport | None = None
         self.may_write = True
-        self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[bool] = loop.create_future()
+        #: Whether its owner has heard of it.
+        self.opened: asyncio.Future[None] = loop.create_future()
+
+    def _open(self) -> None:
+        if not self.opened.done():
+            self.opened.set_result(None)
+        if self.owner is not None:
+            self.owner._link_made(self)
+
+    def write(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        if self.owner is not None:
-            self.owner._link_made(self)
+        self._open()
 
     def data_received(self, data: bytes) -> None:
         if self.owner is not None:
@@ -93,6 +137,7 @@ class Link(asyncio.Protocol):
     def abandon(self) -> None:
         """Nothing of it is heard any more."""
         self.owner = None
+        self.opened.cancel()
         if self.transport is not None:
             self.transport.close()
 
@@ -110,6 +155,8 @@ class Owner(Generic[Event]):
         self._flush_is_due = False
         self._is_over = False
         self._reads = True
+        self._tick: float | None = None
+        self._ticking: asyncio.TimerHandle | None = None
 
     # Called by the link, and overridden.
 
@@ -131,7 +178,7 @@ class Owner(Generic[Event]):
         assert self._loop is not None
         return self._loop.time()
 
-    def _keep(self, events: list[Event]) -> None:
+    def _keep(self, events: Sequence[Event]) -> None:
         if events:
             self._events.extend(events)
             self._wake()
@@ -218,8 +265,40 @@ class Owner(Generic[Event]):
         self._timer = None
         self._pump()
 
+    def _tick_every(self, seconds: float | None) -> None:
+        """The option. Ticks begin with the loop."""
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"a tick cannot come every {seconds} s")
+        self._tick = seconds
+
+    def _start_ticks(self) -> None:
+        if self._tick is not None and self._ticking is None and not self._is_over:
+            self._tick_at(self._now() + self._tick)
+
+    def _tick_at(self, due: float) -> None:
+        assert self._loop is not None
+        self._ticking = self._loop.call_at(due, self._strike, due)
+
+    def _strike(self, due: float) -> None:
+        assert self._tick is not None
+        now = self._now()
+        # One that nobody has taken stands for those after it.
+        if not self._has_tick():
+            self._keep_tick(Tick(now - due))
+        missed = (now - due) // self._tick
+        self._tick_at(due + (missed + 1) * self._tick)
+
+    def _has_tick(self) -> bool:
+        return any(isinstance(event, Tick) for event in self._events)
+
+    def _keep_tick(self, tick: Tick) -> None:
+        raise NotImplementedError
+
     def _end(self) -> None:
         self._is_over = True
         self._alarm(None)
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
         self._wake()
         self._settle()

@@ -1,0 +1,83 @@
+"""A session in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from ._core import Error
+
+#: The longest file that is taken for a session, in bytes.
+MAX_BYTES = 4096
+
+
+class SessionInUse(Error):
+    """Another client, of this process or another one, has the session file."""
+
+
+class SessionFile:
+    """A file that nobody else can read, which is replaced by a rename: it is whole whenever its process is killed.
+
+    A file beside it, with `.lock` behind its name, is locked while the client lives. The system ends the lock with its process.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._kept: bytes | None = None
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(lock)
+        except OSError:
+            os.close(lock)
+            raise SessionInUse(f"{self.path}: another client has this session") from None
+        self._lock = lock
+
+    def load(self) -> bytes | None:
+        """What was stored last."""
+        try:
+            with self.path.open("rb") as file:
+                self._kept = file.read(MAX_BYTES)
+        except FileNotFoundError:
+            self._kept = None
+        return self._kept
+
+    def store(self, session: bytes | None) -> None:
+        """Keeps a session, or forgets it."""
+        if session == self._kept:
+            return
+        if session is None:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+        else:
+            fresh = Path(f"{self.path}.new")
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(session)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+        self._kept = session
+
+    def release(self) -> None:
+        """The client is over, and stores no more."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __del__(self) -> None:
+        # Of a client that was never begun.
+        if hasattr(self, "_lock"):
+            self.release()
+
+
+def _lock(descriptor: int) -> None:
+    """Locks a file, or raises OSError if somebody else has."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
