@@ -10,6 +10,10 @@ use voltlane_core::backend::{BackendConfig, SendError as HostSendError};
 use crate::events::{Away, CaughtUp, EdgeConnected, Ended, Gap, Joined, Packet, Resumed, Token};
 use crate::{NoRoom, ProtocolError, TooLong, seconds, time};
 
+/// The place of a frame of the edge among those that have come.
+#[pyclass(frozen, module = "voltlane.machine")]
+pub(crate) struct PlaceOfFrame(Mark);
+
 /// The machine of a backend, without sockets and a clock.
 #[pyclass(module = "voltlane.machine")]
 pub(crate) struct BackendMachine {
@@ -33,14 +37,16 @@ fn of_host_send(error: HostSendError) -> PyErr {
 #[pymethods]
 impl BackendMachine {
     /// `boot` has 16 random bytes, others in each process. `version`: that of the link, for which the edge is asked. `secret`: what the edge
-    /// must prove, and is proven to it. The link has version 3 then.
+    /// must prove, and is proven to it. The link has version 3 then. `admits`: a client is hidden from `clients` and from everyone until
+    /// `admit`.
     #[new]
-    #[pyo3(signature = (boot, *, version=2, max_send=None, secret=None))]
+    #[pyo3(signature = (boot, *, version=2, max_send=None, secret=None, admits=false))]
     fn new(
         boot: &[u8],
         version: u32,
         max_send: Option<u32>,
         secret: Option<&[u8]>,
+        admits: bool,
     ) -> PyResult<Self> {
         let mut link = BackendConfig::default();
         if let Some(bytes) = max_send {
@@ -62,6 +68,9 @@ impl BackendMachine {
             let mut seed = [0; 32];
             seed[..16].copy_from_slice(&boot);
             config = config.asking(boot).proving(secret, seed);
+        }
+        if admits {
+            config = config.admitting();
         }
         let host = Host::new(config);
         Ok(BackendMachine {
@@ -139,10 +148,23 @@ impl BackendMachine {
         Ok(events)
     }
 
-    /// The application is done with everything that was returned.
-    fn taken(&mut self, now: f64) -> PyResult<()> {
-        self.host.taken_up(time(now)?, self.mark);
+    /// The place of the last frame, for `taken`.
+    #[getter]
+    fn mark(&self) -> PlaceOfFrame {
+        PlaceOfFrame(self.mark)
+    }
+
+    /// The application is done with everything that was returned, or with everything up to a place.
+    #[pyo3(signature = (now, mark=None))]
+    fn taken(&mut self, now: f64, mark: Option<&PlaceOfFrame>) -> PyResult<()> {
+        let mark = mark.map_or(self.mark, |place| place.0);
+        self.host.taken_up(time(now)?, mark);
         Ok(())
+    }
+
+    /// Shows a client that was hidden: see `admits`.
+    fn admit(&mut self, id: u64) {
+        self.host.admit(ClientId::from_u64(id));
     }
 
     /// Returns the bytes to write now, and takes them as written.
@@ -314,12 +336,24 @@ fn add_host(py: Python<'_>, to: &Bound<'_, PyList>, event: host::Event<'_>) -> P
     use host::Event;
     match event {
         Event::Packet {
-            id, data, number, ..
-        } => to.append(Packet {
-            id: id.as_u64(),
-            data: PyBytes::new(py, data).unbind(),
+            id,
+            data,
             number,
-        }),
+            is_first,
+        } => {
+            let id = id.as_u64();
+            if is_first {
+                // Over a link of version 2 a client joins with its first packet.
+                to.append(Joined {
+                    id,
+                    token: Vec::new(),
+                    note: String::new(),
+                    again: false,
+                })?;
+            }
+            let data = PyBytes::new(py, data).unbind();
+            to.append(Packet { id, data, number })
+        }
         Event::Connected { sessions, .. } => to.append(EdgeConnected { sessions }),
         Event::CaughtUp => to.append(CaughtUp { id: 0 }),
         Event::Joined(joined) => to.append(Joined {

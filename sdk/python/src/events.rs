@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 /// Makes the class of an event: frozen, compared by value, and matched by its fields in order.
 macro_rules! events {
-    ($($(#[doc = $doc:literal])+ $name:ident { $($field:ident: $type:ty),* } [$($arg:literal),*])+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident { $($field:ident: $type:ty),* } [$($arg:literal),*] $({ $($more:tt)* })?)+) => {
         $($(#[doc = $doc])+
         #[pyclass(frozen, get_all, eq, module = "voltlane")]
         #[derive(PartialEq)]
@@ -31,6 +31,8 @@ macro_rules! events {
                 let fields: Vec<String> = vec![$(shown(py, stringify!($field), self.$field.clone())?),*];
                 Ok(format!("{}({})", stringify!($name), fields.join(", ")))
             }
+
+            $($($more)*)?
         })+
     };
 }
@@ -53,7 +55,13 @@ events! {
     /// The edge is gone, and keeps its clients.
     EdgeLost {} []
     /// A session that is new to the backend. `again`: the backend is new, and the client is not.
-    Joined { id: u64, token: Vec<u8>, note: String, again: bool } ["id", "token", "note", "again"]
+    Joined { id: u64, token: Vec<u8>, note: String, again: bool } ["id", "token", "note", "again"] {
+        /// The token as text. What is not UTF-8 is replaced.
+        #[getter]
+        fn token_text(&self) -> String {
+            String::from_utf8_lossy(&self.token).into_owned()
+        }
+    }
     /// The connection of a client is gone. Its session expires in so many seconds.
     Away { id: u64, expires_in: f64 } ["id", "expires_in"]
     /// A client shows another token.

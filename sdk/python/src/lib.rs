@@ -54,7 +54,7 @@ fn random(bytes: &[u8]) -> PyResult<[u8; 32]> {
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::backend::BackendMachine;
+    use super::backend::{BackendMachine, PlaceOfFrame};
     #[pymodule_export]
     use super::client::ClientMachine;
     #[pymodule_export]

@@ -62,7 +62,7 @@ async def edge(backend: str, config: str = "", more: tuple[str, ...] = ()) -> As
             await within(process.wait())
 
 
-async def next_of(side: Union[voltlane.Client, voltlane.Backend], kind: type[Kind]) -> Kind:
+async def next_of(side: Union[voltlane.Client, voltlane.Backend], kind: Union[type[Kind], tuple[type[Kind], ...]]) -> Kind:
     """The next event of this class. Others are passed over."""
 
     async def find() -> Kind:

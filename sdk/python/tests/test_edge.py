@@ -14,7 +14,8 @@ import pytest
 from rig import GRANTS, ROOT, edge, next_of, within
 
 import voltlane
-from voltlane import Connected, Dropped, EdgeConnected, Ended, Joined, Packet, Resumed, Tick
+import voltlane.machine
+from voltlane import Connected, Dropped, EdgeConnected, Ended, Joined, Packet, Resumed, Tick, _gate
 from voltlane._link import Link, Place
 
 CERTIFICATES = ROOT / "doors/tests/certificates"
@@ -217,6 +218,111 @@ async def test_tokens_and_joins_over_a_unix_socket(tmp_path: pathlib.Path) -> No
             joined = await next_of(backend, Joined)
             assert (joined.id, joined.token, joined.again) == (client.id, b"ticket 7", False)
             assert Joined.__match_args__ == ("id", "token", "note", "again")
+
+
+async def test_over_a_link_of_version_2_a_client_joins_with_its_first_packet() -> None:
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        async with voltlane.Client(address) as client:
+            await client.send("first")
+            await client.send("second")
+            assert await next_of(backend, Joined) == Joined(client.id, b"", "", False)
+            for words in ["first", "second"]:
+                event = await within(backend.__anext__())
+                assert isinstance(event, Packet) and event.text == words
+
+
+@pytest.mark.parametrize("link", [2, 3])
+async def test_nothing_is_heard_of_a_client_before_it_is_verified(link: int) -> None:
+    asked: asyncio.Queue[Joined] = asyncio.Queue()
+    verdicts: dict[int, asyncio.Future[str]] = {}
+
+    async def check(joined: Joined) -> str:
+        verdicts[joined.id] = asyncio.get_running_loop().create_future()
+        asked.put_nowait(joined)
+        return await verdicts[joined.id]
+
+    async with voltlane.Backend("127.0.0.1:0", version=link, verify=check) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        reader = asyncio.ensure_future(next_of(backend, (Joined, Packet, Ended)))
+        async with voltlane.Client(address, version=3, token="user 17", trust_first_use=True) as good:
+            await good.send("early")
+            joined = await within(asked.get())
+            assert (joined.id, joined.token_text) == (good.id, "user 17" if link == 3 else "")
+            # It is not there, for everyone either.
+            assert backend.clients() == [] and not reader.done()
+            await backend.send(voltlane.everyone, "not for it")
+            async with voltlane.Client(address, version=3, token="nobody", trust_first_use=True) as bad:
+                await bad.send("let me in")
+                assert (await within(asked.get())).id == bad.id
+                verdicts[bad.id].set_exception(voltlane.Refuse(605, "log in first"))
+                end = await next_of(bad, Ended)
+                assert (end.code, end.text) == ((605, "log in first") if link == 3 else (401, ""))
+            assert not reader.done()
+            verdicts[good.id].set_result("user 17")
+            assert await within(reader) == Joined(good.id, joined.token, "user 17", False)
+            assert (await next_of(backend, Packet)).text == "early"
+            assert backend.note(good.id) == "user 17" and backend.clients() == [good.id]
+            await backend.send(voltlane.everyone, "for all")
+            assert (await next_of(good, Packet)).text == "for all"
+            if link == 3:
+                # What was held is acknowledged once it was told.
+                waiting = asyncio.ensure_future(next_of(backend, Ended))
+                await within(good.flush())
+                waiting.cancel()
+
+
+async def test_who_cannot_be_verified_is_refused() -> None:
+    def check(joined: Joined) -> str:
+        if joined.token == b"early":
+            raise voltlane.Refuse(9999, "no code that a kick may have")
+        raise RuntimeError("the check is broken")
+
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    async with voltlane.Backend("127.0.0.1:0", version=3, verify=check) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        for token, codes in [("early", (405, "no code that a kick may have")), ("", (405, ""))]:
+            async with voltlane.Client(address, version=3, token=token or None, trust_first_use=True) as client:
+                end = await next_of(client, Ended)
+                assert (end.code, end.text) == codes
+    assert [type(error) for error in told] == [RuntimeError]
+
+
+async def test_one_that_sends_too_much_before_its_verdict_is_refused() -> None:
+    async def check(joined: Joined) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    packets = [Packet(7, b"", number) for number in range(1, _gate.MAX_HELD + 2)]
+    judged: list[tuple[int, object]] = []
+    machine = voltlane.machine.BackendMachine(bytes(16), admits=True)
+    gate: _gate.Gate[object] = _gate.Gate(check, lambda id, verdict: judged.append((id, verdict)))
+    assert not gate.passes(Joined(7, b"", "", False), machine.mark) and gate.first_waiting() is not None
+    assert gate.passes(Joined(8, b"", "user 8", True), machine.mark)
+    gate.begin()
+    for packet in packets[:-1]:
+        assert not gate.passes(packet, machine.mark)
+    assert judged == []
+    assert not gate.passes(packets[-1], machine.mark)
+    assert [(id, verdict.code) for id, verdict in judged if isinstance(verdict, voltlane.Refuse)] == [(7, 405)]
+    assert gate.let_in(7, "too late") == [] and gate.first_waiting() is None
+    # Its end is not told either, and the id is free again.
+    assert not gate.passes(Ended(7, 405, ""), machine.mark) and gate.passes(packets[0], machine.mark)
+    while gate._verifying:
+        await asyncio.sleep(0)
+    # No more than so many are asked for at a time.
+    for id in range(100, 101 + _gate.MAX_VERIFYING):
+        gate.passes(Joined(id, b"", "", False), machine.mark)
+    gate.begin()
+    assert len(gate._verifying) <= _gate.MAX_VERIFYING and len(gate._asks) == 1
+    # One that leaves makes room for the next.
+    assert not gate.passes(Ended(100, 302, ""), machine.mark)
+    while gate._asks:
+        await asyncio.sleep(0)
+    gate.end()
+    while gate._verifying:
+        await asyncio.sleep(0)
+    assert gate.first_waiting() is None
 
 
 def test_a_token_goes_only_to_an_edge_that_is_proven() -> None:

@@ -32,6 +32,7 @@ from ._core import (
     Token,
     TooLong,
 )
+from ._gate import Refuse
 from ._link import Tick
 from ._store import SessionInUse
 
@@ -56,6 +57,7 @@ __all__ = [
     "NoRoom",
     "Packet",
     "ProtocolError",
+    "Refuse",
     "Resumed",
     "SessionEnded",
     "SessionInUse",

@@ -26,7 +26,11 @@ from ._core import (
     Resumed,
     Token,
 )
+from ._gate import TOKEN, Gate, Refuse, Verify
 from ._link import Data, Link, Owner, Place, Tick, as_bytes
+
+#: The longest text of a kick, in bytes of UTF-8.
+MAX_TEXT_BYTES = 256
 
 BackendEvent = Union[EdgeConnected, EdgeLost, CaughtUp, Joined, Packet, Away, Resumed, Gap, Token, Tick, Ended]
 
@@ -37,6 +41,11 @@ class Backend(Owner[BackendEvent]):
     `address` is host:port, unix:/path or unix:@name. `version` is that of the link for which the edge is asked: 2 or 3. `secret` is that of
     the edge's `master.token_file`, 32 to 512 bytes: each proves it to the other, and the link has version 3. `tick` is how often there is a
     `Tick`, in seconds.
+
+    `verify` looks at each client that joins, with its token, and returns the note of the client, perhaps nothing, or awaits it; or it
+    raises `Refuse`. It runs beside everything else, for up to 64 clients at a time, and nothing is heard of a client before. It bounds its
+    own time. If it raises something else, the client is refused. Over a link of version 2 there are no tokens, and a client joins with its
+    first packet.
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class Backend(Owner[BackendEvent]):
         *,
         version: int = 2,
         secret: str | bytes | None = None,
+        verify: Verify | None = None,
         tick: float | None = None,
         ssl: tls.SSLContext | None = None,
     ) -> None:
@@ -56,7 +66,10 @@ class Backend(Owner[BackendEvent]):
         if address.startswith("tls://") and ssl is None:
             raise ValueError("a backend within TLS needs `ssl`: a context with its certificate")
         shared = secret.encode() if isinstance(secret, str) else secret
-        self._machine = BackendMachine(os.urandom(16), version=version, secret=shared)
+        self._machine = BackendMachine(os.urandom(16), version=version, secret=shared, admits=verify is not None)
+        self._gate: Gate[BackendEvent] | None = None if verify is None else Gate(verify, self._judged)
+        #: The place of the last frame that the gate has seen.
+        self._seen = self._machine.mark
         self._names = os.urandom(16)
         self._server: asyncio.AbstractServer | None = None
         self._must_take = False
@@ -94,6 +107,8 @@ class Backend(Owner[BackendEvent]):
         if not self._is_over:
             self._pump()
             link, self._link = self._link, None
+            if self._gate is not None:
+                self._gate.end()
             if link is not None:
                 link.abandon()
                 await asyncio.wait([link.ended], timeout=within)
@@ -111,7 +126,8 @@ class Backend(Owner[BackendEvent]):
         if not self._events:
             if self._must_take:
                 self._must_take = False
-                self._machine.taken(self._now())
+                waiting = None if self._gate is None else self._gate.first_waiting()
+                self._machine.taken(self._now(), waiting)
                 self._flush_soon()
             if not await self._next():
                 raise StopAsyncIteration
@@ -182,7 +198,7 @@ class Backend(Owner[BackendEvent]):
                 await self._room()
             else:
                 self._flush_soon()
-                self._keep(self._machine.events())
+                self._pass(self._machine.events())
                 return
 
     # -- groups, notes
@@ -240,6 +256,63 @@ class Backend(Owner[BackendEvent]):
     def _keep_tick(self, tick: Tick) -> None:
         self._keep([tick])
 
+    # -- verifying
+
+    def _pass(self, events: Sequence[BackendEvent]) -> None:
+        """Keeps those of the events that the application hears now."""
+        gate = self._gate
+        if gate is None:
+            self._keep(events)
+            return
+        passed: list[BackendEvent] = []
+        for event in events:
+            if not gate.passes(event, self._seen):
+                if isinstance(event, Joined):
+                    self._machine.pause(event.id, True)
+                continue
+            # The verdict on this client was that of an earlier life.
+            if isinstance(event, Joined):
+                self._machine.admit(event.id)
+            passed.append(event)
+        self._seen = self._machine.mark
+        if passed:
+            self._must_take = True
+            self._keep(passed)
+        gate.begin()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Acknowledges what the gate has swallowed, if the application has nothing: it never comes back from that."""
+        if self._gate is not None and not self._events and not self._must_take and not self._is_over:
+            self._machine.taken(self._now(), self._gate.first_waiting())
+
+    def _judged(self, id: int, verdict: str | Refuse) -> None:
+        """Handles a verdict."""
+        gate, machine = self._gate, self._machine
+        if gate is None or self._is_over:
+            return
+        if isinstance(verdict, str):
+            told = gate.let_in(id, verdict)
+            if told:
+                machine.admit(id)
+                machine.set_note(id, verdict)
+                machine.pause(id, False)
+                self._must_take = True
+                self._keep(told)
+        else:
+            gate.keep_out(id)
+            text = verdict.text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
+            try:
+                try:
+                    machine.kick(id, verdict.code, text)
+                except (ValueError, OverflowError):
+                    machine.kick(id, TOKEN, text)
+            except NoRoom:
+                # It stays paused, and unheard.
+                pass
+            self._take_up()
+        self._flush_soon()
+
     # -- the link
 
     def _link_made(self, link: Link) -> None:
@@ -254,7 +327,7 @@ class Backend(Owner[BackendEvent]):
         self._link = link
         self._reads = True
         self._machine.connected(self._now())
-        self._keep(self._machine.events())
+        self._pass(self._machine.events())
         self._pump()
 
     def _received(self, data: bytes) -> None:
@@ -264,8 +337,8 @@ class Backend(Owner[BackendEvent]):
             self._give_up()
             return
         if events:
-            self._must_take = True
-            self._keep(events)
+            self._must_take |= self._gate is None
+            self._pass(events)
         self._pump()
 
     def _give_up(self) -> None:
@@ -281,7 +354,7 @@ class Backend(Owner[BackendEvent]):
 
     def _lost(self) -> None:
         self._machine.closed()
-        self._keep([*self._machine.events(), EdgeLost()])
+        self._pass([*self._machine.events(), EdgeLost()])
 
     def _pump(self) -> None:
         if self._is_over or self._loop is None:
@@ -297,7 +370,7 @@ class Backend(Owner[BackendEvent]):
                 link.write(output)
         pending = machine.events()
         if pending:
-            self._keep(pending)
+            self._pass(pending)
         self._settle()
         self._alarm(machine.next_timeout())
 
