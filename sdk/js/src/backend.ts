@@ -1,14 +1,17 @@
-// The backend of an edge, over the link of version 2 (SPEC 7).
+// The backend of an edge, over the links of version 2 (SPEC 7) and 3 (SPEC 33 to 38).
 
 import * as net from "node:net";
 import * as tls from "node:tls";
 
-import { bytesOf } from "./data.js";
-import { type Bytes, EMPTY, readU32, text, u64 } from "./core/bytes.js";
+import { bytesOf, quietly } from "./data.js";
+import { type Bytes, EMPTY, concat, readU16, readU32, strictText, text, u32, u64, utf8 } from "./core/bytes.js";
+import { codeName } from "./core/v3/code.js";
 import { FrameReader, LENGTH_BYTES } from "./core/wire.js";
-import { type ClientId, ConfigError, type Data, NoRoom, Packet, type Sent, TooLong, VoltlaneError } from "./events.js";
+import { type ClientId, ConfigError, type Counts, type Data, type End, NoRoom, Packet, SessionEnded, type Sent, TooLong, VoltlaneError } from "./events.js";
+import { Gate, type HeldEvent, type Mark, Refuse, type Verify } from "./gate.js";
+import { ASK_MS, Feature, Flag, GRANT_MS, type Grant, LinkError, Links, grantOf, number64 } from "./link.js";
 import { Stream } from "./stream.js";
-import { type Transport, hostAndPort, parseAddress } from "./transport.js";
+import { type Transport, WRITE_AHEAD, hostAndPort, parseAddress } from "./transport.js";
 import { onSocket } from "./transport/node.js";
 
 const ID_BYTES = 8;
@@ -28,6 +31,19 @@ const MAX_QUEUE_BYTES = 67_108_864;
 /** Turns of the loop in which a link that is replaced is read. */
 const MAX_DRAIN_TURNS = 1_024;
 const MAX_WAITING_SENDS = 65_536;
+/** Ids that a packet for many may leave out. */
+const MAX_LEFT_OUT = 16;
+/** Groups that have members, and groups of a client, beside that of everyone. */
+const MAX_GROUPS = 65_535;
+const MAX_GROUPS_OF_CLIENT = 63;
+/** Ids in one frame. */
+const MAX_IDS = 131_072;
+/** The longest note, and text of a kick, in bytes of UTF-8. */
+const MAX_NOTE_BYTES = 64;
+const MAX_TEXT_BYTES = 256;
+/** The group of everyone, which the library keeps. */
+const EVERYONE = u64(0xffff_ffff_ffff_ffffn);
+const GONE = 301;
 /** Frames that are given to the link at once: the most bytes, but for a longer packet, and the least that are set aside. */
 const BATCH_BYTES = 65_536;
 const LEAST_BATCH_BYTES = 1_024;
@@ -40,6 +56,16 @@ export interface BackendOptions {
   signal?: AbortSignal;
   /** With a certificate of its own and, to keep strangers out, the authority of the edge's (SPEC 16.6). */
   tls?: Pick<tls.TlsOptions, "cert" | "key" | "ca" | "requestCert">;
+  /** The version of the link for which the edge is asked. Default: 2. An edge grants version 3 with `master.protocol = "auto"`. */
+  version?: 2 | 3;
+  /** The secret of the edge's `master.token_file`, 32 to 512 bytes: each proves it to the other, and the link has version 3. */
+  secret?: Data;
+  /**
+   * Looks at each client that joins, with its token, and returns the note of the client, perhaps nothing; or it throws {@link Refuse}. It runs
+   * beside everything else, for up to 64 clients at a time, and nothing is heard of a client before. It bounds its own time. If it throws
+   * something else, the client is refused. Over a link of version 2 there are no tokens.
+   */
+  verify?: Verify;
   /** The longest packet to a client and from one, in bytes. Default: 8 MiB, as max_frame_bytes of the edge. */
   maxPacket?: number;
 }
@@ -62,19 +88,56 @@ export class ClientPacket extends Packet {
   }
 }
 
-/** What happens to a backend, in order. The link of version 2 tells neither who is away nor a token. */
+/** A client's first sign. It comes right before its first packet, or its return. */
+export class Joined {
+  readonly type = "joined";
+
+  constructor(
+    readonly id: ClientId,
+    /** What the client shows. A link of version 2 does not tell it. */
+    readonly token: Uint8Array,
+    /** What is noted of it, or nothing. */
+    readonly note: string,
+    /** Whether the client is older than what this backend knows: the backend is new, the client is not. */
+    readonly again: boolean,
+    /** Where it comes from, if the edge tells. */
+    readonly address: string | undefined,
+  ) {}
+
+  /** The token as UTF-8. */
+  get tokenText(): string {
+    return text(this.token);
+  }
+}
+
+/** What happens to a backend, in order. */
 export type BackendEvent =
   | { readonly type: "edgeConnected"; readonly address: string }
   /** The edge is gone. Its clients are not: they stay, and so does what is sent to them. */
   | { readonly type: "edgeLost"; readonly reason: string }
-  /** A client's first sign: it comes right before its first packet, or its return. */
-  | { readonly type: "joined"; readonly id: ClientId }
+  /** Every session that the edge has was told. Version 3 of the link. */
+  | { readonly type: "caughtUp" }
+  | Joined
   | ClientPacket
-  /** The client is back on another connection. */
-  | { readonly type: "resumed"; readonly id: ClientId }
+  /** The connection of a client is gone. Its session expires in so many ms. Version 3 of the link. */
+  | { readonly type: "away"; readonly id: ClientId; readonly expiresIn: number }
+  /** The client is back on another connection. Version 2 of the link tells neither how long it was away, in ms, nor what it missed. */
+  | { readonly type: "resumed"; readonly id: ClientId; readonly away: number; readonly missed: number }
+  /** Packets that will not come: `count` from the number `first` on. Version 3 of the link. */
+  | {
+      readonly type: "gap";
+      readonly id: ClientId;
+      readonly direction: "up" | "down";
+      readonly first: number;
+      readonly count: number;
+      readonly bytes: number;
+      readonly reason: number;
+    }
+  /** A client shows another token. Version 3 of the link. */
+  | { readonly type: "token"; readonly id: ClientId; readonly token: Uint8Array }
   | { readonly type: "tick"; readonly late: number }
-  /** The session is over. The id is not used again. */
-  | { readonly type: "ended"; readonly id: ClientId; readonly reason: string };
+  /** The session is over. The id is not used again. `reason`: the text of `end`, or words for its code. */
+  | { readonly type: "ended"; readonly id: ClientId; readonly reason: string; readonly end: End };
 
 interface Known {
   readonly id: ClientId;
@@ -84,6 +147,22 @@ interface Known {
   received: number;
   sent: number;
   groups: Set<Group> | undefined;
+  /** The number of the packet that the edge sends next. (Version 3) */
+  nextUp: number;
+  /** The number up to which everything sent is settled. (Version 3) */
+  settled: number;
+  /** Packets of `sent` that wait for the picture of the edge. */
+  waiting: number;
+  /** The picture in which it was last. */
+  picture: number;
+  note: string;
+  kick: { readonly code: number; readonly text: string } | undefined;
+  /** Who waits for `settled`: a number, and what to call. */
+  waits: { readonly number: number; readonly settle: () => void; readonly fail: (end: End) => void }[] | undefined;
+  /** Whether the application has let it in. */
+  isShown: boolean;
+  /** Whether the application was told of it, or will be. */
+  isTold: boolean;
 }
 
 /** Whole frames, one behind the other, in `bytes` from `start` to `length`. */
@@ -109,6 +188,9 @@ interface Link {
   malformed: number;
   /** Whether it is not read, since too much waits. */
   isHeld: boolean;
+  /** The version, once it is known. */
+  version: 2 | 3 | undefined;
+  readonly from: string;
 }
 
 /** Waits for an edge, and speaks with its clients. */
@@ -142,6 +224,18 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   /** The same by the lower half of their ids: a number is found faster than a text is made. */
   private readonly byLow = new Map<number, Known[]>();
   private readonly groups = new Map<Group, Set<ClientId>>();
+  /** The ids of groups on the link. */
+  private readonly groupTags = new Map<Group, Bytes>();
+  private lastGroup = 0n;
+  private readonly links: Links | undefined;
+  private asking: ReturnType<typeof setTimeout> | undefined;
+  private readonly gate: Gate | undefined;
+  /** The frame of the last event that the application has got. */
+  private got: Mark | undefined;
+  /** Frames of version 2 that were put into the queue, and those that links have taken. */
+  private queuedFrames = 0;
+  private takenFrames = 0;
+  private takers: { readonly frame: number; readonly taken: () => void }[] = [];
   /** What is sent and not taken by the link. The first batch may be with the transport. */
   private readonly batches: Batch[] = [];
   private queueBytes = 0;
@@ -159,7 +253,12 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     options: BackendOptions,
   ) {
     this.maxPacket = options.maxPacket ?? 8_388_608;
-    this.stream = new Stream<BackendEvent>(() => this.hold());
+    this.stream = new Stream<BackendEvent>(() => this.cameBack());
+    if (options.verify) this.gate = new Gate(options.verify, (id, verdict) => this.judged(id, verdict));
+    if (options.version === 3 || options.secret !== undefined) {
+      const secret = options.secret === undefined ? undefined : bytesOf(options.secret);
+      this.links = new Links(this.maxPacket + TAG_BYTES, secret, () => this.flushSoon());
+    }
     server.on(event, (socket: net.Socket) => this.accept(socket));
     server.on("tlsClientError", () => undefined);
     if (options.tick !== undefined) this.startTicks(options.tick);
@@ -188,7 +287,11 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
 
   /** The clients that it has heard of and that have not ended. */
   get clients(): ClientId[] {
-    return [...this.known.keys()];
+    return this.shown().map(({ id }) => id);
+  }
+
+  private shown(): Known[] {
+    return [...this.known.values()].filter((client) => client.isShown);
   }
 
   /** The events, in order. Events wait until they are asked for. */
@@ -247,21 +350,100 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
         if (this.link === link) this.lose(words ?? (isOrderly ? "the edge closed the link" : "the link broke"));
       },
     });
-    const link: Link = { transport, reader: new FrameReader(), bytes: 0, hasGood: false, malformed: 0, isHeld: false };
+    const link: Link = { transport, reader: new FrameReader(), bytes: 0, hasGood: false, malformed: 0, isHeld: false, version: undefined, from };
     this.link = link;
-    this.stream.push({ type: "edgeConnected", address: from });
-    this.flush();
+    const { links } = this;
+    if (links) {
+      transport.write(links.ask());
+      this.asking = setTimeout(
+        () => {
+          if (links.demands) this.lose("the edge does not grant version 3 of the link");
+          else this.fallBack(link);
+        },
+        links.demands ? GRANT_MS : ASK_MS,
+      );
+    } else this.fallBack(link);
     this.hold();
+  }
+
+  /** The link has version 2. */
+  private fallBack(link: Link): void {
+    clearTimeout(this.asking);
+    link.version = 2;
+    if (this.links?.edge) {
+      // An edge that has granted never falls back within its run, so this is another one.
+      this.links.forget();
+      this.allAreGone();
+    }
+    this.tell({ type: "edgeConnected", address: link.from });
+    this.flush();
   }
 
   private lose(reason: string): void {
     const { link } = this;
     if (!link) return;
-    this.takeWritten(link);
+    clearTimeout(this.asking);
+    if (link.version === 2) this.takeWritten(link);
     this.link = undefined;
     link.transport.close();
     for (const batch of this.batches) batch.isWritten = false;
-    this.stream.push({ type: "edgeLost", reason });
+    this.links?.close();
+    // Who was never told of it is not told of its end.
+    if (link.version !== undefined) this.tell({ type: "edgeLost", reason });
+  }
+
+  /** The application hears of an event, or will once its client is verified. */
+  private tell(event: BackendEvent, bytes = 0): void {
+    const heard: HeldEvent = { event, bytes, mark: this.links && this.link?.version === 3 ? { picture: this.links.picture, count: this.links.mark } : undefined };
+    if (!this.gate || this.gate.passes(heard)) {
+      if (this.gate && event.type === "joined") this.admit(event.id);
+      this.give(heard);
+    } else if (event.type === "joined") this.pauseAs(event.id, true);
+  }
+
+  private give({ event, bytes, mark }: HeldEvent): void {
+    this.stream.push(event, bytes, mark && (() => (this.got = mark)));
+  }
+
+  /** The application asks for more. */
+  private cameBack(): void {
+    this.takeUp();
+    this.hold();
+  }
+
+  private takeUp(): void {
+    const { links, got } = this;
+    if (!links || !got) return;
+    const first = this.gate?.firstWaiting;
+    const isHeld = first && first.picture === got.picture && first.count <= got.count;
+    links.taken(got.picture, isHeld ? first.count - 1 : got.count);
+  }
+
+  /** Handles a verdict. */
+  private judged(id: ClientId, verdict: string | Refuse): void {
+    if (this.isClosed) return;
+    if (verdict instanceof Refuse) {
+      this.gate!.keepOut(id);
+      const { code, text } = verdict;
+      void this.kick(id, isKick(code) ? code : 405, cut(text, MAX_TEXT_BYTES)).catch(() => undefined);
+      return;
+    }
+    const told = this.gate!.letIn(id);
+    if (!told) return;
+    this.admit(id);
+    this.setNote(id, verdict);
+    this.pauseAs(id, false);
+    const [{ event: joined, bytes, mark }, ...others] = told;
+    this.give({ event: new Joined(id, joined.token, verdict, joined.again, joined.address), bytes, mark });
+    for (const heard of others) this.give(heard);
+  }
+
+  /** Shows a client. */
+  private admit(id: ClientId): void {
+    const client = this.known.get(id);
+    if (!client || client.isShown) return;
+    client.isShown = true;
+    if (this.links?.isReady && this.links.has(Feature.groups)) this.links.push(EVERYONE, Flag.groupAdd, client.tag);
   }
 
   private came(link: Link, bytes: Bytes): void {
@@ -276,6 +458,18 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       }
       const body = reader.next();
       if (!body) break;
+      if (link.version !== 2) {
+        try {
+          if (link.version === 3 ? this.heard(body) : this.answered(link, body)) continue;
+        } catch (error) {
+          if (error instanceof LinkError) return this.lose(error.message);
+          throw error;
+        }
+        if (this.link !== link) return;
+      } else if (this.links && grantOf(body)) {
+        // The edge counts what this end does not.
+        return this.lose("the edge has granted version 3 too late");
+      }
       if (!this.tagged(body)) {
         link.malformed += 1;
         if (!link.hasGood && link.malformed >= MAX_MALFORMED) return this.lose("the peer is no edge: its packets are malformed");
@@ -283,6 +477,210 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     }
     this.hold();
   }
+
+  // ---- a link of version 3
+
+  /** Handles a frame before the version is known. Returns false if it is one of version 2. */
+  private answered(link: Link, body: Bytes): boolean {
+    const links = this.links!;
+    const answer = links.hearAnswer(body);
+    if (answer instanceof Uint8Array) link.transport.write(answer);
+    else if (answer) this.opened(link, answer);
+    else this.fallBack(link);
+    return answer !== undefined;
+  }
+
+  private opened(link: Link, grant: Grant): void {
+    const links = this.links!;
+    const opened = links.open(grant);
+    clearTimeout(this.asking);
+    link.version = 3;
+    if (opened === "afresh") this.allAreGone();
+    if (opened !== "resumed") {
+      // What waits has numbers behind those of the edge.
+      for (const client of this.known.values()) client.waiting = 0;
+      for (const { flag, id } of this.early()) {
+        const client = this.known.get(id);
+        if (client && flag === DATA) client.waiting += 1;
+      }
+    }
+    this.tell({ type: "edgeConnected", address: link.from });
+    if (links.owns === 0) this.complete();
+    this.flush();
+  }
+
+  private allAreGone(): void {
+    for (const client of [...this.known.values()]) this.gone(client, "the edge began again");
+  }
+
+  private gone(client: Known, why: string): void {
+    this.over(client.id, GONE, why, undefined);
+  }
+
+  /** The frames that wait for a picture, or for a link of version 2. */
+  private *early(): Generator<{ id: ClientId; flag: number; data: Bytes }> {
+    for (const { bytes, start, ends } of this.batches) {
+      let at = start;
+      for (const end of ends) {
+        const body = bytes.subarray(at + LENGTH_BYTES, end);
+        yield { id: idOf(body), flag: body[ID_BYTES]!, data: body.subarray(TAG_BYTES) };
+        at = end;
+      }
+    }
+  }
+
+  /** The picture is complete. */
+  private complete(): void {
+    const links = this.links!;
+    links.owns = undefined;
+    for (const client of [...this.known.values()]) if (client.picture < links.picture) this.gone(client, "the edge has it no longer");
+    const waiting = [...this.early()];
+    this.takenFrames = this.queuedFrames;
+    this.batches.length = this.queueBytes = 0;
+    // Groups end with the boot, and so do keys.
+    if (links.has(Feature.groups)) {
+      this.addAll(EVERYONE, this.shown());
+      for (const [group, members] of this.groups) this.addAll(this.groupTags.get(group)!, [...members].map((id) => this.known.get(id)!));
+    }
+    for (const { id, flag, data } of waiting) {
+      const client = this.known.get(id);
+      if (!client) continue;
+      if (flag === DATA) links.push(client.tag, Flag.data, EMPTY, data);
+      else if (client.kick) this.pushKick(client);
+    }
+    this.tell({ type: "caughtUp" });
+    this.letSend();
+  }
+
+  private addAll(group: Bytes, members: Known[]): void {
+    const most = Math.max(1, Math.min(MAX_IDS, Math.floor(this.maxPacket / ID_BYTES)));
+    for (let at = 0; at < members.length; at += most) {
+      this.links!.push(group, Flag.groupAdd, concat(...members.slice(at, at + most).map(({ tag }) => tag)));
+    }
+  }
+
+  /** Handles a frame. */
+  private heard(body: Bytes): true {
+    const links = this.links!;
+    links.count(body);
+    const before = links.picture;
+    const flag = body.length < TAG_BYTES ? -1 : body[ID_BYTES]!;
+    const data = body.subarray(TAG_BYTES);
+    if (flag === Flag.linkAck) {
+      links.hearAck(data);
+      this.letSend();
+      return true;
+    }
+    const isGiven = flag >= 0 && this.noticed(flag, body, data);
+    if (before === links.picture) links.note(isGiven);
+    if (links.owns === 0) this.complete();
+    return true;
+  }
+
+  /** Returns whether the application is given something. A malformed frame is passed over. */
+  private noticed(flag: number, body: Bytes, data: Bytes): boolean {
+    if (flag === Flag.joined) return data.length >= JOINED_BYTES && this.hearJoined(body, data);
+    if (flag === Flag.own) return data.length >= OWN_BYTES && this.hearOwn(body, data);
+    if (flag === Flag.settled) {
+      if (data.length % 16 !== 0) return false;
+      for (let at = 0; at < data.length; at += 16) {
+        const client = this.find(data.subarray(at));
+        if (client) this.settle(client, number64(data, at + 8));
+      }
+      return false;
+    }
+    const client = this.find(body);
+    if (!client) return false;
+    const { id } = client;
+    switch (flag) {
+      case Flag.data: {
+        const number = client.nextUp;
+        client.nextUp += 1;
+        // It came before this picture.
+        if (number <= client.received) return false;
+        client.received = number;
+        const packet = data.slice();
+        this.tell(new ClientPacket(id, packet, number), packet.length);
+        return true;
+      }
+      case Flag.away:
+        if (data.length !== 6) return false;
+        this.tell({ type: "away", id, expiresIn: readU32(data, 2) });
+        return true;
+      case Flag.resumed:
+        if (data.length !== RESUMED_BYTES) return false;
+        this.tell({ type: "resumed", id, away: number64(data, 8), missed: number64(data, 16) });
+        return true;
+      case Flag.ended: {
+        if (data.length < ENDED_BYTES) return false;
+        const words = strictText(data.subarray(ENDED_BYTES));
+        if (words === undefined) return false;
+        this.over(id, readU16(data, 0), words, { up: countsOf(data, 2), down: countsOf(data, 58) });
+        return true;
+      }
+      case Flag.gap: {
+        if (data.length !== 26 || data[0]! > 1) return false;
+        const [direction, first, count] = [data[0] === 0 ? ("up" as const) : ("down" as const), number64(data, 1), number64(data, 9)];
+        if (direction === "up") client.nextUp = Math.max(client.nextUp, first + count);
+        this.tell({ type: "gap", id, direction, first, count, bytes: number64(data, 17), reason: data[25]! });
+        return true;
+      }
+      case Flag.token:
+        this.tell({ type: "token", id, token: data.slice() }, data.length);
+        return true;
+      default:
+        // The edge refused a frame, or it is a later one.
+        return false;
+    }
+  }
+
+  private hearJoined(body: Bytes, data: Bytes): boolean {
+    const client = this.find(body) ?? this.enter(body);
+    client.picture = this.links!.picture;
+    if (client.isTold) return false;
+    client.isTold = true;
+    if (client.nextUp === 0) client.nextUp = 1;
+    const token = data.slice(JOINED_BYTES);
+    this.join(client, new Joined(client.id, token, "", false, addressOf(data)), token.length);
+    return true;
+  }
+
+  private join(client: Known, joined: Joined, bytes = 0): void {
+    if (!this.gate) this.admit(client.id);
+    this.tell(joined, bytes);
+  }
+
+  private hearOwn(body: Bytes, data: Bytes): boolean {
+    const links = this.links!;
+    if (links.owns !== undefined && links.owns > 0) links.owns -= 1;
+    const note = strictText(data.subarray(OWN_BYTES));
+    const client = this.find(body) ?? this.enter(body);
+    client.picture = links.picture;
+    // What this process numbered and the edge does not have is lost: the edge's numbers count.
+    client.nextUp = number64(data, 8);
+    const numbered = number64(data, 16);
+    client.sent = numbered + client.waiting;
+    client.settled = 0;
+    this.settle(client, Math.min(number64(data, 24), numbered));
+    if (note) client.note = note;
+    if (client.isTold) return false;
+    client.received = Math.max(client.received, client.nextUp - 1);
+    // JOINED follows.
+    if ((data[32]! & 0x80) !== 0) return false;
+    client.isTold = true;
+    this.join(client, new Joined(client.id, EMPTY, note ?? "", true, undefined));
+    return true;
+  }
+
+  private settle(client: Known, number: number): void {
+    client.settled = Math.max(client.settled, Math.min(number, client.sent));
+    const { waits } = client;
+    if (!waits) return;
+    while (waits.length > 0 && waits[0]!.number <= client.settled) waits.shift()!.settle();
+    if (waits.length === 0) client.waits = undefined;
+  }
+
+  // ---- a link of version 2
 
   private tagged(body: Bytes): boolean {
     if (body.length < TAG_BYTES) return false;
@@ -293,18 +691,17 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
         client.received += 1;
         // A copy, so that a small packet does not keep all that was read with it.
         const data = body.slice(TAG_BYTES);
-        this.stream.push(new ClientPacket(client.id, data, client.received), data.length);
+        this.tell(new ClientPacket(client.id, data, client.received), data.length);
         return true;
       }
       case RESUMED:
         if (body.length > TAG_BYTES) return false;
-        this.stream.push({ type: "resumed", id: this.know(body).id });
+        this.tell({ type: "resumed", id: this.know(body).id, away: 0, missed: 0 });
         return true;
       case FAILURE: {
-        const id = idOf(body);
         const reason = text(body.subarray(TAG_BYTES));
         // "unknown client" may follow another end (SPEC 7.4(c)).
-        if (this.forget(id)) this.stream.push({ type: "ended", id, reason });
+        this.over(idOf(body), codeOf(reason), reason, undefined);
         return true;
       }
       default:
@@ -312,28 +709,74 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     }
   }
 
-  private know(body: Bytes): Known {
+  private find(body: Bytes): Known | undefined {
     const [low, high] = [readU32(body, 0), readU32(body, 4)];
     const ones = this.byLow.get(low);
     if (ones) for (const one of ones) if (one.high === high) return one;
+    return undefined;
+  }
+
+  private enter(body: Bytes): Known {
+    const [low, high] = [readU32(body, 0), readU32(body, 4)];
     const id = idOf(body);
-    const client: Known = { id, tag: body.slice(0, ID_BYTES), high, received: 0, sent: 0, groups: undefined };
+    const client: Known = {
+      id,
+      tag: body.slice(0, ID_BYTES),
+      high,
+      received: 0,
+      sent: 0,
+      groups: undefined,
+      nextUp: 0,
+      settled: 0,
+      waiting: 0,
+      picture: 0,
+      note: "",
+      kick: undefined,
+      waits: undefined,
+      isTold: false,
+      isShown: false,
+    };
+    const ones = this.byLow.get(low);
     if (ones) ones.push(client);
     else this.byLow.set(low, [client]);
     this.known.set(id, client);
-    this.stream.push({ type: "joined", id });
     return client;
   }
 
-  private forget(id: ClientId): boolean {
+  private know(body: Bytes): Known {
+    const found = this.find(body);
+    if (found) return found;
+    const client = this.enter(body);
+    client.isTold = true;
+    this.join(client, new Joined(client.id, EMPTY, "", body[ID_BYTES] === RESUMED, undefined));
+    return client;
+  }
+
+  /** A session is over. One of which nothing is known is passed over. */
+  private over(id: ClientId, code: number, words: string, ledger: End["ledger"] | undefined): void {
     const client = this.known.get(id);
-    if (!client) return false;
-    for (const group of client.groups ?? []) this.leave(group, id);
+    if (!client) return;
+    this.forget(client);
+    const { kick } = client;
+    // The edge has no words of its own for a kick, and in version 2 no code of it.
+    const isKick = kick && (ledger ? kick.code === code && words === "" : code === 401);
+    const end: End = {
+      code: isKick ? kick.code : code,
+      text: isKick ? kick.text : words,
+      ledger: ledger ?? { up: counts(client.received, client.received, 0), down: counts(client.sent, 0, client.sent) },
+    };
+    for (const { fail } of client.waits ?? []) fail(end);
+    this.tell({ type: "ended", id, reason: ledger && words === "" ? codeName(code) : words, end });
+  }
+
+  private forget(client: Known): void {
+    const { id } = client;
+    for (const group of client.groups ?? []) this.leave(group, id, false);
     const low = readU32(client.tag, 0);
     const others = this.byLow.get(low)!.filter((one) => one !== client);
     if (others.length > 0) this.byLow.set(low, others);
     else this.byLow.delete(low);
-    return this.known.delete(id);
+    this.known.delete(id);
   }
 
   /** Reads on or not, by what waits for the application. */
@@ -374,36 +817,151 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   }
 
   private get hasRoom(): boolean {
-    return !this.isClosed && this.waiting.length === 0 && this.queueBytes < MAX_QUEUE_BYTES;
+    return !this.isClosed && this.waiting.length === 0 && this.queueBytes + (this.links?.outbox.bytes ?? 0) < MAX_QUEUE_BYTES;
   }
 
-  private sendOne(to: ClientId, bytes: Bytes): Sent {
+  private sendOne(to: ClientId, bytes: Bytes, flag: number = DATA, before: Bytes = EMPTY): Sent {
     const client = this.known.get(to);
+    const { links } = this;
+    if (links?.isReady) {
+      // The edge has told of everybody whom it has.
+      if (!client) return { id: to, session: 1, number: 0 };
+      links.push(client.tag, flag, before, bytes);
+      if (flag !== Flag.volatile) client.sent += 1;
+      return { id: to, session: 1, number: client.sent };
+    }
     this.enqueue(client?.tag ?? tagOf(to), DATA, bytes);
-    return { id: to, session: 1, number: client ? ++client.sent : 0 };
+    if (!client) return { id: to, session: 1, number: 0 };
+    client.waiting += 1;
+    return { id: to, session: 1, number: ++client.sent };
   }
 
-  private sendAll(to: Group | Everyone, bytes: Bytes, without: Iterable<ClientId> = []): Promise<void> {
+  private sendAll(to: Group | Everyone, bytes: Bytes, without: Iterable<ClientId> = [], kind: "packet" | "volatile" | number = "packet"): Promise<void> {
     const left = new Set(without);
-    const ids = typeof to === "symbol" ? [...this.known.keys()] : this.members(to);
-    return this.put<void>(() => {
-      for (const id of ids) {
-        const client = this.known.get(id);
-        if (!client || left.has(id)) continue;
-        client.sent += 1;
-        this.enqueue(client.tag, DATA, bytes);
+    if (left.size > MAX_LEFT_OUT) return Promise.reject(new TooLong(left.size, MAX_LEFT_OUT));
+    const put = (): void => {
+      const all = typeof to === "symbol" ? this.shown() : this.members(to).map((id) => this.known.get(id)!);
+      const ones = all.filter(({ id }) => !left.has(id));
+      const { links } = this;
+      if (!links?.isReady || !links.has(Feature.groups)) {
+        for (const { id } of ones) this.sendAs(id, bytes, kind);
+        return;
       }
-    });
+      if (ones.length === 0) return;
+      const slot = typeof kind === "number" && links.has(Feature.classes) ? links.slot(typeof to === "symbol" ? "everyone" : to, kind) : undefined;
+      const delivery = kind === "volatile" && links.has(Feature.classes) ? 2 : slot === undefined ? 0 : 1;
+      const ids = [...left].map(tagOf);
+      const group = typeof to === "symbol" ? EVERYONE : this.groupTags.get(to)!;
+      links.push(group, Flag.groupSend, concat(Uint8Array.of(delivery, slot ?? 0, ids.length), ...ids), bytes);
+      if (delivery !== 2) for (const client of ones) client.sent += 1;
+    };
+    if (3 + ID_BYTES * left.size + bytes.length > this.maxPacket) {
+      return Promise.reject(new TooLong(bytes.length, this.maxPacket - 3 - ID_BYTES * left.size));
+    }
+    return this.put<void>(put);
+  }
+
+  private sendAs(id: ClientId, bytes: Bytes, kind: "packet" | "volatile" | number): Sent {
+    const { links } = this;
+    if (kind === "packet" || !links?.isReady || !links.has(Feature.classes)) return this.sendOne(id, bytes);
+    if (kind === "volatile") return this.sendOne(id, bytes, Flag.volatile);
+    const slot = links.slot(id, kind);
+    return slot === undefined ? this.sendOne(id, bytes) : this.sendOne(id, bytes, Flag.latest, Uint8Array.of(slot));
   }
 
   /**
-   * Ends a session. The client is told 401, behind what was sent to it.
-   *
-   * The link of version 2 carries neither a code nor a text.
+   * Sends a packet in place of an older one that waits under the same key. Over a link of version 2 it is a packet like any other, and so it
+   * is beyond 64 keys of all receivers.
    */
-  kick(id: ClientId): Promise<void> {
-    const tag = this.known.get(id)?.tag ?? tagOf(id);
-    return this.put<void>(() => this.enqueue(tag, KICK, EMPTY));
+  sendLatest(to: ClientId, key: number, data: Data): Promise<Sent>;
+  sendLatest(to: Group | Everyone, key: number, data: Data, options?: { without?: Iterable<ClientId> }): Promise<void>;
+  sendLatest(to: ClientId | Group | Everyone, key: number, data: Data, options?: { without?: Iterable<ClientId> }): Promise<Sent | void> {
+    const bytes = bytesOf(data);
+    if (bytes.length >= this.maxPacket) return Promise.reject(new TooLong(bytes.length, this.maxPacket - 1));
+    if (typeof to === "symbol" || this.isGroup(to)) return this.sendAll(to, bytes, options?.without, key);
+    return this.put(() => this.sendAs(to, bytes, key));
+  }
+
+  /** Sends a packet now or not at all. It has no number. */
+  sendVolatile(to: ClientId | Group | Everyone, data: Data, options?: { without?: Iterable<ClientId> }): void {
+    const bytes = bytesOf(data);
+    if (bytes.length > this.maxPacket) throw new TooLong(bytes.length, this.maxPacket);
+    if (!this.hasRoom) return;
+    if (typeof to === "symbol" || this.isGroup(to)) void this.sendAll(to, bytes, options?.without, "volatile");
+    else this.sendAs(to, bytes, "volatile");
+  }
+
+  /**
+   * Waits until a packet, and all before, are acknowledged: the client's application came back for more. Over a link of version 2: until
+   * everything that was sent before this call is taken by the link. Rejects with SessionEnded if the session ends before.
+   */
+  acknowledged({ id, number }: Sent): Promise<void> {
+    const client = this.known.get(id);
+    if (this.links?.edge === undefined) {
+      const frame = this.queuedFrames;
+      if (this.takenFrames >= frame) return Promise.resolve();
+      return new Promise((taken) => this.takers.push({ frame, taken }));
+    }
+    if (!client || number === 0) return quietly(new SessionEnded({ code: GONE, text: "", ledger: { up: counts(0, 0, 0), down: counts(0, 0, 0) } }));
+    if (client.settled >= number) return Promise.resolve();
+    const waiting = new Promise<void>((settle, reject) => {
+      const waits = (client.waits ??= []);
+      let at = waits.length;
+      while (at > 0 && waits[at - 1]!.number > number) at -= 1;
+      waits.splice(at, 0, { number, settle, fail: (end) => reject(new SessionEnded(end)) });
+    });
+    waiting.catch(() => undefined);
+    return waiting;
+  }
+
+  /**
+   * Ends a session with a code (401, 405, or 500 to 699) and a text, which its client sees behind what was sent to it. `ended` follows. Over a
+   * link of version 2 the client is told 401.
+   */
+  kick(id: ClientId, code = 401, text = ""): Promise<void> {
+    if (!isKick(code)) return quietly(new ConfigError(`a kick with the code ${code}; it has 401, 405, or 500 to 699`));
+    const length = utf8(text).length;
+    if (length > MAX_TEXT_BYTES) return quietly(new TooLong(length, MAX_TEXT_BYTES));
+    return this.put<void>(() => {
+      const client = this.known.get(id);
+      if (client) client.kick = { code, text };
+      if (!this.links?.isReady) this.enqueue(client?.tag ?? tagOf(id), KICK, EMPTY);
+      else if (client) this.pushKick(client);
+    });
+  }
+
+  private pushKick({ tag, kick }: Known): void {
+    const links = this.links!;
+    if (kick && links.has(Feature.kick)) links.push(tag, Flag.kick, concat(u32(kick.code).subarray(0, 2), u32(0), utf8(kick.text)));
+  }
+
+  /** What is noted of a client, or nothing. */
+  note(id: ClientId): string {
+    return this.known.get(id)?.note ?? "";
+  }
+
+  /** Notes something of a client, in at most 64 bytes. A longer note is cut. The edge keeps it with the session, over a link of version 3. */
+  setNote(id: ClientId, note: string): void {
+    const client = this.known.get(id);
+    if (!client) return;
+    client.note = cut(note, MAX_NOTE_BYTES);
+    // Window, ring and overflow as configured.
+    if (this.links?.edge) this.links.push(client.tag, Flag.policy, new Uint8Array(9), utf8(client.note));
+  }
+
+  /** Reads no more packets of a client, until `unpause`. A link of version 2 reads on. */
+  pause(id: ClientId): void {
+    this.pauseAs(id, true);
+  }
+
+  unpause(id: ClientId): void {
+    this.pauseAs(id, false);
+  }
+
+  private pauseAs(id: ClientId, pauses: boolean): void {
+    const client = this.known.get(id);
+    const { links } = this;
+    if (client && links?.edge && links.has(Feature.settled)) links.push(client.tag, pauses ? Flag.pause : Flag.goOn);
   }
 
   private put<T>(put: () => T): Promise<T> {
@@ -442,6 +1000,11 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     last.length += length;
     last.ends.push(last.length);
     this.queueBytes += length;
+    this.queuedFrames += 1;
+    this.flushSoon();
+  }
+
+  private flushSoon(): void {
     if (this.isFlushing || !this.link) return;
     this.isFlushing = true;
     // What is sent in one go leaves together.
@@ -459,36 +1022,57 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     if (taken === batch.length) {
       this.queueBytes -= batch.length - batch.start;
       this.batches.shift();
+      this.took(batch.ends.length);
       return;
     }
     let count = 0;
     while (batch.ends[count]! <= taken) count += 1;
     if (count === 0) return;
+    this.took(count);
     const start = batch.ends[count - 1]!;
     batch.ends.splice(0, count);
     this.queueBytes -= start - batch.start;
     batch.start = start;
   }
 
+  private took(frames: number): void {
+    this.takenFrames += frames;
+    while (this.takers.length > 0 && this.takers[0]!.frame <= this.takenFrames) this.takers.shift()!.taken();
+  }
+
   private flush(): void {
-    const { link } = this;
-    if (!link) return;
-    this.takeWritten(link);
-    // While the transport holds a part of a write, nobody can tell how much: the next one waits.
-    for (let [batch] = this.batches; batch && !batch.isWritten; [batch] = this.batches) {
-      batch.isWritten = true;
-      link.transport.write(batch.bytes.subarray(batch.start, batch.length));
+    const { link, links } = this;
+    if (!link?.version) return;
+    if (link.version === 3) {
+      while (link.transport.pending() < WRITE_AHEAD) {
+        const bytes = links!.outbox.take();
+        if (!bytes) break;
+        link.transport.write(bytes);
+      }
+    } else {
       this.takeWritten(link);
+      // While the transport holds a part of a write, nobody can tell how much: the next one waits.
+      for (let [batch] = this.batches; batch && !batch.isWritten; [batch] = this.batches) {
+        batch.isWritten = true;
+        link.transport.write(batch.bytes.subarray(batch.start, batch.length));
+        this.takeWritten(link);
+      }
     }
-    this.admit();
+    this.letSend();
   }
 
-  private admit(): void {
-    while (this.waiting.length > 0 && this.queueBytes < MAX_QUEUE_BYTES) this.waiting.shift()!.put();
-    if (this.batches.length === 0) for (const wake of this.drained.splice(0)) wake();
+  private letSend(): void {
+    while (this.waiting.length > 0 && this.queueBytes + (this.links?.outbox.bytes ?? 0) < MAX_QUEUE_BYTES) this.waiting.shift()!.put();
+    if (this.hasWritten) for (const wake of this.drained.splice(0)) wake();
   }
 
-  // ---- groups, which are the library's own with this link
+  /** Whether nothing waits for the link. */
+  private get hasWritten(): boolean {
+    if (this.batches.length > 0) return false;
+    return !this.links || (this.links.outbox.isWritten && (this.link?.transport.pending() ?? 0) === 0);
+  }
+
+  // ---- groups, which are the library's own with a link of version 2
 
   /** A group of clients, by its name. */
   group(name: string): Group {
@@ -502,25 +1086,40 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   /** Makes a client a member of a group. Who has ended has left. */
   add(group: Group, id: ClientId): Promise<void> {
     const client = this.known.get(id);
-    if (client) {
-      (client.groups ??= new Set()).add(group);
-      const members = this.groups.get(group) ?? new Set();
-      this.groups.set(group, members.add(id));
+    if (!client || client.groups?.has(group)) return Promise.resolve();
+    const groups = (client.groups ??= new Set());
+    if (groups.size >= MAX_GROUPS_OF_CLIENT) return quietly(new NoRoom(`the client is in ${MAX_GROUPS_OF_CLIENT} groups, and no more are allowed`));
+    if (this.groups.size >= MAX_GROUPS && !this.groups.has(group)) {
+      return quietly(new NoRoom(`${MAX_GROUPS} groups have members, and no more are allowed`));
     }
+    groups.add(group);
+    const members = this.groups.get(group) ?? new Set();
+    this.groups.set(group, members.add(id));
+    if (!this.groupTags.has(group)) this.groupTags.set(group, u64((this.lastGroup += 1n)));
+    if (this.hasGroups) this.links!.push(this.groupTags.get(group)!, Flag.groupAdd, client.tag);
     return Promise.resolve();
+  }
+
+  private get hasGroups(): boolean {
+    return this.links?.isReady === true && this.links.has(Feature.groups);
   }
 
   /** Ends that. */
   remove(group: Group, id: ClientId): Promise<void> {
-    this.known.get(id)?.groups?.delete(group);
-    this.leave(group, id);
+    if (this.known.get(id)?.groups?.delete(group)) this.leave(group, id, true);
     return Promise.resolve();
   }
 
-  private leave(group: Group, id: ClientId): void {
+  /** `isTold`: whether the edge hears of it. It knows itself who has ended. */
+  private leave(group: Group, id: ClientId, isTold: boolean): void {
     const members = this.groups.get(group);
+    const tag = this.groupTags.get(group);
     members?.delete(id);
-    if (members?.size === 0) this.groups.delete(group);
+    if (isTold && this.hasGroups) this.links!.push(tag!, Flag.groupRemove, this.known.get(id)!.tag);
+    if (members?.size !== 0) return;
+    this.groups.delete(group);
+    this.groupTags.delete(group);
+    if (isTold && this.hasGroups) this.links!.push(tag!, Flag.groupEnd);
   }
 
   /** The members of a group. */
@@ -536,7 +1135,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     this.isClosed = true;
     clearInterval(this.timer);
     this.server.close();
-    if (this.link && this.batches.length > 0) {
+    this.takeUp();
+    if (this.link && !this.hasWritten) {
       this.flush();
       await new Promise<void>((resolve) => {
         this.drained.push(resolve);
@@ -547,6 +1147,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     this.successor?.destroy();
     this.successor = undefined;
     this.lose("the backend was closed");
+    this.links?.end();
     this.stream.end();
   }
 
@@ -573,3 +1174,61 @@ function tagOf(id: ClientId): Bytes {
 function viewOf(data: Data): Bytes {
   return data instanceof Uint8Array ? data : bytesOf(data);
 }
+
+/** Bytes of JOINED before its token, of OWN before its note, of RESUMED, and of ENDED before its text. */
+const JOINED_BYTES = 53;
+const OWN_BYTES = 33;
+const RESUMED_BYTES = 44;
+const ENDED_BYTES = 114;
+
+function isKick(code: number): boolean {
+  return code === 401 || code === 405 || (Number.isInteger(code) && code >= 500 && code <= 699);
+}
+
+/** As much of a text as fits into so many bytes. */
+function cut(words: string, bytes: number): string {
+  let [used, end] = [0, 0];
+  for (const letter of words) {
+    used += utf8(letter).length;
+    if (used > bytes) return words.slice(0, end);
+    end += letter.length;
+  }
+  return words;
+}
+
+function counts(numbered: number, acknowledged: number, inDoubt: number): Counts {
+  return { numbered, acknowledged, superseded: 0, gapped: 0, inDoubt, lost: 0, skipped: 0 };
+}
+
+function countsOf(data: Bytes, at: number): Counts {
+  const [numbered, acknowledged, superseded, gapped, inDoubt, lost, skipped] = Array.from({ length: 7 }, (_, index) => number64(data, at + 8 * index));
+  return { numbered: numbered!, acknowledged: acknowledged!, superseded: superseded!, gapped: gapped!, inDoubt: inDoubt!, lost: lost!, skipped: skipped! };
+}
+
+/** The address in JOINED. */
+function addressOf(data: Bytes): string | undefined {
+  const [family, bytes, port] = [data[2], data.subarray(3, 19), readU16(data, 19)];
+  if (family === 4) return `${bytes.subarray(0, 4).join(".")}:${port}`;
+  if (family !== 6) return undefined;
+  const parts = Array.from({ length: 8 }, (_, at) => ((bytes[2 * at]! << 8) | bytes[2 * at + 1]!).toString(16));
+  return `[${parts.join(":")}]:${port}`;
+}
+
+/** The code of a reason of version 2 (SPEC 7.3(d), 35.5(a)). */
+function codeOf(reason: string): number {
+  return REASONS.get(reason) ?? GONE;
+}
+
+const REASONS = new Map([
+  ["expired", 302],
+  ["missed packet buffer full", 303],
+  ["client is away", 303],
+  ["send queue full", 303],
+  ["write timed out", 303],
+  ["kicked", 401],
+  ["too many stale clients", 307],
+  ["memory limit", 306],
+  ["goodbye", 304],
+  ["numbers do not fit", 305],
+  ["packet too long", 404],
+]);
