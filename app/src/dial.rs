@@ -178,11 +178,7 @@ mod layered {
         let mut tls = ClientSettings::new(name, roots);
         if let (Some(certificate), Some(key)) = (&master.tls_certificate_file, &master.tls_key_file)
         {
-            tls.certificate = Some(CertificateFiles {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                names: Vec::new(),
-            });
+            tls.certificate = Some(CertificateFiles::new(certificate, key));
         }
         Some(tls)
     }

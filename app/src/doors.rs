@@ -197,12 +197,9 @@ mod layered {
         use crate::config::{ClientAuth, MinVersion, Sni};
         use voltlane_doors::tls;
         let mut settings = tls::ServerSettings::default();
-        let files =
-            |certificate: &PathBuf, key: &PathBuf, names: &[String]| tls::CertificateFiles {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                names: names.to_vec(),
-            };
+        let files = |certificate: &PathBuf, key: &PathBuf, names: &[String]| {
+            tls::CertificateFiles::new(certificate, key).with_names(names)
+        };
         if let (Some(certificate), Some(key)) = (&listener.certificate_file, &listener.key_file) {
             settings.certificates.push(files(certificate, key, &[]));
         }

@@ -220,7 +220,7 @@ fn listen_at_file(
     settings: &Listener,
     shards: usize,
 ) -> io::Result<Vec<Vec<OwnSocket>>> {
-    let UnixListening { listener, file } =
+    let UnixListening { listener, file, .. } =
         place.listen(&settings.options(), settings.socket_mode.0)?;
     let file = file.map(Arc::new);
     let shared = (0..shards).map(|_| {

@@ -112,11 +112,10 @@ fn a_client_shows_its_certificate() {
     let named = TlsOptions::default()
         .roots(authority())
         .server_name("edge.example.com");
-    let own = CertificateFiles {
-        certificate: certificate_file("client.pem"),
-        key: certificate_file("client.key"),
-        names: Vec::new(),
-    };
+    let own = CertificateFiles::new(
+        certificate_file("client.pem"),
+        certificate_file("client.key"),
+    );
     let shows = named.clone().certificate(own);
     assert_eq!(
         echo::<Tokio>(&address, shows).as_deref(),

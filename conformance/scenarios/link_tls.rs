@@ -15,11 +15,10 @@ use voltlane_driver::backend::{Backend, Event, Means, Options};
 /// Starts a backend that echoes, and wants a certificate of the edge. Returns its address, and whom it let in.
 fn backend<R: Runtime>() -> (SocketAddr, mpsc::Receiver<SocketAddr>) {
     let mut settings = ServerSettings::default();
-    settings.certificates = vec![CertificateFiles {
-        certificate: certificate_file("edge.pem"),
-        key: certificate_file("edge.key"),
-        names: Vec::new(),
-    }];
+    settings.certificates = vec![CertificateFiles::new(
+        certificate_file("edge.pem"),
+        certificate_file("edge.key"),
+    )];
     settings.client_auth = ClientAuth::Required;
     settings.client_ca = Some(certificate_file("authority.pem"));
     settings.client_crl = Some(certificate_file("revoked.crl"));

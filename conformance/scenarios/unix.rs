@@ -43,7 +43,7 @@ fn echo<R: Runtime>(place: &str) {
         .expect("a place")
         .expect("a Unix socket");
     let options = SocketOptions::of_link();
-    let UnixListening { listener, file } = place.listen(&options, 0o600).expect("a free path");
+    let UnixListening { listener, file, .. } = place.listen(&options, 0o600).expect("a free path");
     thread::spawn(move || {
         R::block_on(async move {
             let _file = file;

@@ -243,6 +243,27 @@ fn parts_of_the_edge_do_not_know_the_edge() {
     assert_eq!(circle(&imports).map(|path| path.join(" -> ")), None);
 }
 
+/// A public type of a published library can be extended, or says why it cannot.
+#[test]
+fn published_libraries_warn_of_types_that_cannot_grow() {
+    const LINTS: &str = "#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut libraries = Vec::new();
+    for entry in fs::read_dir(&root).expect("the repository is readable") {
+        let package = entry.expect("the repository is readable").path();
+        let Ok(manifest) = fs::read_to_string(package.join("Cargo.toml")) else {
+            continue;
+        };
+        // The package of the programs has a library for its tests.
+        let is_published = !manifest.contains("\npublish = false") && !package.ends_with("app");
+        if let (true, Ok(lib)) = (is_published, fs::read_to_string(package.join("src/lib.rs"))) {
+            assert!(lib.contains(LINTS), "{} lacks {LINTS}", package.display());
+            libraries.push(package);
+        }
+    }
+    assert!(libraries.len() > 5, "only found {libraries:?}");
+}
+
 #[test]
 fn imports_are_found_in_every_form() {
     let text = "use crate::a::b;\nuse crate::{c, d::{e, f}, G};\n// crate::no\nlet x = crate::h::i();\n\

@@ -5,6 +5,8 @@
 //! A layer takes bytes and gives bytes. It owns no socket, reads no clock and starts no task, so tests cut its input at every byte. The
 //! machine in `voltlane-core` does not know of layers: it is given the byte stream within (SPEC 16).
 #![forbid(unsafe_code)]
+// Public types can be extended. An enum or a struct that others match or build as a whole says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 #[cfg(feature = "client")]
 pub mod client;

@@ -21,6 +21,10 @@ pub const MAX_ADDRESSES: usize = 8;
 
 /// A parsed `host:port`. The last colon separates, so `::1:42000` is accepted as well as `[::1]:42000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever connects has to handle each one"
+)]
 pub enum HostPort<'a> {
     /// An address, which needs no resolver.
     Address(SocketAddr),

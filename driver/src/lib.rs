@@ -8,6 +8,8 @@
 //! No driver binds an address, reads a clock or starts a task. Apart from the drivers, this crate has what all runtimes share:
 //! [`SocketOptions`], and the threads of several shards ([`Crew`]).
 #![deny(unsafe_code)]
+// Public types can be extended. An enum or a struct that others match or build as a whole says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 #[cfg(any(feature = "edge", feature = "backend"))]
 mod accept;

@@ -165,6 +165,7 @@ pub enum PeerEnd {
 
 /// The addresses of the two ends of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a stream has two ends")]
 pub struct Ends {
     /// That of this process.
     pub local: SocketAddr,

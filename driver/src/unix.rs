@@ -229,6 +229,7 @@ impl Drop for Lock {
 
 /// A Unix socket that listens.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct UnixListening {
     /// Its file. `None` for an abstract name. It must be dropped before the socket, as it is here: while the socket is open no other process
     /// takes its place, and its inode is not given to another file.

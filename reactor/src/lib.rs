@@ -5,6 +5,8 @@
 //! their runtime, tokio or smol, which waits for one descriptor on its behalf. Several shards wait by themselves, on the threads of a
 //! [`crew`](Reactor::crew). Without a runtime it waits in [`block_on`](Reactor::block_on).
 #![deny(unsafe_code)]
+// Public types can be extended. An enum or a struct that others match or build as a whole says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 #[cfg(target_os = "linux")]
 mod epoll;
@@ -67,6 +69,7 @@ impl<T: AsFd + Debug + Send + Unpin + 'static> Socket for T {}
 
 /// A direction in which a socket can be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a socket has two directions")]
 pub enum Direction {
     /// Ready to read, or to accept.
     Read = 0,
@@ -79,10 +82,19 @@ pub enum Direction {
 /// Each direction of a socket has at most one. It is taken before an attempt, and restored afterwards unless the attempt left nothing to
 /// do. An event that arrives in between creates a new one, so no event is missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Readiness {
     /// Whether the direction has ended, in order or not. The system may not report this again, so the readiness is kept until an attempt
     /// has seen the end.
     pub has_ended: bool,
+}
+
+impl Readiness {
+    /// A hint, with whether the direction has ended.
+    #[must_use]
+    pub const fn new(has_ended: bool) -> Self {
+        Readiness { has_ended }
+    }
 }
 
 /// A non-blocking socket that is registered with a reactor.

@@ -18,6 +18,7 @@ const LOOKS_PER_TURN: usize = 16;
 /// smol has one reactor for the whole process, and re-arms each socket for every wait. This one registers a socket once. smol resolves
 /// names.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct HostedEpoll;
 
 impl Reactor for HostedEpoll {

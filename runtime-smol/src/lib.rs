@@ -85,6 +85,8 @@
 //! On Linux the program `voltlane-smol` has sockets and alarms of its own below smol ([`SmolEpoll`]): an edge-triggered reactor for each
 //! thread, which smol waits for as one descriptor. With several shards the main thread is smol's, and the shards wait by themselves.
 #![forbid(unsafe_code)]
+// Public types can be extended. An enum or a struct that others match or build as a whole says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 /// Compiles the code in the package's README.
 #[cfg(doctest)]

@@ -13,6 +13,7 @@ use voltlane_reactor::{Alarm, Direction, Reactor, Readiness, Socket, Source};
 
 /// smol's reactor, of which a process has one. A thread in [`smol::block_on`] drives it, or smol's own thread does.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SmolReactor;
 
 impl Reactor for SmolReactor {
@@ -75,7 +76,7 @@ impl<T: Socket> Source<T> for Watched<T> {
         }
         *ready = false;
         // The next wait finds an end, since the reactor asks the system each time.
-        Poll::Ready(Ok(Readiness { has_ended: false }))
+        Poll::Ready(Ok(Readiness::new(false)))
     }
 
     fn restore(&mut self, direction: Direction, _: Readiness) {

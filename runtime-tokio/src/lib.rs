@@ -76,6 +76,8 @@
 //! # }
 //! ```
 #![deny(unsafe_code)]
+// Public types can be extended. An enum or a struct that others match or build as a whole says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 /// Compiles the code in the project's README.
 #[cfg(doctest)]

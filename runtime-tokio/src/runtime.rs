@@ -28,6 +28,7 @@ const EVENT_INTERVAL: u32 = 1;
 
 /// One thread of tokio, with this crate's sockets.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Tokio;
 
 impl Runtime for Tokio {
@@ -83,6 +84,7 @@ fn block_on<T: 'static>(future: impl Future<Output = T> + 'static) -> io::Result
 /// for as long as a socket lives, and an entry for each socket with work for each packet.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TokioEpoll;
 
 #[cfg(target_os = "linux")]

@@ -20,6 +20,7 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A certificate and its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CertificateFiles {
     /// PEM: the certificate, and behind it those that lead to an authority.
     pub certificate: PathBuf,
@@ -27,6 +28,27 @@ pub struct CertificateFiles {
     pub key: PathBuf,
     /// The names that it is chosen for, with `*` for the first label or without. Empty: those in it.
     pub names: Vec<String>,
+}
+
+impl CertificateFiles {
+    /// The certificate and its key in these files. It is chosen for the names in it.
+    #[must_use]
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        CertificateFiles {
+            certificate: certificate.into(),
+            key: key.into(),
+            names: Vec::new(),
+        }
+    }
+
+    /// Chooses it for these names in place of those in it.
+    #[must_use]
+    pub fn with_names(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        CertificateFiles {
+            names: names.into_iter().map(Into::into).collect(),
+            ..self
+        }
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {

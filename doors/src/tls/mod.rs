@@ -32,6 +32,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// The lowest version of TLS that is spoken. 1.3 always is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MinVersion {
     /// TLS 1.2, for old devices.
     Tls12,

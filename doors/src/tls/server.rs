@@ -22,6 +22,7 @@ pub const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// How a certificate is chosen when none is for the name that the client asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sni {
     /// The first is used.
     #[default]
@@ -32,6 +33,7 @@ pub enum Sni {
 
 /// Whether clients show certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientAuth {
     /// No.
     #[default]
@@ -67,6 +69,7 @@ pub struct ServerSettings {
 
 /// A certificate in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Certificate {
     /// Its file.
     pub path: PathBuf,
@@ -104,6 +107,7 @@ impl Certificate {
 
 /// Lists of revoked certificates in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RevocationLists {
     /// Their file.
     pub path: PathBuf,

@@ -72,6 +72,7 @@ pub(crate) fn meaning(number: u16) -> &'static str {
 
 /// What a peer said when it closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Close {
     /// The code, or `None` if there was none.
     pub code: Option<u16>,

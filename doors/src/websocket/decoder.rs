@@ -14,6 +14,7 @@ pub const MAX_CONTROLS_TOGETHER: u16 = 256;
 
 /// The end of the connection that decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a connection has two ends")]
 pub enum Role {
     /// The frames are a client's, and must be masked.
     Server,
@@ -23,6 +24,10 @@ pub enum Role {
 
 /// Something that arrived.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "RFC 6455 has no others, and each must be handled"
+)]
 pub enum Event<'a> {
     /// Bytes of the stream, unmasked where they were. Never empty.
     Data(&'a mut [u8]),

@@ -24,11 +24,7 @@ fn error(settings: &ServerSettings) -> String {
 
 fn with(certificate: PathBuf, key: PathBuf) -> String {
     let mut settings = ServerSettings::default();
-    settings.certificates = vec![CertificateFiles {
-        certificate,
-        key,
-        names: Vec::new(),
-    }];
+    settings.certificates = vec![CertificateFiles::new(certificate, key)];
     error(&settings)
 }
 
@@ -139,11 +135,7 @@ fn a_certificate_and_its_key_may_be_in_one_file() {
     let both = both.map(|content| content.expect("it is there")).concat();
     let path = temporary("both", &both);
     let mut settings = ServerSettings::default();
-    settings.certificates = vec![CertificateFiles {
-        certificate: path.clone(),
-        key: path.clone(),
-        names: Vec::new(),
-    }];
+    settings.certificates = vec![CertificateFiles::new(&path, &path)];
     let loaded = settings.load(SystemTime::now()).expect("it loads");
     assert_eq!(
         loaded.certificates[0].names,

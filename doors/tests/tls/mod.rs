@@ -19,11 +19,7 @@ pub(crate) fn file(name: &str) -> PathBuf {
 }
 
 pub(crate) fn certificate(name: &str) -> CertificateFiles {
-    CertificateFiles {
-        certificate: file(&format!("{name}.pem")),
-        key: file(&format!("{name}.key")),
-        names: Vec::new(),
-    }
+    CertificateFiles::new(file(&format!("{name}.pem")), file(&format!("{name}.key")))
 }
 
 pub(crate) fn server_settings(names: &[&str]) -> ServerSettings {

@@ -234,11 +234,7 @@ fn door(kind: u8) -> &'static voltlane_doors::Door {
                 .join(name)
         };
         let mut settings = ServerSettings::default();
-        settings.certificates = vec![CertificateFiles {
-            certificate: file("edge.pem"),
-            key: file("edge.key"),
-            names: Vec::new(),
-        }];
+        settings.certificates = vec![CertificateFiles::new(file("edge.pem"), file("edge.key"))];
         let now = std::time::SystemTime::UNIX_EPOCH;
         let (tls, _) = ServerTls::load(&settings, now).expect("it is there");
         [

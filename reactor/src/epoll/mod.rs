@@ -44,6 +44,7 @@ use super::{Direction, Reactor, Readiness, Socket, Source};
 ///
 /// Sockets and alarms belong to the reactor of the thread on which they were first used.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Epoll;
 
 impl Reactor for Epoll {

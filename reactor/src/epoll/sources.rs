@@ -145,7 +145,7 @@ impl Sources {
         ] {
             if flags.intersects(ready) {
                 let has_ended = flags.intersects(ended);
-                self.restore(key, direction, Readiness { has_ended });
+                self.restore(key, direction, Readiness::new(has_ended));
                 woken.extend(self.take_waker(key, direction));
             }
         }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn each_direction_is_woken_by_what_concerns_it() {
         use EventFlags as E;
-        let ready = |has_ended| Poll::Ready(Readiness { has_ended });
+        let ready = |has_ended| Poll::Ready(Readiness::new(has_ended));
         for (flags, read, write) in [
             (E::IN, ready(false), Poll::Pending),
             (E::OUT, Poll::Pending, ready(false)),
@@ -344,12 +344,12 @@ mod tests {
         };
         event(&mut sources, EventFlags::IN);
         let taken = take(&mut sources, key, Direction::Read);
-        assert_eq!(taken, Poll::Ready(Readiness { has_ended: false }));
+        assert_eq!(taken, Poll::Ready(Readiness::new(false)));
         // The end arrives during the attempt.
         event(&mut sources, EventFlags::IN | EventFlags::RDHUP);
-        sources.restore(key, Direction::Read, Readiness { has_ended: false });
+        sources.restore(key, Direction::Read, Readiness::new(false));
         let taken = take(&mut sources, key, Direction::Read);
-        assert_eq!(taken, Poll::Ready(Readiness { has_ended: true }));
+        assert_eq!(taken, Poll::Ready(Readiness::new(true)));
         assert!(take(&mut sources, key, Direction::Read).is_pending());
     }
 

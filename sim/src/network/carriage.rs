@@ -66,11 +66,7 @@ impl Carriage {
         let mut door = Door::default();
         if self.has_tls() {
             let mut settings = ServerSettings::default();
-            settings.certificates = vec![CertificateFiles {
-                certificate: file("edge.pem"),
-                key: file("edge.key"),
-                names: Vec::new(),
-            }];
+            settings.certificates = vec![CertificateFiles::new(file("edge.pem"), file("edge.key"))];
             settings.tickets = false;
             let loaded = ServerTls::load(&settings, SystemTime::now());
             door = door.with_tls(loaded.expect("the tests' certificates").0);

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 /// The header that the proxies in front write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Forwarded {
     /// None. Such headers are ignored.
     #[default]
@@ -18,6 +19,7 @@ pub enum Forwarded {
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a caller has to handle each one")]
 pub enum Traced {
     /// From the peer itself.
     Peer,

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 /// The origins that are allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origins {
     /// That of the host that the request asks for.
     #[default]

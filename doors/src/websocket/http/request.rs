@@ -47,6 +47,7 @@ impl Default for Rules {
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a caller has to handle each one")]
 pub enum Outcome {
     /// A WebSocket connection.
     Upgrade(Upgrade),
@@ -56,6 +57,7 @@ pub enum Outcome {
 
 /// A request for a WebSocket connection that is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Upgrade {
     /// Where it comes from.
     pub source: Traced,
