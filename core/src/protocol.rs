@@ -25,6 +25,8 @@ use crate::v2;
 use crate::v2::packets::Handshake;
 #[cfg(feature = "edge")]
 use crate::v3;
+#[cfg(feature = "edge")]
+pub(crate) use crate::v3::MAX_NUMBER;
 #[cfg(feature = "testkit")]
 pub use crate::v3::channel::Delivery;
 #[cfg(all(test, feature = "edge", not(feature = "testkit")))]

@@ -15,6 +15,7 @@
 //! | `door/` | admission: sources, rates, PROXY headers |
 //! | `memory/`, `shares.rs` | the account of waiting bytes, and the bounds that shards share |
 //! | `uplink/` | the line for room, the queue for the backend, and the link or the branch that carries it |
+//! | `snapshot.rs` | what is saved of all this at an orderly end, as a sealed file |
 //! | `downlink.rs` | the room for what waits for a client |
 //! | `table/` | data structures that know nothing of the edge |
 //! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |
@@ -31,6 +32,7 @@ mod lifecycle;
 mod memory;
 mod sessions;
 mod shares;
+mod snapshot;
 mod table;
 pub mod trunk;
 mod uplink;
@@ -70,6 +72,7 @@ pub use lifecycle::last_words::{GoAwayCode, LAST_WORDS_BYTES};
 pub use lifecycle::operator::{BanPage, KickError, MAX_PAGE, SessionInfo, SessionPage};
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
+pub use snapshot::{MAX_SNAPSHOT_BYTES, Part, SNAPSHOT_FORMAT, Snapshot, SnapshotError};
 pub use uplink::link::HasLink;
 
 use conns::Conns;
@@ -123,7 +126,7 @@ pub struct Edge {
     config: EdgeConfig,
     keys: KeyPair,
     offer: Offer,
-    /// Names this run of the edge in sessions of version 3.
+    /// Names this run of the edge in sessions of version 3. A process may continue the run of another one (SPEC 39).
     run: [u8; 8],
     /// The runs before this one.
     earlier_runs: Arc<[[u8; 8]]>,
@@ -131,6 +134,12 @@ pub struct Edge {
     term: u32,
     rng: ChaCha20Rng,
     ids: ClientIds,
+    /// The ids of shards that an earlier process of this run had, and this one has not. The first shard has them.
+    kept_ids: Vec<ClientIds>,
+    /// Whether the first shard has sessions of such shards.
+    takes_strays: bool,
+    /// Whether sessions will be saved at the end, so that none has to make room then.
+    saves: bool,
     mint: NonceMint,
     /// Seals the challenges of claims that cannot be proven.
     decoy: SharedKey,
@@ -194,6 +203,9 @@ impl Edge {
             term: 0,
             rng,
             ids,
+            kept_ids: Vec::new(),
+            takes_strays: false,
+            saves: false,
             mint,
             decoy,
             now: Time::ZERO,
@@ -480,7 +492,7 @@ impl Edge {
         let found = self.conns.live(index);
         let waits = match found.state() {
             State::Closed(kind) => return Duty::Close(*kind),
-            State::Handshake(Phase::Elsewhere(id)) => return Duty::HandOver(id.shard()),
+            State::Handshake(Phase::Elsewhere(id)) => return Duty::HandOver(self.home_of(*id)),
             State::Handshake(Phase::Entropy { .. }) => return Duty::Entropy,
             State::Draining(draining) => found.has_output(&draining.outbox, None),
             State::Handshake(_) | State::Established { .. } => false,

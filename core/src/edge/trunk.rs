@@ -21,7 +21,9 @@ use core::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use zeroize::Zeroizing;
 
+use crate::edge::snapshot::{OF_TRUNK, Part};
 use crate::edge::trunk::counts::Counts;
 use crate::edge::uplink::batch::{BatchQueue, Sealed, Spares};
 use crate::edge::uplink::hold::Hold;
@@ -33,6 +35,7 @@ use crate::id::ShardId;
 use crate::keys::KeyPair;
 use crate::queue::FrameQueue;
 use crate::time::Time;
+use crate::wire::saved::{put_bytes, put_count};
 
 pub use crate::edge::uplink::batch::{BATCH_BYTES, Batch, Downward, Upward};
 
@@ -41,6 +44,9 @@ const LINK_BYTES: usize = 256 * 1024;
 
 /// The number of bytes waiting for one shard from which the backend is not read.
 const BRANCH_BYTES: usize = 1 << 20;
+
+/// The number of bytes of frames for shards that have ended from which no more are kept.
+const LATE_BYTES: usize = 64 << 20;
 
 /// The number of bytes taken from the backend at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -145,6 +151,10 @@ pub struct Trunk {
     spares: Spares,
     branches: Box<[Branch]>,
     shutdown_at: Option<Time>,
+    /// Whether frames for a shard that has ended are kept, and those that were, with their bytes. They are saved.
+    keeps_late: bool,
+    late: Vec<(ShardId, Vec<u8>)>,
+    late_bytes: usize,
     counters: Counters,
     /// Its part in what the shards share; `None` in tests of the trunk alone.
     share: Option<TrunkShare>,
@@ -167,6 +177,9 @@ impl Trunk {
                 .map(|_| Branch::new(BranchState::Closed))
                 .collect(),
             shutdown_at: None,
+            keeps_late: false,
+            late: Vec::new(),
+            late_bytes: 0,
             counters: Counters::default(),
             share: None,
         }
@@ -458,12 +471,46 @@ impl Trunk {
 
     /// Queues a frame for this shard.
     fn hand_down(&mut self, shard: ShardId, body: &[u8]) {
-        if let Some(branch) = self.branch_mut(shard)
-            && branch.state != BranchState::Gone
-        {
+        let Some(branch) = self.branch_mut(shard) else {
+            return;
+        };
+        if branch.state != BranchState::Gone {
             branch.queue.push_body(body);
             branch.sealed.seal_full(&mut branch.queue);
+        } else if self.keeps_late && self.late_bytes < LATE_BYTES {
+            self.late_bytes += body.len();
+            self.late.push((shard, body.to_vec()));
         }
+    }
+
+    /// Says that the sessions of the shards will be saved at the end, like [`Edge::keep_sessions`]: frames of the backend that come when their
+    /// shard has ended are kept, up to 64 MiB.
+    pub fn keep_sessions(&mut self) {
+        self.keeps_late = true;
+    }
+
+    /// Returns whether it keeps them.
+    #[must_use]
+    pub fn keeps_sessions(&self) -> bool {
+        self.keeps_late
+    }
+
+    /// Saves what waits here, like [`Edge::save`] (SPEC 39.1). To be called once, when its link is closed.
+    pub fn save(&mut self, now: Time) -> Part {
+        self.handle_link_closed(now, Closed::Asked);
+        let waiting = 2 * self.queue.held_bytes() + 2 * self.late_bytes;
+        let mut out = Zeroizing::new(Vec::with_capacity(64 + waiting + 8 * self.late.len()));
+        let batches = self.queue.take_all();
+        let bodies = || batches.iter().flat_map(Batch::bodies);
+        out.push(OF_TRUNK);
+        put_count(&mut out, bodies().count());
+        bodies().for_each(|(body, _)| put_bytes(&mut out, body));
+        put_count(&mut out, self.late.len());
+        for (shard, body) in core::mem::take(&mut self.late) {
+            out.push(shard.as_u8());
+            put_bytes(&mut out, &body);
+        }
+        Part(out)
     }
 
     // ---- time and the end

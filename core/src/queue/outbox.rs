@@ -98,6 +98,20 @@ impl Outbox {
         }
     }
 
+    /// Creates an empty outbox whose next packet has the number after `number`, which is acknowledged.
+    #[cfg(feature = "edge")]
+    pub(crate) const fn after(retention: Retention, number: u64) -> Self {
+        let mut outbox = Outbox::new(retention);
+        outbox.end = number;
+        outbox
+    }
+
+    /// Returns the packets that it holds, in order, a half-written one in full.
+    #[cfg(feature = "edge")]
+    pub(crate) fn held_packets(&self) -> impl Iterator<Item = &[u8]> {
+        self.frames.bodies()
+    }
+
     /// Changes how long it keeps packets: the session that they wait for gets another version.
     ///
     /// # Panics

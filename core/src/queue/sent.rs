@@ -41,6 +41,18 @@ pub struct UnknownCount {
 }
 
 impl Sent {
+    /// Goes on where another process was: all up to `acknowledged` is, and `highest` was sent on some stream.
+    #[cfg(feature = "edge")]
+    pub(crate) const fn after(acknowledged: u64, highest: u64) -> Self {
+        Sent {
+            acknowledged,
+            kept: 0,
+            kept_bytes: 0,
+            begun: 0,
+            highest,
+        }
+    }
+
     /// Returns the count of the last frame that is acknowledged.
     #[must_use]
     pub const fn acknowledged(&self) -> u64 {

@@ -3,6 +3,9 @@
 //! An ACK says how many more packets are acknowledged than the last ACK of the same connection did. The first one of a connection counts from
 //! 0, so that no connection depends on what arrived on the one before.
 
+#[cfg(feature = "edge")]
+use crate::wire::saved::Saved;
+
 /// Why an ACK is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -85,6 +88,25 @@ impl Received {
     pub fn reconnect(&mut self) {
         self.told = 0;
     }
+
+    /// Appends what outlives a connection and a process. (SPEC 39.2)
+    #[cfg(feature = "edge")]
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.received.to_le_bytes());
+        out.extend_from_slice(&self.taken.to_le_bytes());
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    #[cfg(feature = "edge")]
+    pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        let (received, taken) = (saved.u64()?, saved.u64()?);
+        let can_be = taken <= received && received <= super::MAX_NUMBER;
+        can_be.then_some(Received {
+            received,
+            taken,
+            told: 0,
+        })
+    }
 }
 
 /// The sender's side of one direction: what the receiver has acknowledged on any connection so far.
@@ -122,6 +144,22 @@ impl Acknowledged {
     /// Another connection begins: its first ACK counts from 0.
     pub fn reconnect(&mut self) {
         self.heard = 0;
+    }
+
+    /// Appends what outlives a connection and a process. (SPEC 39.2)
+    #[cfg(feature = "edge")]
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.acknowledged.to_le_bytes());
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    #[cfg(feature = "edge")]
+    pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        let acknowledged = saved.u64()?;
+        (acknowledged <= super::MAX_NUMBER).then_some(Acknowledged {
+            acknowledged,
+            heard: 0,
+        })
     }
 }
 

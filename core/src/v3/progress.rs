@@ -1,6 +1,8 @@
 //! What a session keeps of its numbers over all its connections, beside the packets in its outbox. (SPEC 24.1 to 24.3, 24.7)
 
 use crate::queue::Outbox;
+#[cfg(feature = "edge")]
+use crate::wire::saved::Saved;
 
 use super::acks::{AckError, Acknowledged, Received};
 use super::classes::{Classes, GivenUp, Upcoming};
@@ -102,6 +104,50 @@ impl Progress {
     pub fn reconnect(&mut self) {
         self.received.reconnect();
         self.acknowledged.reconnect();
+    }
+
+    // ---- what outlives the process
+
+    /// Appends the numbers of a session without a connection. (SPEC 39.2)
+    #[cfg(feature = "edge")]
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.ring.packets.to_le_bytes());
+        out.extend_from_slice(&self.ring.bytes.to_le_bytes());
+        self.received.save(out);
+        self.acknowledged.save(out);
+        for number in [self.sent, self.told, self.untold_bytes, self.holes] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.push(self.classes.is_some().into());
+        if let Some(classes) = &self.classes {
+            classes.save(out);
+        }
+    }
+
+    /// Reads what [`save`](Self::save) wrote, of a session with this outbox. `None`: no session has such numbers.
+    #[cfg(feature = "edge")]
+    pub(crate) fn load(saved: &mut Saved<'_>, outbox: &Outbox) -> Option<Self> {
+        let ring = Ring {
+            packets: saved.u32()?,
+            bytes: saved.u32()?,
+        };
+        let progress = Progress {
+            ring,
+            received: Received::load(saved)?,
+            acknowledged: Acknowledged::load(saved)?,
+            sent: saved.u64()?,
+            told: saved.u64()?,
+            untold_bytes: saved.u64()?,
+            holes: saved.u64()?,
+            classes: match saved.flag()? {
+                true => Some(Box::new(Classes::load(saved, outbox.end())?)),
+                false => None,
+            },
+        };
+        let can_be = progress.sent <= outbox.end()
+            && progress.acknowledged.acknowledged() <= progress.sent
+            && progress.told <= progress.received();
+        can_be.then_some(progress)
     }
 
     // ---- what the peer sends

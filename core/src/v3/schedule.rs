@@ -9,6 +9,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::ClientId;
 use crate::keys::{KeyPair, NONCE_BYTES, OpenError, PublicKey};
+#[cfg(feature = "edge")]
+use crate::wire::saved::Saved;
 
 use super::aead::{self, KEY_BYTES, TAG_BYTES};
 use super::packets::{
@@ -113,6 +115,31 @@ impl Master {
     #[must_use]
     pub fn claim_key(&self, id: ClientId) -> ClaimKey {
         ClaimKey(self.secret.derive(&[b"claim", &id.as_u64().to_le_bytes()]))
+    }
+
+    /// Seals in its place what an edge saves under this `name`, which must be drawn for it. Returns the tag. (SPEC 39.3)
+    #[cfg(feature = "edge")]
+    pub(crate) fn seal_saved(
+        &self,
+        name: &[u8; 32],
+        associated: &[u8],
+        plain: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
+        let key = self.secret.expand(&[b"snapshot", name]);
+        aead::seal(&key, &[0; NONCE_BYTES], associated, plain)
+    }
+
+    /// Opens in its place what was [sealed](Self::seal_saved).
+    #[cfg(feature = "edge")]
+    pub(crate) fn open_saved(
+        &self,
+        name: &[u8; 32],
+        associated: &[u8],
+        sealed: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> Result<(), OpenError> {
+        let key = self.secret.expand(&[b"snapshot", name]);
+        aead::open(&key, &[0; NONCE_BYTES], associated, sealed, tag)
     }
 
     /// Masks an id as a handle, with 8 bytes that must be random.
@@ -359,6 +386,21 @@ impl ResumeSecret {
     #[must_use]
     pub fn counter(&self) -> u64 {
         self.counter
+    }
+
+    /// Appends it to what an edge saves. (SPEC 39.2)
+    #[cfg(feature = "edge")]
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.counter.to_le_bytes());
+        out.extend_from_slice(&self.secret.0);
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    #[cfg(feature = "edge")]
+    pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        let counter = saved.u64().filter(|counter| *counter > 0)?;
+        let secret = Secret(saved.array()?);
+        Some(ResumeSecret { counter, secret })
     }
 
     /// Returns the secret of a later attempt, at most `max` links away.

@@ -7,6 +7,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::ClientId;
 use crate::keys::{KeyPair, NONCE_BYTES, PublicKey};
+use crate::wire::saved::Saved;
 
 use super::code::Code;
 use super::items::MAX_RESUMED_MARKS;
@@ -256,6 +257,31 @@ impl Standing {
     /// Handles that the client has opened the RESUMED of the attempt accepted last: its EARLY_END has come. It knows of all before it.
     pub fn confirm(&mut self) {
         self.before = Box::default();
+    }
+
+    /// Appends it to what an edge saves. (SPEC 39.2)
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        self.next.save(out);
+        out.extend_from_slice(&self.mark);
+        out.push(u8::try_from(self.before.len()).unwrap_or(u8::MAX));
+        self.before
+            .iter()
+            .for_each(|mark| out.extend_from_slice(mark));
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        let (next, mark) = (ResumeSecret::load(saved)?, saved.array()?);
+        let count = usize::from(saved.u8()?);
+        if count > MAX_RESUMED_MARKS {
+            return None;
+        }
+        let before: Option<Vec<_>> = (0..count).map(|_| saved.array()).collect();
+        Some(Standing {
+            next,
+            mark,
+            before: before?.into_boxed_slice(),
+        })
     }
 
     /// Returns the number of bytes on the heap that it keeps for marks.

@@ -4,5 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod frame;
+#[cfg(feature = "edge")]
+pub(crate) mod saved;
 #[cfg(any(feature = "edge", feature = "client"))]
 pub(crate) mod varint;

@@ -112,6 +112,10 @@ impl Edge {
         }
         let full = self.count_absence(session, admission);
         self.tell_away(session);
+        if self.saves && self.shutdown_at.is_some() {
+            // All of them go away at once, and come back (SPEC 39.1(b)).
+            return;
+        }
         let makes_room = match full {
             Some(full) => self.sessions.absent().first_of(full),
             None if self.sessions.away() > self.shares.most(Bound::Away) => {

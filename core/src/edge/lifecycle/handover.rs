@@ -21,6 +21,7 @@ use crate::edge::lifecycle::admission::Arrival;
 #[must_use = "its source and listener stay counted until it is taken or discarded"]
 pub struct Handover {
     id: ClientId,
+    shard: ShardId,
     source: IpAddr,
     admission: Admission,
     /// What it is counted under, for the limits of its listener.
@@ -38,15 +39,25 @@ impl Handover {
     /// Returns the shard that it is for.
     #[must_use]
     pub fn shard(&self) -> ShardId {
-        self.id.shard()
+        self.shard
     }
 }
 
 impl Edge {
     /// Returns whether the id names another shard of this process.
     pub(crate) fn is_elsewhere(&self, id: ClientId) -> bool {
-        let shard = id.shard();
+        let shard = self.home_of(id);
         shard != self.config.shard && shard.as_u8() < self.config.shards
+    }
+
+    /// Returns the shard that has the session of this id, if there is one. If an earlier process of this run had more shards than this one,
+    /// the first shard has the sessions of those that are missing (SPEC 39.4(c)).
+    pub(crate) fn home_of(&self, id: ClientId) -> ShardId {
+        let shard = id.shard();
+        match self.takes_strays && shard.as_u8() >= self.config.shards.max(1) {
+            true => ShardId::default(),
+            false => shard,
+        }
     }
 
     /// Asks the adapter to take the connection to the shard that `id` names.
@@ -71,9 +82,11 @@ impl Edge {
         let source = offered.source()?;
         let mut conn = self.conns.remove(index, &mut self.account);
         self.counters.handed_over += 1;
+        let shard = self.home_of(id);
         let (opening, control) = conn.take_opening();
         Some(Handover {
             id,
+            shard,
             source,
             admission: conn.admission,
             account: conn.account,

@@ -22,6 +22,7 @@
 //! | `orders.rs`, `groups.rs` | what such a backend sends | 36 |
 //! | `notices.rs`, `settled.rs` | what the backend hears of sessions | 7.3, 7.4, 35, 36.3 |
 //! | `operator.rs` | what an operator sees and does | 9.5(f), 9.8(e), 10.6(l) |
+//! | `saving.rs` | the sessions at an orderly end, and in the next process | 39 |
 //! | `reconfigure.rs` | the configuration changes | 10.8 |
 
 pub(crate) mod admission;
@@ -45,6 +46,7 @@ pub(crate) mod pressure;
 pub(crate) mod reads;
 pub(crate) mod reconfigure;
 pub(crate) mod resume;
+pub(crate) mod saving;
 pub(crate) mod settled;
 pub(crate) mod timeouts;
 pub(crate) mod transport;

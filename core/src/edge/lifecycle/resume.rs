@@ -12,7 +12,6 @@ use crate::edge::Edge;
 use crate::edge::conns::state::{Claim, Phase, State};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
-use crate::edge::door::limits::Bucket;
 use crate::edge::sessions::{Claimed, Identity, Place};
 
 /// The time from a claim to its challenge, whatever the claim is. The time of a first key agreement (about 40 µs) must not reveal whether
@@ -54,22 +53,15 @@ impl Edge {
     /// Makes sure that the session has its budget of takeovers, and its shared key, which is agreed on at most once, if it has a key.
     pub(crate) fn agree(&mut self, now: Time, session: u32) {
         let session = self.sessions.live_mut(session);
-        session.claimed.get_or_insert_with(|| {
-            let key = match &session.identity {
-                Identity::Key(public_key) => {
-                    self.counters.agreements += 1;
-                    Some(self.keys.agree(public_key))
-                }
-                Identity::Chain(_) => None,
-            };
-            Box::new(Claimed {
-                key,
-                takeovers: Bucket::full(now),
-                counts_from: 0,
-                resumes: 0,
-                away: Duration::ZERO,
-            })
-        });
+        let claimed = session
+            .claimed
+            .get_or_insert_with(|| Box::new(Claimed::new(now)));
+        if claimed.key.is_none()
+            && let Identity::Key(public_key) = &session.identity
+        {
+            self.counters.agreements += 1;
+            claimed.key = Some(self.keys.agree(public_key));
+        }
     }
 
     /// Sends the challenge at the end of the reply delay.

@@ -37,6 +37,11 @@ impl Settling {
         }
     }
 
+    /// Notes a session that has settled something which the backend was not told of.
+    pub(crate) fn note(&mut self, session: u32) {
+        self.sessions.insert(session);
+    }
+
     /// Forgets a session that has ended: ENDED says what it settled.
     pub(crate) fn forget(&mut self, session: u32) {
         self.sessions.remove(&session);

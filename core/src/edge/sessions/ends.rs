@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::id::ClientId;
 use crate::protocol::Code;
+use crate::wire::saved::{Saved, put_count};
 
 /// Ends remembered.
 pub(crate) const MOST: usize = 65_536;
@@ -21,6 +22,20 @@ pub(crate) struct End {
     pub(crate) highest: u64,
     pub(crate) acknowledged_up: u64,
     pub(crate) acknowledged_down: u64,
+}
+
+impl End {
+    /// Reads what [`Ends::save`] wrote of the end of a session.
+    pub(crate) fn load(saved: &mut Saved<'_>) -> Option<(ClientId, Self)> {
+        let id = ClientId::from_u64(saved.u64()?);
+        let end = End {
+            code: Code::from_u16(saved.u16()?)?,
+            highest: saved.u64()?,
+            acknowledged_up: saved.u64()?,
+            acknowledged_down: saved.u64()?,
+        };
+        Some((id, end))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +99,19 @@ impl Ends {
     /// Returns how the session `id` ended, if that is remembered.
     pub(crate) fn find(&self, id: ClientId) -> Option<End> {
         self.by_id.get(&id.as_u64()).map(|entry| entry.end)
+    }
+
+    /// Appends the ends, oldest first (SPEC 39.2). Of what source they were is not saved.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        put_count(out, self.by_id.len());
+        for id in self.in_order.values() {
+            let Some(end) = self.find(*id) else { continue };
+            out.extend_from_slice(&id.as_u64().to_le_bytes());
+            out.extend_from_slice(&end.code.to_u16().to_le_bytes());
+            for number in [end.highest, end.acknowledged_up, end.acknowledged_down] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
     }
 
     /// Returns an estimate of its memory in bytes.

@@ -7,6 +7,7 @@ use siphasher::sip::SipHasher13;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::id::{ClientId, ShardId};
+use crate::wire::saved::Saved;
 
 /// The number of bits of an id below its shard.
 const SEQUENCE_BITS: u32 = 56;
@@ -36,6 +37,28 @@ impl ClientIds {
             key,
             issued: 0,
         }
+    }
+
+    /// Goes on with the ids of another process of this run (SPEC 39.2). `None`: it cannot have issued so many.
+    pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        let ids = ClientIds {
+            shard: ShardId::new(saved.u8()?),
+            key: saved.array()?,
+            issued: saved.u64()?,
+        };
+        (ids.issued <= 1 << SEQUENCE_BITS).then_some(ids)
+    }
+
+    /// Appends what [`load`](Self::load) reads.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        out.push(self.shard.as_u8());
+        out.extend_from_slice(&self.key);
+        out.extend_from_slice(&self.issued.to_le_bytes());
+    }
+
+    /// Returns the shard whose ids these are.
+    pub(crate) const fn shard(&self) -> ShardId {
+        self.shard
     }
 
     /// Permutes the numbers below 2^56 with a Feistel network over two halves of 28 bits.

@@ -3,6 +3,7 @@
 pub(crate) mod absent;
 pub(crate) mod ends;
 pub(crate) mod ids;
+pub(crate) mod saved;
 
 use core::mem;
 use core::time::Duration;
@@ -106,7 +107,7 @@ pub(crate) struct Numbered {
 /// The part of a session that exists from its first claim on.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
-    /// Agreed at the first claim, and kept for later ones, if its client proves itself by a key.
+    /// Agreed at the first claim in this process, and kept for later ones, if its client proves itself by a key.
     pub(crate) key: Option<SharedKey>,
     /// The budget of takeovers of a live connection.
     pub(crate) takeovers: Bucket,
@@ -116,6 +117,19 @@ pub(crate) struct Claimed {
     pub(crate) resumes: u64,
     /// How long it was away before its last resume.
     pub(crate) away: Duration,
+}
+
+impl Claimed {
+    /// That of a session before its first claim.
+    pub(crate) fn new(now: Time) -> Self {
+        Claimed {
+            key: None,
+            takeovers: Bucket::full(now),
+            counts_from: 0,
+            resumes: 0,
+            away: Duration::ZERO,
+        }
+    }
 }
 
 /// The part of a session that exists only with a link that may have version 3.
@@ -323,6 +337,16 @@ impl Session {
     /// Returns what the backend wants to remember of it.
     pub(crate) fn note(&self) -> &str {
         self.linked.as_deref().map_or("", |linked| &linked.note)
+    }
+
+    /// Returns the groups of which it is a member.
+    pub(crate) fn groups(&self) -> &[GroupId] {
+        self.linked.as_deref().map_or(&[], |linked| &linked.groups)
+    }
+
+    /// Returns the frames that have found no room on the link.
+    pub(crate) fn line_frames(&self) -> Option<&FrameQueue> {
+        self.line_entry.as_deref().map(|entry| &entry.backlog)
     }
 
     /// Takes the groups of which it is a member.

@@ -127,6 +127,11 @@ impl Hold {
         drops
     }
 
+    /// Handles that a link of this run was decided in another process.
+    pub(crate) fn decide(&mut self) {
+        self.is_decided = true;
+    }
+
     /// Returns whether some link of this run was decided.
     pub(crate) fn is_decided(&self) -> bool {
         self.is_decided

@@ -35,6 +35,14 @@ impl Receipts {
         }
     }
 
+    /// Goes on where another process was.
+    pub(crate) fn after(now: Time, received: u64) -> Self {
+        Receipts {
+            received,
+            ..Receipts::new(now)
+        }
+    }
+
     /// Returns the count of the last frame.
     pub(crate) const fn received(&self) -> u64 {
         self.received

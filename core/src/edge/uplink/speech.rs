@@ -17,6 +17,7 @@ use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
 use crate::link::v3::{Ask, Ended, Feature, Features, LinkAck, ToBackend, flag, is_counted};
 use crate::queue::{FrameQueue, Sent};
 use crate::time::Time;
+use crate::wire::saved::Saved;
 
 /// How a link was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,63 @@ struct Counted {
     /// GRANT or LINK_ACK, and how much of it is written.
     control: Vec<u8>,
     control_written: usize,
+}
+
+/// What another process of this run knew of its link.
+#[derive(Clone, Debug)]
+pub(crate) enum SavedSpeech {
+    /// No link was decided: what waits has the form of version 3.
+    New,
+    /// The links had version 2: what waits has its form.
+    Tagged,
+    /// They had version 3.
+    Counted(SavedCounts),
+}
+
+/// What both ends had counted.
+#[derive(Clone, Debug)]
+pub(crate) struct SavedCounts {
+    boot: [u8; 16],
+    is_confirmed: bool,
+    features: u32,
+    longest_body: u32,
+    acknowledged: u64,
+    highest: u64,
+    owned: u64,
+    received: u64,
+}
+
+impl SavedSpeech {
+    const NEW: u8 = 0;
+    const TAGGED: u8 = 1;
+    const COUNTED: u8 = 2;
+
+    /// Reads what [`Speech::save`] wrote.
+    pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        Some(match saved.u8()? {
+            Self::NEW => SavedSpeech::New,
+            Self::TAGGED => SavedSpeech::Tagged,
+            Self::COUNTED => SavedSpeech::Counted(SavedCounts {
+                boot: saved.array()?,
+                is_confirmed: saved.flag()?,
+                features: saved.u32()?,
+                longest_body: saved.u32()?,
+                acknowledged: saved.u64()?,
+                highest: saved.u64()?,
+                owned: saved.u64()?,
+                received: saved.u64()?,
+            }),
+            _ => return None,
+        })
+    }
+}
+
+impl SavedCounts {
+    /// Returns whether these are the frames behind what is acknowledged.
+    fn fits(&self, frames: &FrameQueue) -> bool {
+        let end = self.acknowledged.checked_add(frames.packets() as u64);
+        self.acknowledged <= self.highest && end.is_some_and(|end| self.highest <= end)
+    }
 }
 
 /// The version of the link, or of a shard's branch, and what is counted.
@@ -167,6 +225,61 @@ impl Speech {
     /// Returns whether this is the first time that a backend did not ask where it has to.
     pub(crate) fn complains(&mut self) -> bool {
         self.hold.complains()
+    }
+
+    // ---- what outlives the process
+
+    /// Appends what this run knows of its link, of which there is none now. (SPEC 39.2)
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        let Some(counted) = &self.counted else {
+            let form = match self.features() {
+                None => SavedSpeech::TAGGED,
+                Some(_) => SavedSpeech::NEW,
+            };
+            return out.push(form);
+        };
+        out.push(SavedSpeech::COUNTED);
+        out.extend_from_slice(&counted.boot);
+        out.push(counted.is_confirmed.into());
+        out.extend_from_slice(&counted.features.bits().to_le_bytes());
+        out.extend_from_slice(&counted.longest_body.to_le_bytes());
+        let sent = &counted.sent;
+        let received = counted.receipts.received();
+        for count in [sent.acknowledged(), sent.highest(), counted.owned, received] {
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+    }
+
+    /// Goes on as another process of this run did, whose frames wait in `frames`. `with_counts`: and with its counts, since all of its frames
+    /// are here, and in order.
+    pub(crate) fn restore(
+        &mut self,
+        now: Time,
+        saved: &SavedSpeech,
+        with_counts: bool,
+        frames: &mut FrameQueue,
+    ) {
+        match saved {
+            SavedSpeech::Tagged => self.hold.decide(),
+            _ if !self.may_be_new => to_tagged(frames),
+            SavedSpeech::Counted(counted) if with_counts && counted.fits(frames) => {
+                self.hold.decide();
+                self.counted = Some(Box::new(Counted {
+                    boot: counted.boot,
+                    is_confirmed: counted.is_confirmed,
+                    features: Features::from_bits(counted.features),
+                    longest_body: counted.longest_body,
+                    sent: Sent::after(counted.acknowledged, counted.highest),
+                    owned: counted.owned,
+                    receipts: Receipts::after(now, counted.received),
+                    ack: None,
+                    asked: None,
+                    control: Vec::new(),
+                    control_written: 0,
+                }));
+            }
+            SavedSpeech::New | SavedSpeech::Counted(_) => {}
+        }
     }
 
     // ---- ask and grant

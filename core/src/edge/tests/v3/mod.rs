@@ -9,6 +9,7 @@ mod openings;
 mod operator;
 mod packets;
 mod resumes;
+mod saving;
 mod times;
 
 use super::*;

@@ -357,3 +357,50 @@ fn what_a_backend_sends_behind_its_first_grant_is_kept_though_none_of_it_arrives
     assert_eq!(heard(&mut backend), [""; 0]);
     assert_eq!(world.hear(one.conn), [b"lost with the link"]);
 }
+
+#[test]
+fn a_link_of_version_3_goes_on_over_a_restart() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let mut one = world.join3();
+    world.exchange(&mut backend);
+    world.send3(&mut one, b"1");
+    world.exchange(&mut backend);
+    heard(&mut backend);
+    let ids = [one.id()];
+    let group = ToEdge::GroupAdd {
+        group: GROUP,
+        ids: (&ids[..]).into(),
+    };
+    world.order(&mut backend, &group);
+    // One that the edge has not read, and one that the backend has not.
+    backend.queue(&packet(one.id(), b"down 1"));
+    world.send3(&mut one, b"2");
+    let run = world.edge.run();
+    let part = world.edge.save(world.now);
+    let bytes = Snapshot::seal((run, &[part]), &world.edge_keys, 1, [1; 32]).unwrap();
+    let snapshot = Snapshot::open(bytes, &world.edge_keys).unwrap();
+    let config = world.edge.config.clone();
+    world.edge = Edge::new(config, world.edge_keys.clone(), [3; 32]);
+    world.now = Time::ZERO;
+    world.edge.restore(world.now, &snapshot);
+    world.edge.audit();
+    backend.lose_link();
+    world.backend_comes();
+    let grant = world.granted(&mut backend);
+    assert_ne!(grant.received, u64::MAX, "it goes on");
+    assert_eq!(heard(&mut backend), ["2", "AWAY 0"]);
+    let came = world.come_back3(&mut one).unwrap();
+    assert_eq!(packets(&came[1..]), [(1, &b"down 1"[..])]);
+    world.send3(&mut one, b"3");
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["RESUMED 1 1", "3"]);
+    let members = world.edge.members_of(GROUP);
+    assert_eq!(members, [one.id()]);
+    // Another boot begins anew, with a picture, and what this one did not acknowledge.
+    backend = Backend::new([2; 16]);
+    world.lose_link(&mut backend);
+    world.granted(&mut backend);
+    assert_eq!(heard(&mut backend), ["OWN Attached 2 1 1", "2", "3"]);
+}

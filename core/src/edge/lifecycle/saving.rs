@@ -1,0 +1,235 @@
+//! What a machine saves at an orderly end, and how another process goes on with it (SPEC 39).
+
+use zeroize::Zeroizing;
+
+use crate::Closed;
+use crate::edge::Edge;
+use crate::edge::counters::EndReason;
+use crate::edge::door::sources::{Admission, Nesting};
+use crate::edge::sessions::Place;
+use crate::edge::sessions::ends::MOST;
+use crate::edge::sessions::saved::SavedSession;
+use crate::edge::snapshot::{Contents, Contribution, OF_MACHINE, Part, Snapshot};
+use crate::id::ClientId;
+use crate::link::tagged::{Flag, Tagged};
+use crate::queue::FrameQueue;
+use crate::time::Time;
+use crate::wire::saved::{put_bytes, put_count};
+
+/// What a session takes beside its packets, at most, but for marks and notes.
+const SESSION_BYTES: usize = 512;
+
+impl Edge {
+    /// Says that the sessions will be [saved](Self::save) at the end: then none has to make room for others that go away at a
+    /// [shutdown](Edge::handle_shutdown). To be called before that.
+    pub fn keep_sessions(&mut self) {
+        self.saves = true;
+    }
+
+    /// Returns whether they will be.
+    #[must_use]
+    pub fn keeps_sessions(&self) -> bool {
+        self.saves
+    }
+
+    /// Saves the sessions, so that another process can [go on](Self::restore) with them, and what waits for the backend (SPEC 39.1). To be
+    /// called once, when the edge [has finished](Edge::is_finished) and its transports are closed: who is still there goes away. The machine is
+    /// not to be used after that.
+    pub fn save(&mut self, now: Time) -> Part {
+        self.step(now, |edge, now| edge.save_all(now))
+    }
+
+    fn save_all(&mut self, now: Time) -> Part {
+        self.saves = true;
+        self.shutdown_at.get_or_insert(now);
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
+            self.remove_conn(now, index);
+            from = index + 1;
+        }
+        self.uplink.closed(
+            now,
+            Closed::Asked,
+            &mut self.rng,
+            &mut self.link_queue,
+            &mut self.counters,
+        );
+        self.link_queue.unseal();
+        let held = self.held_bytes() + self.ends.held_bytes();
+        let beside = SESSION_BYTES.saturating_mul(self.sessions.len() + 1);
+        // Room for all of it, so that no key is left in memory that it grew out of.
+        let mut out = Zeroizing::new(Vec::with_capacity(held.saturating_add(beside)));
+        out.push(OF_MACHINE);
+        out.push(self.config.shard.as_u8());
+        put_count(&mut out, 1 + self.kept_ids.len());
+        self.ids.save(&mut out);
+        self.kept_ids.iter().for_each(|ids| ids.save(&mut out));
+        self.link_queue.speech.save(&mut out);
+        self.ends.save(&mut out);
+        self.save_frames(&mut out);
+        put_count(&mut out, self.sessions.away());
+        let mut record = Zeroizing::new(Vec::new());
+        let sessions = self.sessions.iter().map(|(_, session)| session);
+        for session in sessions.filter(|session| session.place == Place::Away) {
+            record.clear();
+            record.reserve(session.held_bytes().saturating_add(SESSION_BYTES));
+            session.save(now, &mut record);
+            put_bytes(&mut out, &record);
+        }
+        Part(out)
+    }
+
+    /// Appends the frames for the backend: those of the queue, then those that wait in line.
+    fn save_frames(&self, out: &mut Vec<u8>) {
+        let backlogs = || {
+            let sessions = self.sessions.iter();
+            let entries = sessions.filter_map(|(_, session)| session.line_frames());
+            entries.map(|frames| (frames.packets(), frames))
+        };
+        let waiting: usize = backlogs().map(|(packets, _)| packets).sum();
+        put_count(out, self.link_queue.frames.packets() + waiting);
+        for body in self.link_queue.frames.bodies() {
+            put_bytes(out, body);
+        }
+        for (_, frames) in backlogs() {
+            frames.bodies().for_each(|body| put_bytes(out, body));
+        }
+    }
+
+    /// Goes on with the sessions of another process, which are away, and with its run (SPEC 39.4). To be called before the first client and the
+    /// first link, for each shard with the same snapshot. Sessions for which this edge has no memory end as at any other time.
+    pub fn restore(&mut self, now: Time, snapshot: &Snapshot) {
+        self.step(now, |edge, now| edge.take_back(now, &snapshot.contents()));
+    }
+
+    fn take_back(&mut self, now: Time, contents: &Contents<'_>) {
+        self.run = contents.run;
+        let shards = self.config.shards.max(1);
+        let mut parts = contents.parts.iter();
+        // As many machines as before: what waits stays with its shard, in order.
+        let is_same = contents.parts.len() == usize::from(shards)
+            && parts.all(|part| part.shard.as_u8() < shards);
+        let is_stray = |session: &&[u8]| id_of(session).shard().as_u8() >= shards;
+        let mut sessions = contents.parts.iter().flat_map(|part| &part.sessions);
+        self.takes_strays = sessions.any(is_stray);
+        // They were on their way already, so they go before what their shards have.
+        self.push_frames(contents.trunk.frames.iter().copied());
+        for part in &contents.parts {
+            self.take_ids(part, shards);
+            self.take_frames(now, part, is_same);
+            for (id, end) in &part.ends {
+                if self.is_here(*id) {
+                    let most = MOST.div_ceil(usize::from(shards));
+                    self.ends.remember(*id, None, *end, most);
+                }
+            }
+            for session in &part.sessions {
+                if self.is_here(id_of(session))
+                    && let Some(saved) = SavedSession::load(session)
+                {
+                    self.take_session(now, saved);
+                }
+            }
+        }
+        for (shard, body) in &contents.trunk.late {
+            let shard = Some(*shard).filter(|shard| shard.as_u8() < shards);
+            if shard.unwrap_or_default() == self.config.shard {
+                self.take_late(now, body);
+            }
+        }
+        self.shed_load(now);
+    }
+
+    /// Takes a frame of the backend for a shard that had ended. One that is no packet and no kick says what the next link says again.
+    fn take_late(&mut self, now: Time, body: &[u8]) {
+        match Tagged::decode(body) {
+            Ok(Tagged {
+                id,
+                flag: Flag::Data,
+                data,
+            }) => {
+                self.deliver(now, id, data, false);
+            }
+            Ok(Tagged {
+                id,
+                flag: Flag::Kick,
+                data: [],
+            }) => {
+                if let Some(session) = self.sessions.lookup(id) {
+                    self.end_session(now, session, EndReason::Kicked);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Queues those of these frames for the backend whose sessions belong to this machine.
+    fn push_frames<'a>(&mut self, bodies: impl Iterator<Item = &'a [u8]>) {
+        for body in bodies {
+            if self.is_here(id_of(body)) {
+                self.link_queue.frames.push_body(body);
+            }
+        }
+    }
+
+    /// Returns whether the session of this id belongs to this machine.
+    fn is_here(&self, id: ClientId) -> bool {
+        self.config.shards == 0 || self.home_of(id) == self.config.shard
+    }
+
+    fn take_ids(&mut self, part: &Contribution<'_>, shards: u8) {
+        for ids in &part.ids {
+            let shard = ids.shard();
+            if shard == self.config.shard {
+                self.ids = ids.clone();
+            } else if self.config.shard.as_u8() == 0 && shard.as_u8() >= shards {
+                self.kept_ids.push(ids.clone());
+            }
+        }
+    }
+
+    fn take_frames(&mut self, now: Time, part: &Contribution<'_>, is_same: bool) {
+        let mut frames = FrameQueue::new();
+        for body in &part.frames {
+            let is_here = match is_same {
+                true => part.shard == self.config.shard,
+                false => self.is_here(id_of(body)),
+            };
+            if is_here {
+                frames.push_body(body);
+            }
+        }
+        // A trunk counts for its shards, and does not go on.
+        let with_counts = is_same && self.config.shards == 0;
+        let speech = &mut self.link_queue.speech;
+        speech.restore(now, &part.speech, with_counts, &mut frames);
+        for body in frames.bodies() {
+            self.link_queue.frames.push_body(body);
+        }
+    }
+
+    fn take_session(&mut self, now: Time, saved: SavedSession) {
+        let id = saved.id;
+        let Some(session) = self.sessions.restore(now, saved) else {
+            return;
+        };
+        self.sessions.begin_absence(session, now);
+        // Of what source it was is not known any more.
+        self.sessions
+            .count_absence(session, Admission::EXEMPT, &Nesting::NONE);
+        self.sessions.recount(session, &mut self.account);
+        let entry = self.sessions.live(session);
+        for group in entry.groups() {
+            self.groups.entry(*group).or_default().insert(id);
+        }
+        if entry.settled_down() > entry.told_settled() {
+            self.settling.note(session);
+        }
+    }
+}
+
+/// Returns the id with which the body of a frame, or a saved session, begins.
+fn id_of(bytes: &[u8]) -> ClientId {
+    let id = bytes.first_chunk().copied().unwrap_or_default();
+    ClientId::from_u64(u64::from_le_bytes(id))
+}

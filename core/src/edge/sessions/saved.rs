@@ -1,0 +1,205 @@
+//! A session as bytes, so that it outlives its process (SPEC 39.2).
+
+use core::time::Duration;
+
+use crate::edge::sessions::absent::Absence;
+use crate::edge::sessions::{
+    Claimed, Entry, Identity, Linked, Numbered, Place, Session, Sessions, TICK_BITS, tick,
+};
+use crate::edge::table::by_size::Holding;
+use crate::edge::table::deadlines::Timer;
+use crate::id::ClientId;
+use crate::keys::PublicKey;
+use crate::link::v3::{GROUPS_OF_A_SESSION, GroupId, MAX_NOTE_BYTES};
+use crate::protocol::{Code, MAX_NUMBER, Progress, Standing};
+use crate::queue::{Outbox, Retention};
+use crate::time::Time;
+use crate::wire::saved::{Saved, put_bytes, put_count};
+
+/// What outlives the process of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct SavedSession {
+    pub(crate) id: ClientId,
+    identity: Identity,
+    outbox: Outbox,
+    was_sent: bool,
+    up: u32,
+    age: Duration,
+    resumes: u64,
+    linked: Option<Box<Linked>>,
+}
+
+impl SavedSession {
+    /// Reads what [`Session::save`] wrote. `None`: no session is like this.
+    pub(crate) fn load(bytes: &[u8]) -> Option<Self> {
+        let saved = &mut Saved::new(bytes);
+        let id = ClientId::from_u64(saved.u64()?);
+        let (was_sent, up) = (saved.flag()?, saved.u32()?);
+        let (age, resumes) = (Duration::from_millis(saved.u64()?), saved.u64()?);
+        let is_numbered = saved.flag()?;
+        let retention = match is_numbered {
+            true => Retention::UntilAcked,
+            false => Retention::UntilWritten,
+        };
+        let acked = saved.u64()?;
+        let packets = saved.count(4)?;
+        let end = acked.checked_add(packets as u64)?;
+        if end > MAX_NUMBER {
+            return None;
+        }
+        let mut outbox = Outbox::after(retention, acked);
+        for _ in 0..packets {
+            outbox.push(saved.bytes()?);
+        }
+        let identity = match is_numbered {
+            true => Identity::Chain(Box::new(load_numbered(saved, &outbox)?)),
+            false => {
+                let key: [u8; 33] = saved.array()?;
+                Identity::Key(Box::new(PublicKey::from_sec1(&key).ok()?))
+            }
+        };
+        let linked = match saved.flag()? {
+            true => Some(Box::new(load_linked(saved)?)),
+            false => None,
+        };
+        saved.is_empty().then_some(SavedSession {
+            id,
+            identity,
+            outbox,
+            was_sent,
+            up,
+            age,
+            resumes,
+            linked,
+        })
+    }
+}
+
+fn load_numbered(saved: &mut Saved<'_>, outbox: &Outbox) -> Option<Numbered> {
+    let standing = Standing::load(saved)?;
+    let progress = Progress::load(saved, outbox)?;
+    // An Answer says no more than this.
+    let fits = outbox.acked() <= progress.sent().max(outbox.acked());
+    let numbered = Numbered {
+        standing,
+        progress,
+        cause: Code::from_u16(saved.u16()?)?,
+        longest_up: saved.u32()?,
+        longest_down: saved.u32()?,
+        gives_up: saved.flag()?,
+    };
+    fits.then_some(numbered)
+}
+
+fn load_linked(saved: &mut Saved<'_>) -> Option<Linked> {
+    let mut linked = Linked {
+        up: saved.u64()?,
+        unacknowledged: saved.u64()?,
+        told_settled: saved.u64()?,
+        unnumbered: saved.u64()?,
+        paused: saved.flag()?,
+        ..Linked::default()
+    };
+    let note = core::str::from_utf8(saved.bytes()?).ok()?;
+    linked.note = (note.len() <= MAX_NOTE_BYTES).then(|| note.into())?;
+    let groups = saved.count(8)?;
+    if groups > usize::from(GROUPS_OF_A_SESSION) {
+        return None;
+    }
+    for _ in 0..groups {
+        linked.groups.push(GroupId(saved.u64()?));
+    }
+    Some(linked)
+}
+
+impl Session {
+    /// Appends it. It has no connection.
+    pub(crate) fn save(&self, now: Time, out: &mut Vec<u8>) {
+        let age = u64::try_from(self.age(now).as_millis()).unwrap_or(u64::MAX);
+        out.extend_from_slice(&self.id.as_u64().to_le_bytes());
+        out.push(self.was_sent.into());
+        out.extend_from_slice(&self.up.to_le_bytes());
+        out.extend_from_slice(&age.to_le_bytes());
+        out.extend_from_slice(&self.resumes().to_le_bytes());
+        out.push(self.numbered().is_some().into());
+        out.extend_from_slice(&self.outbox.acked().to_le_bytes());
+        put_count(out, self.outbox.packets());
+        for packet in self.outbox.held_packets() {
+            put_bytes(out, packet);
+        }
+        match &self.identity {
+            Identity::Key(key) => out.extend_from_slice(key.as_bytes()),
+            Identity::Chain(numbered) => {
+                numbered.standing.save(out);
+                numbered.progress.save(out);
+                out.extend_from_slice(&numbered.cause.to_u16().to_le_bytes());
+                out.extend_from_slice(&numbered.longest_up.to_le_bytes());
+                out.extend_from_slice(&numbered.longest_down.to_le_bytes());
+                out.push(numbered.gives_up.into());
+            }
+        }
+        out.push(self.linked.is_some().into());
+        if let Some(linked) = &self.linked {
+            for number in [
+                linked.up,
+                linked.unacknowledged,
+                linked.told_settled,
+                linked.unnumbered,
+            ] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            out.push(linked.paused.into());
+            put_bytes(out, linked.note.as_bytes());
+            put_count(out, linked.groups.len());
+            for group in &linked.groups {
+                out.extend_from_slice(&group.0.to_le_bytes());
+            }
+        }
+    }
+}
+
+impl Sessions {
+    /// Adds a session of another process, which has no connection. Its absence is still to begin. Returns its index, or `None` if the table
+    /// is full or has its id.
+    pub(crate) fn restore(&mut self, now: Time, saved: SavedSession) -> Option<u32> {
+        let SavedSession {
+            id,
+            identity,
+            outbox,
+            was_sent,
+            up,
+            age,
+            resumes,
+            linked,
+        } = saved;
+        if self.lookup(id).is_some() {
+            return None;
+        }
+        let claimed = (resumes > 0).then(|| {
+            Box::new(Claimed {
+                resumes,
+                ..Claimed::new(now)
+            })
+        });
+        let ticks = u32::try_from((age.as_nanos() >> TICK_BITS) & 0xffff_ffff).unwrap_or(0);
+        let key = self.slab.insert(Session {
+            id,
+            place: Place::Away,
+            identity,
+            claimed,
+            outbox,
+            waiting: false,
+            away_timer: Timer::default(),
+            holding: Holding::default(),
+            was_sent,
+            up,
+            began: tick(now).wrapping_sub(ticks),
+            absence: Absence::NONE,
+            line_entry: None,
+            linked,
+        })?;
+        let entry = Entry::new(id, key.index);
+        self.by_id.insert_unique(entry.hash(), entry, Entry::hash);
+        Some(key.index)
+    }
+}

@@ -1,0 +1,360 @@
+//! What an edge saves at an orderly end, sealed (SPEC 39.3): the file, and what is in it. What each machine adds is in `lifecycle/saving.rs`.
+
+use core::fmt;
+use std::collections::BTreeSet;
+
+use zeroize::Zeroizing;
+
+use crate::edge::sessions::ends::{End, MOST};
+use crate::edge::sessions::ids::ClientIds;
+use crate::edge::sessions::saved::SavedSession;
+use crate::edge::uplink::speech::SavedSpeech;
+use crate::id::{ClientId, ShardId};
+use crate::keys::KeyPair;
+use crate::protocol::Master;
+use crate::wire::saved::{Saved, put_bytes, put_count};
+
+/// The format that is written, and the only one that is read.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+/// The longest snapshot, in bytes.
+pub const MAX_SNAPSHOT_BYTES: usize = 1 << 30;
+
+const MAGIC: [u8; 8] = *b"VLSNAPSH";
+const NAME_BYTES: usize = 32;
+/// Magic, format, name, time of writing, and the length of what is sealed.
+const HEADER_BYTES: usize = MAGIC.len() + 4 + NAME_BYTES + 8 + 8;
+const TAG_BYTES: usize = 16;
+
+/// Why a snapshot is not written, or not used. The edge then begins without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// It is something else.
+    #[error("this is no snapshot of an edge")]
+    Foreign,
+    /// A later edge wrote it.
+    #[error("snapshot in format {format}, {SNAPSHOT_FORMAT} is known")]
+    Newer {
+        /// The format that it names.
+        format: u32,
+    },
+    /// Its end is missing, or there is something behind it.
+    #[error("snapshot of {length} bytes, it says {expected}")]
+    Torn {
+        /// Its length in bytes.
+        length: usize,
+        /// What it should be.
+        expected: u64,
+    },
+    /// It does not open: it was changed, or an edge with another key wrote it.
+    #[error("the snapshot does not open with the edge's key")]
+    Sealed,
+    /// It would be, or is, longer than [`MAX_SNAPSHOT_BYTES`].
+    #[error("snapshot of {bytes} bytes, {MAX_SNAPSHOT_BYTES} at most")]
+    TooLarge {
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// It opens, and no edge can be in such a state.
+    #[error("the snapshot opens and is malformed")]
+    Malformed,
+}
+
+/// What one machine adds to a snapshot: the edge, or one of its shards. It is wiped when it is dropped.
+pub struct Part(pub(super) Zeroizing<Vec<u8>>);
+
+impl Part {
+    /// Returns its length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for Part {
+    /// Shows its length: the bytes are keys and packets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part")
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an edge has saved, opened. It is wiped when it is dropped.
+///
+/// Whoever uses it makes sure that no snapshot is used twice (SPEC 39.3(d)): two processes with the same numbers would give two packets one
+/// number.
+pub struct Snapshot {
+    name: [u8; NAME_BYTES],
+    written_at: u64,
+    run: [u8; 8],
+    sessions: usize,
+    plain: Zeroizing<Vec<u8>>,
+}
+
+impl Snapshot {
+    /// Seals the parts of all machines of a process, whose run is `run` and whose key is `keys`. `name` must come from the operating system for
+    /// this snapshot. `written_at` is in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`SnapshotError::TooLarge`]
+    pub fn seal(
+        (run, parts): ([u8; 8], &[Part]),
+        keys: &KeyPair,
+        written_at: u64,
+        name: [u8; NAME_BYTES],
+    ) -> Result<Vec<u8>, SnapshotError> {
+        let parts_bytes: usize = parts.iter().map(|part| 4 + part.bytes()).sum();
+        let plain_bytes = run.len() + 4 + parts_bytes;
+        let bytes = HEADER_BYTES + plain_bytes + TAG_BYTES;
+        check_length(bytes)?;
+        // It does not grow, so what is not sealed yet is in this place alone.
+        let mut out = Vec::with_capacity(bytes);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&SNAPSHOT_FORMAT.to_le_bytes());
+        out.extend_from_slice(&name);
+        out.extend_from_slice(&written_at.to_le_bytes());
+        out.extend_from_slice(&(plain_bytes as u64).to_le_bytes());
+        out.extend_from_slice(&run);
+        put_count(&mut out, parts.len());
+        for part in parts {
+            put_bytes(&mut out, &part.0);
+        }
+        let (header, plain) = out.split_at_mut(HEADER_BYTES);
+        let tag = Master::new(keys).seal_saved(&name, header, plain);
+        out.extend_from_slice(&tag);
+        Ok(out)
+    }
+
+    /// Opens what was [sealed](Self::seal) with the same key.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]. What is refused has changed nothing.
+    pub fn open(mut bytes: Vec<u8>, keys: &KeyPair) -> Result<Snapshot, SnapshotError> {
+        let header = Header::read(&bytes)?;
+        let body = bytes.split_off(HEADER_BYTES);
+        let mut plain = Zeroizing::new(body);
+        let sealed_bytes = plain.len().saturating_sub(TAG_BYTES);
+        let (sealed, tag) = plain
+            .split_at_mut_checked(sealed_bytes)
+            .ok_or(SnapshotError::Sealed)?;
+        let tag: [u8; TAG_BYTES] = (&*tag).try_into().map_err(|_| SnapshotError::Sealed)?;
+        Master::new(keys)
+            .open_saved(&header.name, &bytes, sealed, &tag)
+            .map_err(|_| SnapshotError::Sealed)?;
+        plain.truncate(sealed_bytes);
+        let contents = Contents::read(&plain).ok_or(SnapshotError::Malformed)?;
+        let sessions = contents.check().ok_or(SnapshotError::Malformed)?;
+        let run = contents.run;
+        Ok(Snapshot {
+            name: header.name,
+            written_at: header.written_at,
+            run,
+            sessions,
+            plain,
+        })
+    }
+
+    /// Returns its name, which no other snapshot has.
+    #[must_use]
+    pub fn name(&self) -> [u8; NAME_BYTES] {
+        self.name
+    }
+
+    /// Returns when it was written, in milliseconds since 1970.
+    #[must_use]
+    pub fn written_at(&self) -> u64 {
+        self.written_at
+    }
+
+    /// Returns the run that an edge continues with it.
+    #[must_use]
+    pub fn run(&self) -> [u8; 8] {
+        self.run
+    }
+
+    /// Returns the number of sessions in it.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    pub(super) fn contents(&self) -> Contents<'_> {
+        Contents::read(&self.plain).expect("it was read when it was opened")
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    /// Shows only numbers: the bytes are keys and packets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("written_at", &self.written_at)
+            .field("sessions", &self.sessions)
+            .field("bytes", &self.plain.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_length(bytes: usize) -> Result<(), SnapshotError> {
+    let too_large = SnapshotError::TooLarge {
+        bytes: bytes as u64,
+    };
+    (bytes <= MAX_SNAPSHOT_BYTES).then_some(()).ok_or(too_large)
+}
+
+struct Header {
+    name: [u8; NAME_BYTES],
+    written_at: u64,
+}
+
+impl Header {
+    /// Reads the header of a snapshot whose length is right.
+    fn read(bytes: &[u8]) -> Result<Header, SnapshotError> {
+        let length = bytes.len();
+        let torn = SnapshotError::Torn {
+            length,
+            expected: HEADER_BYTES as u64,
+        };
+        let known = MAGIC.get(..length.min(MAGIC.len()));
+        if length == 0 || known != bytes.get(..length.min(MAGIC.len())) {
+            return Err(SnapshotError::Foreign);
+        }
+        check_length(length)?;
+        let mut fields = Saved::new(bytes.get(MAGIC.len()..).unwrap_or_default());
+        let format = fields.u32().ok_or(torn)?;
+        if format != SNAPSHOT_FORMAT {
+            return Err(SnapshotError::Newer { format });
+        }
+        let name = fields.array().ok_or(torn)?;
+        let written_at = fields.u64().ok_or(torn)?;
+        let plain_bytes = fields.u64().ok_or(torn)?;
+        let around = (HEADER_BYTES + TAG_BYTES) as u64;
+        let expected = plain_bytes.saturating_add(around);
+        if length as u64 != expected {
+            return Err(SnapshotError::Torn { length, expected });
+        }
+        Ok(Header { name, written_at })
+    }
+}
+
+/// The first byte of the part of an edge or a shard, and of that of a trunk.
+pub(super) const OF_MACHINE: u8 = 0;
+pub(super) const OF_TRUNK: u8 = 1;
+
+/// What is in a snapshot.
+pub(super) struct Contents<'a> {
+    pub(super) run: [u8; 8],
+    pub(super) parts: Vec<Contribution<'a>>,
+    pub(super) trunk: OfTrunk<'a>,
+}
+
+/// What is in the part of a trunk.
+#[derive(Default)]
+pub(super) struct OfTrunk<'a> {
+    /// The bodies of frames for the backend, which the shards do not have any more.
+    pub(super) frames: Vec<&'a [u8]>,
+    /// Those of frames of the backend that came when their shard had ended.
+    pub(super) late: Vec<(ShardId, &'a [u8])>,
+}
+
+/// What is in the part of one machine.
+pub(super) struct Contribution<'a> {
+    pub(super) shard: ShardId,
+    /// The ids of this shard, and those that it kept for others.
+    pub(super) ids: Vec<ClientIds>,
+    pub(super) speech: SavedSpeech,
+    pub(super) ends: Vec<(ClientId, End)>,
+    /// The bodies of frames for the backend.
+    pub(super) frames: Vec<&'a [u8]>,
+    pub(super) sessions: Vec<&'a [u8]>,
+}
+
+impl<'a> Contents<'a> {
+    fn read(plain: &'a [u8]) -> Option<Self> {
+        let saved = &mut Saved::new(plain);
+        let (run, parts) = (saved.array()?, saved.count(4)?);
+        let mut contents = Contents {
+            run,
+            parts: Vec::new(),
+            trunk: OfTrunk::default(),
+        };
+        for _ in 0..parts {
+            let part = &mut Saved::new(saved.bytes()?);
+            match part.u8()? {
+                OF_MACHINE => contents.parts.push(Contribution::read(part)?),
+                OF_TRUNK => contents.trunk = OfTrunk::read(part)?,
+                _ => return None,
+            }
+        }
+        saved.is_empty().then_some(contents)
+    }
+
+    /// Returns the number of sessions, if each can be and none is there twice.
+    fn check(&self) -> Option<usize> {
+        let mut ids = BTreeSet::new();
+        for session in self.parts.iter().flat_map(|part| &part.sessions) {
+            let saved = SavedSession::load(session)?;
+            if !ids.insert(saved.id.as_u64()) {
+                return None;
+            }
+        }
+        let mut shards = BTreeSet::new();
+        let are_different = self.parts.iter().all(|part| shards.insert(part.shard));
+        are_different.then_some(ids.len())
+    }
+}
+
+impl<'a> OfTrunk<'a> {
+    fn read(saved: &mut Saved<'a>) -> Option<Self> {
+        let count = saved.count(4)?;
+        let frames: Option<Vec<_>> = (0..count).map(|_| saved.bytes()).collect();
+        let count = saved.count(5)?;
+        let late = (0..count).map(|_| Some((ShardId::new(saved.u8()?), saved.bytes()?)));
+        let late: Option<Vec<_>> = late.collect();
+        let of_trunk = OfTrunk {
+            frames: frames?,
+            late: late?,
+        };
+        saved.is_empty().then_some(of_trunk)
+    }
+}
+
+impl<'a> Contribution<'a> {
+    fn read(saved: &mut Saved<'a>) -> Option<Self> {
+        let shard = ShardId::new(saved.u8()?);
+        let ids = (0..saved.count(25)?).map(|_| ClientIds::load(saved));
+        let ids: Option<Vec<_>> = ids.collect();
+        let speech = SavedSpeech::load(saved)?;
+        let count = saved.count(34)?;
+        let ends = (0..count).map(|_| End::load(saved));
+        let ends: Option<Vec<_>> = ends.collect();
+        let count = saved.count(4)?;
+        let frames = (0..count).map(|_| saved.bytes());
+        let frames: Option<Vec<_>> = frames.collect();
+        let count = saved.count(4)?;
+        let sessions = (0..count).map(|_| saved.bytes());
+        let sessions: Option<Vec<_>> = sessions.collect();
+        let part = Contribution {
+            shard,
+            ids: ids?,
+            speech,
+            ends: ends?,
+            frames: frames?,
+            sessions: sessions?,
+        };
+        (saved.is_empty() && part.ends.len() <= MOST).then_some(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_has_a_bound() {
+        assert_eq!(check_length(MAX_SNAPSHOT_BYTES), Ok(()));
+        let bytes = MAX_SNAPSHOT_BYTES as u64 + 1;
+        let beyond = check_length(MAX_SNAPSHOT_BYTES + 1);
+        assert_eq!(beyond, Err(SnapshotError::TooLarge { bytes }));
+    }
+}
