@@ -263,6 +263,20 @@ impl Carrier<Edge> for Branch {
         }
     }
 
+    fn poll_finish_keeping(&mut self, edge: &mut Edge, now: Time, buffer: &mut [u8]) -> Poll<()> {
+        if let State::Up(end) = &mut self.state {
+            end.close();
+        }
+        // A branch holds a few batches, so this ends.
+        while self.takes && matches!(self.state, State::Up(_)) {
+            self.read(edge, now, buffer);
+        }
+        match self.state {
+            State::Up(_) => Poll::Pending,
+            State::Down | State::Connecting => Poll::Ready(()),
+        }
+    }
+
     fn poll_finish(&mut self, _: &mut [u8]) -> Poll<()> {
         let State::Up(end) = &mut self.state else {
             return Poll::Ready(());

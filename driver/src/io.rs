@@ -154,6 +154,14 @@ impl<S: Stream, N> Channel<S, N> {
         Poll::Pending
     }
 
+    /// Closes the sending half. What still arrives is to be read.
+    #[cfg(feature = "edge")]
+    pub(crate) fn end_sending(&mut self, cx: &mut Context<'_>) {
+        if !self.write_failed && matches!(self.stream.poll_close(cx), Poll::Ready(Err(_))) {
+            self.write_failed = true;
+        }
+    }
+
     /// Returns the stream, to query it.
     pub(crate) fn stream(&self) -> &S {
         &self.stream

@@ -24,6 +24,9 @@ const READS_PER_TURN: usize = 4;
 /// Writes per turn. The second and later ones happen only if the first took all of a longer output.
 const WRITES_PER_TURN: usize = 4;
 
+/// Rounds of reads per poll once the machine has finished and its sessions are saved.
+const READS_AT_END: usize = 16;
+
 /// How long the backend may take to close the link once the machine has finished.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// This is part of the time for the whole shutdown, but may take at least this long in any case.
@@ -234,5 +237,21 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
             return Poll::Ready(());
         };
         channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
+    }
+
+    fn poll_finish_keeping(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]) -> Poll<()> {
+        for _ in 0..READS_AT_END {
+            if self.readable && machine.link_read_budget() > 0 {
+                self.read(machine, now, buffer);
+            }
+        }
+        let State::Up(channel) = &mut self.state else {
+            return Poll::Ready(());
+        };
+        channel.end_sending(&mut Context::from_waker(&self.waker));
+        if self.readable && machine.link_read_budget() > 0 {
+            self.waker.wake_by_ref();
+        }
+        Poll::Pending
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use voltlane_core::edge::MasterConfig;
 use voltlane_core::edge::trunk::Trunk;
+use voltlane_core::edge::{MasterConfig, Part};
 use voltlane_core::{ShardId, Time};
 
 use crate::branch::{BranchConnector, Counter, TrunkEnd};
@@ -209,6 +209,13 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         self.0.handle()
     }
 
+    /// Saves what waits in the machine, once this driver has ended (SPEC 39). The machine is to be told
+    /// [before it is driven](Trunk::keep_sessions).
+    pub fn save(&mut self) -> Part {
+        let now = self.0.now();
+        self.0.side_mut().trunk.save(now)
+    }
+
     /// Returns the machine, for its counters.
     #[must_use]
     pub fn trunk(&self) -> &Trunk {
@@ -307,6 +314,10 @@ impl Side for Shards {
     }
 
     fn close(&mut self, _: Time) {}
+
+    fn keeps(&self) -> bool {
+        self.trunk.keeps_sessions()
+    }
 
     fn finish(&mut self, _: &mut [u8]) {}
 }

@@ -80,6 +80,8 @@ pub(crate) trait Side {
     fn is_finished(&self) -> bool;
     /// Closes everything, since the machine has finished. The link is closed next.
     fn close(&mut self, now: Time);
+    /// Returns whether sessions will be saved, so that what still comes of the backend counts.
+    fn keeps(&self) -> bool;
     /// Returns whether a transport still holds bytes for a peer, once everything is closed.
     fn holds(&self) -> bool {
         false
@@ -153,6 +155,11 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
 
     pub(crate) fn handle(&self) -> Handle<S::Config> {
         self.handle.clone()
+    }
+
+    /// Returns the time.
+    pub(crate) fn now(&mut self) -> Time {
+        self.alarm.now()
     }
 
     pub(crate) fn side(&self) -> &S {
@@ -292,7 +299,14 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
                 })
             }
         };
-        let link_waits = self.link.poll_finish(self.buffer.bytes()).is_pending();
+        let buffer = self.buffer.bytes();
+        let polled = match self.side.keeps() {
+            true => self
+                .link
+                .poll_finish_keeping(self.side.machine_mut(), now, buffer),
+            false => self.link.poll_finish(buffer),
+        };
+        let link_waits = polled.is_pending();
         if link_waits && now < finishing.link || self.side.holds() && now < finishing.side {
             return Poll::Pending;
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 use voltlane_core::Time;
-use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode};
+use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode, Part};
 
 pub use self::errands::{Errands, MAX_ERRANDS};
 pub use self::neighbours::Neighbours;
@@ -139,6 +139,13 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
     #[must_use]
     pub fn handle(&self) -> EdgeHandle {
         self.0.handle()
+    }
+
+    /// Saves the sessions of the machine, once this driver has ended (SPEC 39). The machine is to be told
+    /// [before it is driven](Edge::keep_sessions).
+    pub fn save(&mut self) -> Part {
+        let now = self.0.now();
+        self.0.side_mut().edge.save(now)
     }
 
     /// Returns the machine, for its counters.
@@ -485,6 +492,10 @@ impl<L: Listener> Side for Clientele<L> {
     fn close(&mut self, now: Time) {
         self.clients.close_all(&mut self.edge, now);
         self.neighbours = None;
+    }
+
+    fn keeps(&self) -> bool {
+        self.edge.keeps_sessions()
     }
 
     fn holds(&self) -> bool {
