@@ -247,8 +247,8 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     switch (event.type) {
       case "connected":
         this.idValue = event.id;
-        this.stream.push({ type: "connected", id: this.id });
-        return this.hasBegun();
+        this.hasBegun();
+        return this.stream.push({ type: "connected", id: this.id });
       case "packet":
         return this.stream.push(new Packet(event.data, Number(event.number)), event.data.length, () => {
           if (event.number > 0n) this.lastTaken = event.number;
@@ -258,8 +258,8 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
         this.addressAt += 1;
         return this.stream.push({ type: "dropped", cause: event.cause, retryIn: event.retryIn });
       case "resumed":
-        this.stream.push({ type: "resumed", missed: Number(event.missed), away: Number(event.away) });
-        return this.hasBegun();
+        this.hasBegun();
+        return this.stream.push({ type: "resumed", missed: Number(event.missed), away: Number(event.away) });
       case "caughtUp":
         return this.stream.push({ type: "caughtUp" });
       case "gap":
@@ -278,9 +278,10 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   }
 
   private hasBegun(): void {
+    // Before the application hears of it, so that it never knows a session that is not stored.
+    this.storeNow();
     this.begun?.resolve();
     this.begun = undefined;
-    this.isDirty = true;
   }
 
   private ended(told: MachineEnd): void {

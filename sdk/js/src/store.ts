@@ -5,8 +5,8 @@ import { type Bytes, EMPTY, concat, readU32, u32 } from "./core/bytes.js";
 /**
  * A place for a session: a tab, a file, a keychain, a table. Whoever can read it can be this client.
  *
- * `load` gives what `store` was given last. A client loads once, and stores at its start, before each attempt to come back, at most once a
- * second as the session changes, and at its end.
+ * `load` gives what `store` was given last. A client loads once, and stores at its start, before each attempt to come back, when a session
+ * has begun or goes on, at most once a second as it changes, and at its end.
  */
 export interface SessionStore {
   load(): Uint8Array | undefined | Promise<Uint8Array | undefined>;

@@ -1,6 +1,7 @@
 // The libraries against the real edge: over every transport, in both versions.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { readFileSync, rmSync, statSync } from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
 import { test } from "node:test";
@@ -451,3 +452,50 @@ test("ticks come, and those that nobody waited for are left out", async (context
   const events = await readUntil(client, (_, read) => read.filter(({ type }) => type === "tick").length === 3);
   assert.deepEqual(events.map(({ type }) => type), ["connected", "tick", "tick", "tick"]);
 });
+
+const CHILD = `
+import { connect } from ${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)};
+const [address, sessionFile, versions] = process.argv.slice(1);
+const client = await connect(address, { sessionFile, versions });
+console.log(client.id);
+await client.send("hello");
+for await (const event of client) {
+  if (event.type === "packet") client.dropConnection();
+  if (event.type === "dropped") client.hurry();
+  if (event.type === "resumed") {
+    console.log(client.id);
+    await client.send("hello");
+  }
+}
+`;
+
+for (const versions of ["2", "3"]) {
+  test(`version ${versions}: a process that is killed at random goes on with its session file`, async (context) => {
+    const { backend, edge } = await rig(context);
+    void echo(backend);
+    const directory = scratch();
+    const file = path.join(directory, "session");
+    let first;
+    for (let turn = 0; turn < 5; turn++) {
+      const child = spawn(process.execPath, ["--input-type=module", "-e", CHILD, edge.address, file, versions], { stdio: ["ignore", "pipe", "inherit"] });
+      const ended = new Promise((done) => child.on("exit", done));
+      let ids = [];
+      let heard;
+      child.stdout.setEncoding("utf8").on("data", (text) => {
+        ids = ids.concat(text.trim().split("\n"));
+        heard?.();
+      });
+      // Somewhere in a reconnect.
+      while (ids.length < 1 + 7 * turn) await within(new Promise((wake) => (heard = wake)), "an id of the child");
+      child.kill("SIGKILL");
+      await within(ended, "its end");
+      first ??= ids[0];
+      assert.deepEqual([...new Set(ids)], [first]);
+    }
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    const client = await connect(edge.address, { sessionFile: file, versions });
+    assert.equal(client.id, first);
+    await client.close();
+    rmSync(directory, { recursive: true });
+  });
+}
