@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
-use crate::metrics::{Snapshot, readiness};
+use crate::metrics::{Snapshot, readiness, shards_of};
 
 /// The page, with a mark where the table belongs.
 const PAGE: &str = include_str!("page/page.html");
@@ -71,12 +71,7 @@ pub(crate) fn totals(loops: &[Snapshot], uptime: Duration) -> Value {
     for one in loops {
         all.add(one);
     }
-    // With several shards, the first two are the process and its trunk.
-    let shards = match loops {
-        [one] => std::slice::from_ref(one),
-        [_, _, shards @ ..] => shards,
-        _ => &[],
-    };
+    let shards = shards_of(loops);
     let why = readiness(&all);
     let (gauges, counters) = (&all.gauges, &all.counters);
     let listeners: Vec<Value> = all

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use voltlane_app::metrics::{Snapshot, encode};
+use voltlane_app::metrics::{Shard, Snapshot, encode};
 
 /// A metric as the page of `/metrics` describes it.
 struct Metric {
@@ -26,6 +26,7 @@ impl Metric {
         match &*self.kind {
             "counter" => format!("{}_total", self.name),
             "info" => format!("{}_info", self.name),
+            "histogram" => format!("{}_bucket", self.name),
             _ => self.name.clone(),
         }
     }
@@ -38,6 +39,7 @@ fn metrics() -> Vec<Metric> {
         accepts: listener.clone(),
         expiries: listener.clone(),
         list_expiries: listener,
+        shards: vec![Shard::default()],
         ..Snapshot::default()
     });
     let mut metrics: Vec<Metric> = Vec::new();
@@ -57,10 +59,11 @@ fn metrics() -> Vec<Metric> {
             (["#", "UNIT", _, unit], Some(metric)) => metric.unit = (*unit).to_owned(),
             (["#", "EOF"], _) | ([], _) => {}
             (_, Some(metric)) => {
-                let label = line
-                    .split_once('{')
-                    .and_then(|(_, rest)| rest.split_once('='));
-                metric.label = label.map(|(name, _)| name.to_owned());
+                let labels = line.split_once('{').map_or("", |(_, rest)| rest);
+                let names = labels.split(',').filter_map(|pair| pair.split_once('='));
+                let mut names = names.map(|(name, _)| name);
+                // That of a histogram's bounds is a part of it.
+                metric.label = names.find(|name| *name != "le").map(str::to_owned);
             }
             (_, None) => panic!("{line}"),
         }
@@ -71,7 +74,7 @@ fn metrics() -> Vec<Metric> {
 // ---- the dashboard
 
 /// Rows of the dashboard, each with the metrics that begin so, without `voltlane_`. The first row that fits has a metric.
-const ROWS: [(&str, &[&str]); 5] = [
+const ROWS: [(&str, &[&str]); 6] = [
     ("The backend", &["link", "clients_waiting", "ending"]),
     (
         "Sessions",
@@ -82,6 +85,7 @@ const ROWS: [(&str, &[&str]); 5] = [
             "challenges",
             "hand_overs",
             "key_agreements",
+            "opening",
         ],
     ),
     ("Packets", &["packets", "client", "held", "memory", "paced"]),
@@ -98,6 +102,7 @@ const ROWS: [(&str, &[&str]); 5] = [
             "sources",
         ],
     ),
+    ("Shards", &["shard", "turn"]),
     ("The process", &[""]),
 ];
 /// The width of the whole, in the units of Grafana.
@@ -119,6 +124,11 @@ fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
     let by = by.map_or("instance".to_owned(), |label| format!("instance, {label}"));
     let is_time = metric.name.ends_with("timestamp_seconds");
     let expression = match &*metric.kind {
+        "histogram" => {
+            format!(
+                "histogram_quantile(0.99, sum by ({by}, le) (rate({selected}[$__rate_interval])))"
+            )
+        }
         "counter" => format!("sum by ({by}) (rate({selected}[$__rate_interval]))"),
         _ if is_time => format!("{selected} - time()"),
         _ => selected,
@@ -134,9 +144,10 @@ fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
     let legend = legend.map_or("{{instance}}".to_owned(), |label| {
         format!("{{{{instance}}}} {{{{{label}}}}}")
     });
-    let title = match is_time {
-        true => format!("{}: time left", metric.help),
-        false => metric.help.clone(),
+    let title = match &*metric.kind {
+        "histogram" => format!("{} (99th percentile)", metric.help),
+        _ if is_time => format!("{}: time left", metric.help),
+        _ => metric.help.clone(),
     };
     json!({
         "id": id,
@@ -296,6 +307,22 @@ const RULES: &[Rule] = &[
         severity: "warning",
         summary: "A revocation list of the listener {{ $labels.listener }} of {{ $labels.instance }} is out of date in {{ $value | humanizeDuration }}",
         remedy: "Fetch a new one. One that is out of date still counts.",
+    },
+    Rule {
+        name: "VoltlaneSlow",
+        expression: "histogram_quantile(0.99, sum without (shard) (rate(voltlane_turn_seconds_bucket[5m]))) > 0.1",
+        held: "5m",
+        severity: "warning",
+        summary: "Packets wait {{ $value | humanizeDuration }} within {{ $labels.instance }}",
+        remedy: "Its processors are busy: see voltlane_process_cpu_seconds_total and voltlane_shard_packets_total, and give it more of them.",
+    },
+    Rule {
+        name: "VoltlaneDescriptors",
+        expression: "voltlane_process_open_descriptors / voltlane_process_max_descriptors > 0.8",
+        held: "5m",
+        severity: "warning",
+        summary: "{{ $labels.instance }} has {{ $value | humanizePercentage }} of its descriptors open",
+        remedy: "Raise its limit (ulimit -n, LimitNOFILE), or lower limits.max_connections.",
     },
     Rule {
         name: "VoltlaneLogLost",

@@ -10,8 +10,17 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use voltlane_app::http::Server;
-use voltlane_app::metrics::{self, Exchange, Snapshot, encode};
-use voltlane_core::edge::{CloseReason, EndReason, Rejected};
+use voltlane_app::metrics::{self, Exchange, Shard, Snapshot, encode};
+use voltlane_app::process::Process;
+use voltlane_core::edge::{CloseReason, EndReason, Histogram, Rejected};
+
+/// Returns a histogram with this many counts, all within its second bound but one beyond the last.
+fn times(count: u64) -> Histogram {
+    let mut times = Histogram::default();
+    times.record(Duration::from_secs(32));
+    (1..count).for_each(|_| times.record(Duration::from_micros(250)));
+    times
+}
 
 /// Returns figures that are all different, so that none can take another's place.
 fn distinct() -> Snapshot {
@@ -56,6 +65,22 @@ fn distinct() -> Snapshot {
     snapshot.expiries = vec![("web".into(), 2_000_000_000)];
     snapshot.list_expiries = vec![("web".into(), 2_000_000_002)];
     snapshot.log_lines_lost = one();
+    snapshot.counters.join_time = times(5_001);
+    snapshot.counters.resume_time = times(6_001);
+    snapshot.turn_times = times(7_001);
+    let shard = |number: u64| Shard {
+        connections: 8_001 + number,
+        sessions: 8_011 + number,
+        packets: 8_021 + number,
+        held_bytes: 8_031 + number,
+    };
+    snapshot.shards = vec![shard(0), shard(1)];
+    snapshot.process = Process {
+        resident_bytes: 9_001,
+        cpu_millis: 9_002_250,
+        descriptors: 9_003,
+        max_descriptors: 9_004,
+    };
     let gauges = &mut snapshot.gauges;
     gauges.half_open = 1_001;
     gauges.connections = gauges.half_open + 1_002;
@@ -104,7 +129,8 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
             match what {
                 "HELP" => assert!(!rest.is_empty(), "{line}"),
                 "TYPE" => {
-                    assert!(["counter", "gauge", "info"].contains(&rest), "{line}");
+                    let known = ["counter", "gauge", "info", "histogram"];
+                    assert!(known.contains(&rest), "{line}");
                     assert_eq!(kinds.insert(name, rest), None, "{name} has two types");
                     family = (name, rest);
                 }
@@ -125,11 +151,13 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
             "info" => "_info",
             _ => "",
         };
-        assert_eq!(
-            name,
-            format!("{family_name}{suffix}"),
-            "it follows the lines of its family"
-        );
+        let is_of_family = match kind {
+            "histogram" => ["_sum", "_count", "_bucket"]
+                .iter()
+                .any(|suffix| name.strip_suffix(suffix) == Some(family_name)),
+            _ => name == format!("{family_name}{suffix}"),
+        };
+        assert!(is_of_family, "it follows the lines of its family: {line}");
         assert!(name.starts_with("voltlane_"), "{line}");
         assert!(
             name.bytes()
@@ -151,7 +179,9 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
                     "state",
                     "to",
                     "version",
-                    "listener"
+                    "listener",
+                    "shard",
+                    "le"
                 ]
                 .contains(&key),
                 "{line}"
@@ -161,14 +191,14 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
                 .and_then(|text| text.strip_suffix('"'))
                 .expect(line);
             assert!(
-                key == "version"
+                ["version", "shard", "le"].contains(&key)
                     || text
                         .bytes()
                         .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
                 "{line}"
             );
         }
-        values.push(value.parse::<u64>().expect(line));
+        values.push(value.parse::<f64>().expect(line));
     }
     // Refused responses are a sum of closes, which equals another number.
     let closed = distinct().counters.closed;
@@ -176,7 +206,8 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
         closed[CloseReason::BadProof as usize] + closed[CloseReason::ClaimLapsed as usize];
     let counted = 22 + Rejected::ALL.len() + CloseReason::ALL.len() + EndReason::ALL.len() + 1;
     for number in (1..=counted as u64).chain(1_001..=1_009) {
-        let times = values.iter().filter(|&&value| value == number).count();
+        let times = values.iter().filter(|&&value| value == number as f64);
+        let times = times.count();
         let expected = match number {
             // The build and the link are 1 as well.
             1 => 3,
@@ -200,6 +231,7 @@ fn every_label_is_there_from_the_start() {
         accepts: vec![("main".into(), 0), ("web".into(), 0)],
         expiries: vec![("web".into(), 2_000_000_001)],
         list_expiries: vec![("web".into(), 2_000_000_003)],
+        shards: vec![Shard::default(); 2],
         ..Snapshot::default()
     };
     assert_eq!(series(encode(&fresh)), series(encode(&distinct())));
@@ -331,11 +363,29 @@ fn answer(mut stream: TcpStream) -> (String, String) {
 #[test]
 fn a_scraper_gets_the_page() {
     let served = serve(distinct());
+    // The server lists its shards and measures the process itself.
+    let given = |page: &str| {
+        let own = ["voltlane_shard_", "voltlane_process_"];
+        let lines = page
+            .lines()
+            .filter(|line| !own.iter().any(|own| line.contains(own)));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let value = |page: &str, series: &str| {
+        let mut lines = page.lines();
+        let found = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        found.expect(series).parse::<f64>().expect(series)
+    };
     for _ in 0..3 {
-        assert_eq!(
-            served.get("/metrics"),
-            ("200 OK".to_owned(), encode(&distinct()))
-        );
+        let (status, page) = served.get("/metrics");
+        assert_eq!(status, "200 OK");
+        assert_eq!(given(&page), given(&encode(&distinct())));
+        let gauges = distinct().gauges;
+        let connections = value(&page, "voltlane_shard_connections{shard=\"0\"}");
+        assert_eq!(connections, gauges.connections as f64);
+        assert!(!page.contains("{shard=\"1\"}"), "there is one loop");
+        assert!(value(&page, "voltlane_process_resident_memory_bytes") > 65_536.0);
+        assert!(value(&page, "voltlane_process_open_descriptors") > 2.0);
     }
     let byte_by_byte = unless_held_up(|| {
         let mut stream = served.connect();

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use voltlane_core::edge::trunk::Trunk;
-use voltlane_core::edge::{MasterConfig, Part};
+use voltlane_core::edge::{Histogram, MasterConfig, Part};
 use voltlane_core::{ShardId, Time};
 
 use crate::branch::{BranchConnector, Counter, TrunkEnd};
@@ -220,6 +220,12 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     #[must_use]
     pub fn trunk(&self) -> &Trunk {
         self.0.side().machine()
+    }
+
+    /// Returns how long its turns took that were followed at once by another: what came meanwhile has waited as long.
+    #[must_use]
+    pub fn turn_times(&self) -> &Histogram {
+        self.0.times()
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use voltlane_core::Time;
+use voltlane_core::edge::Histogram;
 
 use crate::Timer;
 use crate::alarm::Alarm;
@@ -110,6 +111,10 @@ pub(crate) struct Turns<S: Side, U: Carrier<S::Machine>, T: Timer> {
     /// Set once the machine has finished.
     finishing: Option<Finishing>,
     buffer: Buffer,
+    /// How long turns took that were followed at once by another. The others are not timed: that would take another look at the clock.
+    times: Histogram,
+    /// When the last turn began, if it was one of these.
+    before: Option<Time>,
 }
 
 /// The buffer that all reads share.
@@ -150,6 +155,8 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
             ends_by: None,
             finishing: None,
             buffer: Buffer::new(),
+            times: Histogram::default(),
+            before: None,
         }
     }
 
@@ -160,6 +167,11 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
     /// Returns the time.
     pub(crate) fn now(&mut self) -> Time {
         self.alarm.now()
+    }
+
+    /// Returns how long turns took that were followed at once by another.
+    pub(crate) fn times(&self) -> &Histogram {
+        &self.times
     }
 
     pub(crate) fn side(&self) -> &S {
@@ -180,6 +192,9 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
         self.ready.register(cx.waker());
         for turn in 0..TURNS_PER_POLL {
             let now = self.alarm.now();
+            if let Some(before) = self.before.take() {
+                self.times.record(now.since(before));
+            }
             self.collect(now);
             if self.finishing.is_none() {
                 self.turn(now, turn == 0);
@@ -191,12 +206,14 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
             }
             if !self.has_work(now) {
                 if self.side.has_newcomers() {
+                    self.before = Some(now);
                     break;
                 }
                 if self.poll_alarm().is_pending() {
                     return Poll::Pending;
                 }
             }
+            self.before = Some(now);
         }
         // There is more to do, but other tasks need their turn as well.
         cx.waker().wake_by_ref();

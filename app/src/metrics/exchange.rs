@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::Snapshot;
+use super::{Shard, Snapshot, shards_of};
 
 /// The requesting side: of one loop, or of one for each shard and one for their trunk. Its clones take turns.
 #[derive(Clone, Debug)]
@@ -92,9 +92,11 @@ impl Exchange {
     #[must_use]
     pub fn ask(&self, within: Duration) -> Option<Snapshot> {
         let mut sum = Snapshot::default();
-        for one in self.ask_each(within)? {
-            sum.add(&one);
+        let loops = self.ask_each(within)?;
+        for one in &loops {
+            sum.add(one);
         }
+        sum.shards = shards_of(&loops).iter().map(Shard::from).collect();
         Some(sum)
     }
 
@@ -162,6 +164,12 @@ mod tests {
         snapshot
     }
 
+    /// What is asked for has a list of the shards as well.
+    fn with_shards(snapshot: Snapshot, shards: usize) -> Snapshot {
+        let shards = vec![Shard::default(); shards];
+        Snapshot { shards, ..snapshot }
+    }
+
     #[test]
     fn a_question_wakes_the_loop_and_gets_the_numbers_of_that_moment() {
         let (exchange, mut asked) = Exchange::new();
@@ -177,7 +185,7 @@ mod tests {
                 asked.answer(&waker, || numbered(round as u64));
                 asking.join().expect("no panic")
             });
-            assert_eq!(answer, Some(numbered(round as u64)));
+            assert_eq!(answer, Some(with_shards(numbered(round as u64), 1)));
             asked.answer(&waker, || panic!("nobody asked again"));
         }
     }
@@ -195,7 +203,7 @@ mod tests {
             }
             asking.join().expect("no panic")
         });
-        assert_eq!(sum, Some(numbered(33)));
+        assert_eq!(sum, Some(with_shards(numbered(33), 1)));
         asked.pop();
         assert_eq!(exchange.ask(Duration::from_millis(1)), None);
         drop(asked);

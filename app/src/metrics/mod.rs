@@ -15,7 +15,9 @@ mod exchange;
 mod pages;
 mod text;
 
-use voltlane_core::edge::{Counters, Gauges};
+use voltlane_core::edge::{Counters, Gauges, Histogram};
+
+use crate::process::Process;
 
 pub use exchange::{Asked, Exchange};
 #[cfg(feature = "admin")]
@@ -40,6 +42,48 @@ pub struct Snapshot {
     pub expiries: Vec<(String, u64)>,
     /// When the first list of revoked certificates of each listener that has some is to be replaced, in seconds since 1970.
     pub list_expiries: Vec<(String, u64)>,
+    /// How long turns of the loops took that were followed at once by another.
+    pub turn_times: Histogram,
+    /// What each shard has, by its number.
+    pub shards: Vec<Shard>,
+    /// What the process takes of the system.
+    pub process: Process,
+}
+
+/// What a shard has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shard {
+    /// Its connections.
+    pub connections: u64,
+    /// Its sessions.
+    pub sessions: u64,
+    /// The packets that it has passed on, in both directions.
+    pub packets: u64,
+    /// The bytes that wait in it.
+    pub held_bytes: u64,
+}
+
+impl From<&Snapshot> for Shard {
+    fn from(snapshot: &Snapshot) -> Shard {
+        let Snapshot {
+            counters, gauges, ..
+        } = snapshot;
+        Shard {
+            connections: gauges.connections as u64,
+            sessions: gauges.sessions as u64,
+            packets: counters.packets_up + counters.packets_down,
+            held_bytes: gauges.held_bytes as u64,
+        }
+    }
+}
+
+/// Returns those of the loops that are shards. With several, the first two are the process and its trunk.
+pub(crate) fn shards_of(loops: &[Snapshot]) -> &[Snapshot] {
+    match loops {
+        [one] => std::slice::from_ref(one),
+        [_, _, shards @ ..] => shards,
+        _ => &[],
+    }
 }
 
 impl Snapshot {
@@ -52,5 +96,6 @@ impl Snapshot {
         self.accepts.extend_from_slice(&other.accepts);
         self.expiries.extend_from_slice(&other.expiries);
         self.list_expiries.extend_from_slice(&other.list_expiries);
+        self.turn_times.add(&other.turn_times);
     }
 }

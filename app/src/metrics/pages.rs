@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Exchange, Snapshot, text};
 use crate::config::Address;
 use crate::http::{Pages, Response, Server};
+use crate::process::Process;
 
 /// How long the edge's loop may take to respond before it counts as stuck.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,7 +58,12 @@ impl Pages for Metrics {
         }
         let ask = || self.exchange.ask(LOOP_TIMEOUT);
         match self.asked.get_or_insert_with(ask) {
-            Some(snapshot) => page(path, snapshot),
+            Some(snapshot) => {
+                if path == "/metrics" {
+                    snapshot.process = Process::measure();
+                }
+                page(path, snapshot)
+            }
             None => Response::text("503 Service Unavailable", "the edge does not answer"),
         }
     }

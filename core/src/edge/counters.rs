@@ -1,5 +1,6 @@
 //! Counters and gauges of an edge, and the reasons that they tell apart.
 
+use crate::edge::histogram::Histogram;
 use crate::farewell::Farewell;
 
 /// Declares an enum of reasons with their names, in the order in which [`Counters`] counts them.
@@ -296,6 +297,10 @@ pub struct Counters {
     pub link_bytes_in: u64,
     /// Bytes written to the backend.
     pub link_bytes_out: u64,
+    /// How long newcomers took from the accept to their session, if handshakes have a time limit.
+    pub join_time: Histogram,
+    /// How long reconnects took from the accept until their session was resumed, likewise.
+    pub resume_time: Histogram,
 }
 
 impl Counters {
@@ -329,7 +334,11 @@ impl Counters {
             link_violations,
             link_bytes_in,
             link_bytes_out,
+            join_time,
+            resume_time,
         } = other;
+        self.join_time.add(join_time);
+        self.resume_time.add(resume_time);
         let each = |sums: &mut [u64], others: &[u64]| {
             sums.iter_mut()
                 .zip(others)

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 use voltlane_core::Time;
-use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode, Part};
+use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode, Histogram, Part};
 
 pub use self::errands::{Errands, MAX_ERRANDS};
 pub use self::neighbours::Neighbours;
@@ -152,6 +152,12 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
     #[must_use]
     pub fn edge(&self) -> &Edge {
         self.0.side().machine()
+    }
+
+    /// Returns how long its turns took that were followed at once by another: what came meanwhile has waited as long.
+    #[must_use]
+    pub fn turn_times(&self) -> &Histogram {
+        self.0.times()
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use voltlane_core::edge::{Counters, Gauges};
+use voltlane_core::edge::{Counters, Gauges, Histogram};
 use voltlane_driver::{Connector, EdgeDriver, Listener, Timer, TrunkDriver, Uplink};
 
 use crate::memory::Trimmer;
@@ -15,6 +15,7 @@ use crate::refusals::Refusals;
 pub(super) trait Watched: Future<Output = ()> {
     fn counters(&self) -> &Counters;
     fn gauges(&self) -> Gauges;
+    fn turn_times(&self) -> &Histogram;
     /// Returns how many bytes the machine holds.
     fn footprint_bytes(&self) -> usize;
 }
@@ -26,6 +27,10 @@ impl<L: Listener, C: Uplink, T: Timer> Watched for EdgeDriver<L, C, T> {
 
     fn gauges(&self) -> Gauges {
         self.edge().gauges()
+    }
+
+    fn turn_times(&self) -> &Histogram {
+        self.turn_times()
     }
 
     fn footprint_bytes(&self) -> usize {
@@ -40,6 +45,10 @@ impl<C: Connector, T: Timer> Watched for TrunkDriver<C, T> {
 
     fn gauges(&self) -> Gauges {
         self.trunk().gauges()
+    }
+
+    fn turn_times(&self) -> &Histogram {
+        self.turn_times()
     }
 
     /// The shards give back memory, the trunk's too.
@@ -78,6 +87,7 @@ impl Watch {
             asked.answer(cx.waker(), || Snapshot {
                 counters: driver.counters().clone(),
                 gauges: driver.gauges(),
+                turn_times: Watched::turn_times(&*driver).clone(),
                 ..process()
             });
         }

@@ -92,6 +92,13 @@ impl Timers {
         self.timer(slot).is(kind)
     }
 
+    /// Returns since when it waits for this, if it does.
+    pub(crate) fn since(&self, wait: Wait) -> Option<Time> {
+        let (slot, kind) = wait.timer();
+        let timer = self.timer(slot);
+        timer.is(kind).then(|| timer.since())
+    }
+
     /// Returns whether it waits for anything with this timer.
     #[inline]
     pub(crate) fn is_any_armed(&self, slot: Slot) -> bool {

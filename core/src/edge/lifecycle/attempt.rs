@@ -229,6 +229,9 @@ impl Edge {
             received_up,
             control,
         );
+        if let Some(took) = self.opening_time(now, index) {
+            self.counters.resume_time.record(took);
+        }
         self.establish(now, index, session, channel.into());
         self.watch_writes(now, index);
         self.sessions.recount(session, &mut self.account);

@@ -225,6 +225,9 @@ impl Edge {
         self.tell_joined(index, session, &Newcomer::OF_V2);
         let (opening, control) = self.conns.live_mut(index).opening();
         let channel = opening.joined(id, control);
+        if let Some(took) = self.opening_time(now, index) {
+            self.counters.join_time.record(took);
+        }
         self.establish(now, index, session, channel);
         tracing::debug!(conn = index, %id, "joined");
         Ok(())
@@ -255,6 +258,12 @@ impl Edge {
         let (next, key) = keys.then(|| self.conns.next_join(hellos)).flatten()?;
         self.count_join(now, Joining::by(key.as_ref()));
         Some((next, key))
+    }
+
+    /// Returns how long the connection at `index` has been opening, if that has a limit.
+    pub(crate) fn opening_time(&self, now: Time, index: u32) -> Option<Duration> {
+        let since = self.conns.live(index).timers.since(Wait::Handshake)?;
+        Some(now.since(since))
     }
 
     /// Attaches the connection at `index` to the session, with `channel`.

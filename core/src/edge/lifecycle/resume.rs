@@ -175,6 +175,9 @@ impl Edge {
         self.tell_resumed(index, session, away, missed);
         let (opening, control) = self.conns.live_mut(index).opening();
         let channel = opening.resumed(control);
+        if let Some(took) = self.opening_time(now, index) {
+            self.counters.resume_time.record(took);
+        }
         self.establish(now, index, session, channel);
         if self.sessions.live(session).outbox.has_unsent() {
             self.watch_writes(now, index);

@@ -159,6 +159,9 @@ impl Edge {
             token: &token,
         };
         self.tell_joined(index, session, &newcomer);
+        if let Some(took) = self.opening_time(now, index) {
+            self.counters.join_time.record(took);
+        }
         self.establish(now, index, session, channel.into());
         tracing::debug!(conn = index, %id, "joined");
         Ok(())

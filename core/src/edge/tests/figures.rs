@@ -214,6 +214,13 @@ fn output_of_a_kicked_client_is_held_and_that_of_a_closed_one_is_not() {
     assert_eq!(world.edge.gauges().held_bytes, 0);
 }
 
+/// Returns a histogram with `n` counts.
+fn times(n: u64) -> Histogram {
+    let mut times = Histogram::default();
+    (0..n).for_each(|_| times.record(Duration::from_millis(1)));
+    times
+}
+
 /// Returns figures of a shard that are all `n`.
 fn figures_of(n: u64) -> (Counters, Gauges) {
     let counters = Counters {
@@ -243,6 +250,8 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         link_violations: n,
         link_bytes_in: n,
         link_bytes_out: n,
+        join_time: times(n),
+        resume_time: times(n),
     };
     let count = usize::try_from(n).unwrap();
     let gauges = Gauges {
@@ -350,4 +359,26 @@ fn without_clients_the_link_keeps_no_memory() {
         }
         assert_eq!(world.edge.link_queue.frames.capacity_bytes(), 0);
     }
+}
+
+#[test]
+fn how_long_a_join_and_a_resume_took_is_counted_from_the_accept() {
+    let mut world = World::new(|_| {});
+    let mut one = world.join();
+    let joined = world.edge.counters().join_time.clone();
+    assert_eq!(
+        (joined.count(), world.edge.counters().resume_time.count()),
+        (1, 0)
+    );
+    world.leave(one.conn);
+    world.come_back(&mut one);
+    assert_eq!(world.edge.counters().join_time, joined);
+    assert_eq!(world.edge.counters().resume_time.count(), 1);
+    let stranger = world.accept();
+    world.say(stranger, Handshake::ProtocolVersion(2));
+    assert_eq!(
+        world.edge.counters().join_time,
+        joined,
+        "not before it has a session"
+    );
 }
