@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,22 +53,7 @@ pub(crate) enum Readers {
 
 /// Writes a new file: whole or not at all, even if the power fails. A file that somebody else created meanwhile is kept.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
-    let directory = directory_of(path);
-    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // A name that is unique even after a crash: in a container every process may have the same id.
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let count = WRITTEN.fetch_add(1, Ordering::Relaxed);
-    let mut temporary_name = OsString::from(".");
-    temporary_name.push(file_name);
-    temporary_name.push(format!(
-        ".{}-{}-{count}.tmp",
-        std::process::id(),
-        since_epoch.as_nanos()
-    ));
-    let temporary = directory.join(temporary_name);
-
+    let temporary = temporary_for(path)?;
     let mut file = create(&temporary, readers)?;
     let written = file
         .write_all(bytes)
@@ -84,6 +69,39 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Resu
     // It has its name now, or is useless. After a rename it no longer exists.
     let _ = fs::remove_file(&temporary);
     written
+}
+
+/// Writes a file in the place of another one, if there is one: whole or not at all, even if the power fails.
+#[cfg(feature = "admin")]
+pub(crate) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let temporary = temporary_for(path)?;
+    let mut file = create(&temporary, readers)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path))
+        // The new name is on the disk, too.
+        .and_then(|()| File::open(directory_of(path))?.sync_all());
+    let _ = fs::remove_file(&temporary);
+    written
+}
+
+/// Returns a name beside `path` that is unique even after a crash: in a container every process may have the same id.
+fn temporary_for(path: &Path) -> io::Result<PathBuf> {
+    let directory = directory_of(path);
+    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let count = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let mut temporary_name = OsString::from(".");
+    temporary_name.push(file_name);
+    temporary_name.push(format!(
+        ".{}-{}-{count}.tmp",
+        std::process::id(),
+        since_epoch.as_nanos()
+    ));
+    Ok(directory.join(temporary_name))
 }
 
 /// Returns the error that [`write_new`] would meet at `path` for reasons of its directory: it is missing, read-only, or not ours to write to.

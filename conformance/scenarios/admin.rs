@@ -214,6 +214,35 @@ fn bans_are_listed_and_lifted_and_keep_connections_out() {
 }
 
 #[test]
+fn bans_outlive_a_restart_in_their_file() {
+    let folder = Directory::new();
+    let file = folder.path().join("bans");
+    let place = place(&format!("ban_file = \"{}\"\n", file.display()));
+    let first = rig(&place.config);
+    place.good("ctl ban 203.0.113.0/24 --note first");
+    place.good("ctl ban 198.51.100.7 --secs 600");
+    place.good("ctl ban 192.0.2.0/24");
+    place.good("ctl unban 192.0.2.0/24");
+    drop(first);
+    let second = rig(&place.config);
+    second.edge.expect_log("networks are banned as before");
+    let bans = place.good("ctl bans");
+    for part in ["203.0.113.0/24", "first", "198.51.100.7/32"] {
+        assert!(bans.contains(part), "{bans}");
+    }
+    assert!(!bans.contains("192.0.2.0"), "{bans}");
+    // A place that cannot be written to: the ban is in effect, and the answer says what is not.
+    drop(folder);
+    let (code, text) = place.ctl("ctl ban 192.0.2.0/24");
+    assert_eq!(
+        (code, text.contains("until a restart")),
+        (Some(1), true),
+        "{text}"
+    );
+    assert!(place.good("ctl bans").contains("192.0.2.0/24"));
+}
+
+#[test]
 fn the_level_of_the_log_changes_for_a_while_and_a_reload_is_told_in_the_log() {
     let place = place("");
     let rig = rig(&place.config);

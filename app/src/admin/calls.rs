@@ -13,6 +13,7 @@ use voltlane_core::edge::{BanError, KickError, MAX_PAGE, SessionInfo};
 use voltlane_core::link::v3::Kick;
 use voltlane_core::protocol::{Code, Ledger};
 
+use super::ban_file;
 use super::desk::{Desk, PATIENCE};
 use super::guard::Caller;
 use super::request::{Refusal, Request};
@@ -340,10 +341,19 @@ fn ban(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
         edge.handle_ban(now, network, within, &note)
     })?;
     match done {
-        Ok(()) => ok(json!({ "banned": network.to_string(), "secs": asked.secs })),
+        Ok(()) => {
+            keep_bans(desk)?;
+            ok(json!({ "banned": network.to_string(), "secs": asked.secs }))
+        }
         Err(error @ BanError::TooMany) => Err(Refusal::new(409, error.to_string())),
         Err(error) => Err(Refusal::new(400, error.to_string())),
     }
+}
+
+/// Writes the bans to their file, if they have one.
+fn keep_bans(desk: &Desk) -> Result<(), Refusal> {
+    let file = desk.settings().admin.ban_file;
+    file.map_or(Ok(()), |file| ban_file::save(desk, &file))
 }
 
 fn unban(desk: &Desk, request: &Request) -> Answer {
@@ -352,7 +362,10 @@ fn unban(desk: &Desk, request: &Request) -> Answer {
     let asked = asked.ok_or_else(|| Refusal::new(400, "the parameter network is missing"))?;
     let network = network(asked)?;
     match desk.ask(0, move |edge, now| edge.handle_unban(now, network))? {
-        true => ok(json!({ "lifted": network.to_string() })),
+        true => {
+            keep_bans(desk)?;
+            ok(json!({ "lifted": network.to_string() }))
+        }
         false => Err(Refusal::new(404, "exactly this network is not banned")),
     }
 }

@@ -8,6 +8,7 @@ use voltlane_core::Time;
 use voltlane_core::edge::Edge;
 use voltlane_driver::Errands;
 
+use super::ban_file;
 use super::request::Refusal;
 use crate::commands::InEffect;
 use crate::config::Settings;
@@ -43,6 +44,17 @@ impl Desk {
     pub(crate) fn serves(&self, shards: Vec<Errands>) {
         // It is called once.
         let _ = self.0.shards.set(shards);
+    }
+
+    /// Bans what the file of bans says, once: the shards serve by then. What it cannot read is an error of the log, as the edge serves
+    /// already.
+    pub(super) fn load_bans(&self) {
+        let Some(path) = self.settings().admin.ban_file else {
+            return;
+        };
+        if let Err(error) = ban_file::load(self, &path) {
+            tracing::error!(%error, path = %path.display(), "earlier bans are not in effect");
+        }
     }
 
     pub(super) fn began(&self) -> Instant {

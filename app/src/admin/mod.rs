@@ -17,6 +17,7 @@
 //! Nothing that clients or the backend sent is ever shown, and no secret. Each change is a line of the log with the target
 //! `voltlane::audit`, at every level of the log.
 
+mod ban_file;
 mod calls;
 mod desk;
 mod guard;

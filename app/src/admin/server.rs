@@ -162,7 +162,12 @@ impl Drop for Seat<'_> {
 
 fn accept(listeners: &[Listener], ending: &UnixStream, shared: &Arc<Shared>) {
     let tick = Timespec::try_from(TICK).ok();
+    let mut has_bans = false;
     loop {
+        if !has_bans && shared.desk.shards() > 0 {
+            has_bans = true;
+            shared.desk.load_bans();
+        }
         let mut waits = vec![PollFd::new(ending, PollFlags::IN)];
         waits.extend(listeners.iter().map(|listener| match listener {
             Listener::Net(listener) => PollFd::new(listener, PollFlags::IN),

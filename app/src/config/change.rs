@@ -25,6 +25,7 @@ const AT_START: &[&str] = &[
     "admin.peer_uids",
     "admin.token_file",
     "admin.read_only",
+    "admin.ban_file",
 ];
 
 /// A configuration that was read while another one is in effect.

@@ -509,6 +509,8 @@ settings! {
         token_file: Option<PathBuf> = None, ();
         /// Whether it only shows, and changes nothing.
         read_only: bool = false, ();
+        /// File in which bans outlive a restart. It is made at the first ban. Empty: a restart forgets them.
+        ban_file: Option<PathBuf> = None, ();
     }
 }
 
