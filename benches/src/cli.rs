@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::circumstances::Circumstances;
 use crate::instructions::CountError;
-use crate::load::carriage::Carriage;
+use crate::load::carriage::{Carriage, by_name};
 use crate::load::process::{self, Cpus, Placement};
 use crate::load::program::{CONFIG, Program, StartError, become_program};
 use crate::load::{self, LoadError, Options, Scenario, scale};
@@ -217,7 +217,7 @@ struct Common {
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     patience: u32,
     /// How clients are carried: tcp, tls, ws or wss. In a comparison each row has its own
-    #[arg(long, global = true, default_value_t)]
+    #[arg(long, global = true, default_value = "tcp", value_parser = by_name)]
     door: Carriage,
     /// The version of the client link that clients speak: 2 or 3
     #[arg(long, global = true, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=3))]

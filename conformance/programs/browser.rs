@@ -57,7 +57,7 @@ fn edge(page: &Page, carriage: Carriage) -> Rig {
 
 #[test]
 fn a_page_carries_every_packet() {
-    for (carriage, scheme) in [(Carriage::Ws, "ws"), (Carriage::Wss, "wss")] {
+    for (carriage, scheme) in [(Carriage::WebSocket, "ws"), (Carriage::WebSocketTls, "wss")] {
         let page = Page::serve();
         let mut rig = edge(&page, carriage);
         let url = page.url(&format!("{scheme}://{}/", rig.address()));
@@ -74,7 +74,7 @@ fn a_page_carries_every_packet() {
 #[test]
 fn a_page_of_another_origin_is_refused() {
     let (page, other) = (Page::serve(), Page::serve());
-    let rig = edge(&page, Carriage::Ws);
+    let rig = edge(&page, Carriage::WebSocket);
     let edge = format!("ws://{}/", rig.address());
     let Some(foreign) = Browser::show(&other.url(&edge)) else {
         return;

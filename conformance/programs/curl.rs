@@ -1,7 +1,7 @@
 //! `curl`: health checks, the opening of a WebSocket, and requests that open none. (SPEC 16.2)
 
 use conformance::others::find;
-use conformance::shim::{Carriage, certificate_file};
+use conformance::shim::{Carriage, Shim as _, certificate_file};
 use conformance::{Backend, Directory, Edge};
 
 use super::{rigs, start};
@@ -40,7 +40,7 @@ fn status(arguments: &[&str]) -> Option<Result<String, i32>> {
 #[test]
 fn requests_are_answered_by_their_kind() {
     let long = format!("X-Long: {}", "x".repeat(5_000));
-    for rig in rigs(&Carriage::Ws.config()) {
+    for rig in rigs(&Carriage::WebSocket.config()) {
         let url = format!("http://{}", rig.address());
         let [health, root, other] = ["/healthz", "/", "/other"].map(|path| format!("{url}{path}"));
         let upgrade = |with: &[&'static str]| [&UPGRADE[..], with].concat();
@@ -96,7 +96,7 @@ fn a_websocket_is_opened() {
     // Curl says nothing before the end.
     let config = format!(
         "{}limits.handshake_timeout_secs = 3\n",
-        Carriage::Ws.config()
+        Carriage::WebSocket.config()
     );
     for rig in rigs(&config) {
         let Some(command) = find("curl") else {
@@ -126,7 +126,7 @@ fn a_websocket_is_opened() {
 #[test]
 fn a_health_check_within_tls_needs_the_certificate() {
     let authority = certificate_file("authority.pem").display().to_string();
-    for rig in rigs(&Carriage::Wss.config()) {
+    for rig in rigs(&Carriage::WebSocketTls.config()) {
         let (ip, port) = (rig.address().ip(), rig.address().port());
         let resolve = format!("edge.example.com:{port}:{ip}");
         let url = format!("https://edge.example.com:{port}/healthz");

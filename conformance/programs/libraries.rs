@@ -7,7 +7,7 @@ use std::process::Command;
 
 use conformance::others::{node, python, script};
 use conformance::published::{Heard, PublishedBackend, PublishedClient};
-use conformance::shim::{Carriage, certificate_file};
+use conformance::shim::{Carriage, Shim as _, certificate_file};
 use conformance::{Client, Edge, Frames, Process, Signal, bytes_of};
 
 use super::{config, rigs, start, use_doors};
@@ -33,7 +33,7 @@ fn relay(
     let file = script(file).display().to_string();
     let authority = certificate_file("authority.pem").display().to_string();
     let (url, authority) = match carriage {
-        Carriage::Wss => (format!("wss://{edge}/"), Some(&*authority)),
+        Carriage::WebSocketTls => (format!("wss://{edge}/"), Some(&*authority)),
         _ => (format!("ws://{edge}/"), None),
     };
     let arguments: Vec<_> = [&*file, &url].into_iter().chain(authority).collect();
@@ -44,7 +44,7 @@ fn relay(
 }
 
 fn passes_everything_on(library: Library) {
-    for carriage in [Carriage::Ws, Carriage::Wss] {
+    for carriage in [Carriage::WebSocket, Carriage::WebSocketTls] {
         for mut rig in rigs(&config(carriage)) {
             let Some((mut relay, door)) = relay(library, carriage, rig.address(), &[]) else {
                 return;
@@ -73,15 +73,15 @@ fn websockets_passes_everything_on() {
 }
 
 fn is_told_that_text_is_not_taken(library: Library) {
-    for mut rig in rigs(&config(Carriage::Ws)) {
+    for mut rig in rigs(&config(Carriage::WebSocket)) {
         let edge = rig.address();
-        let Some((mut relay, door)) = relay(library, Carriage::Ws, edge, &["--text"]) else {
+        let Some((mut relay, door)) = relay(library, Carriage::WebSocket, edge, &["--text"]) else {
             return;
         };
         let mut frames = Frames::connect(door);
         relay.stdout("closed 1003");
         frames.expect_closed();
-        let mut other = Client::join(Carriage::Ws.shim(edge));
+        let mut other = Client::join(Carriage::WebSocket.shim(edge));
         rig.round_trip(&mut other, b"undisturbed");
         rig.stop();
     }
@@ -101,8 +101,9 @@ fn websockets_is_told_that_text_is_not_taken() {
 fn carries_the_published_client(library: Library) {
     for program in crate::PROGRAMS {
         let backend = PublishedBackend::start();
-        let edge = Edge::start(program, backend.address(), &config(Carriage::Wss));
-        let Some((_relay, door)) = relay(library, Carriage::Wss, edge.address(), &[]) else {
+        let edge = Edge::start(program, backend.address(), &config(Carriage::WebSocketTls));
+        let Some((_relay, door)) = relay(library, Carriage::WebSocketTls, edge.address(), &[])
+        else {
             return;
         };
         let mut client = PublishedClient::join(door);

@@ -13,7 +13,7 @@ mod wireshark;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use conformance::shim::Carriage;
+use conformance::shim::{Carriage, Shim as _};
 use conformance::{Client, Process, Rig, bytes_of};
 
 /// Starts each of our programs in turn, with this configuration.

@@ -3,7 +3,7 @@
 use conformance::Directory;
 use conformance::handshake::encoded;
 use conformance::others::find;
-use conformance::shim::{Carriage, certificate_file};
+use conformance::shim::{Carriage, Shim as _, certificate_file};
 use voltlane_core::v2::packets::Handshake;
 
 use super::{rigs, start};

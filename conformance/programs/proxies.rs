@@ -6,7 +6,7 @@ use std::process::Command;
 
 use conformance::handshake::encoded;
 use conformance::others::{connect_from, find, free_address, wait_for_listener};
-use conformance::shim::{Carriage, certificate_file, tls_as};
+use conformance::shim::{Carriage, Shim as _, certificate_file, tls_as};
 use conformance::{Backend, Client, Directory, Edge, Frames, Process, Rig};
 use voltlane_core::v2::packets::Handshake;
 
@@ -133,7 +133,7 @@ fn haproxy_tells_whose_certificate_it_has_verified() {
 /// HAProxy passes TLS on as it is, and tells in front of it whose connection it is. Its health checks are no offence.
 #[test]
 fn haproxy_passes_tls_on_behind_a_header() {
-    for carriage in [Carriage::Tls, Carriage::Wss] {
+    for carriage in [Carriage::Tls, Carriage::WebSocketTls] {
         let config = format!(
             "{}{ONE_EACH}listener.proxy_protocol = \"required\"\nmetrics.address = \"127.0.0.1:0\"\n",
             carriage.config()
@@ -198,14 +198,14 @@ fn haproxy_ends_the_tls_of_the_link() {
 fn check_terminator(begin: impl Fn(&Directory, SocketAddr, SocketAddr) -> Option<Process>) {
     let config = format!(
         "{}{ONE_EACH}listener.forwarded = \"x-forwarded-for\"\n",
-        Carriage::Ws.config()
+        Carriage::WebSocket.config()
     );
     for mut rig in rigs(&config) {
         let (directory, front) = (Directory::new(), free_address());
         let Some(_proxy) = begin(&directory, front, rig.address()) else {
             return;
         };
-        let door = |source| Carriage::Wss.shim_from(source, front);
+        let door = |source| Carriage::WebSocketTls.shim_from(source, front);
         let [here, there] = sources(0);
         let doors = [door(here), door(there)];
         check_sources(&mut rig, 0, |source| {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use conformance::shim::Carriage;
+use conformance::shim::{Carriage, Shim as _};
 use conformance::{Client, Frames, handshake};
 
 use super::rig;

@@ -1,7 +1,7 @@
 //! The client library, told no more than an address and whom to trust, at an edge within TLS. (SPEC 16.1(c))
 
 use conformance::libraries::{EchoBackend, run_on};
-use conformance::shim::{Carriage, certificate_file, spki_sha256};
+use conformance::shim::{Carriage, Shim as _, certificate_file, spki_sha256};
 use conformance::{Edge, Runtime, Smol, Tokio};
 use voltlane_doors::client::{Builder, CertificateFiles, Roots, TlsOptions};
 use voltlane_driver::client::Event;
@@ -37,11 +37,11 @@ fn authority() -> Roots {
 }
 
 fn trusts_whom_it_is_told_to<R: Runtime>() {
-    for carriage in [Carriage::Tls, Carriage::Wss] {
+    for carriage in [Carriage::Tls, Carriage::WebSocketTls] {
         let backend = EchoBackend::start::<R>();
         let edge = Edge::start(super::PROGRAM, backend.address(), &carriage.config());
         let scheme = match carriage {
-            Carriage::Wss => "wss",
+            Carriage::WebSocketTls => "wss",
             _ => "tls",
         };
         let address = format!("{scheme}://{}", edge.address());

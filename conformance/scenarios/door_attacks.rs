@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::shim::{Carriage, certificate_file, tls, tls_as};
+use conformance::shim::{Carriage, Shim as _, certificate_file, tls, tls_as};
 use conformance::websocket::{frame, open, request};
 use conformance::{Client, PATIENCE, Rig};
 use voltlane_core::v2::packets::Handshake;
@@ -50,9 +50,9 @@ pub(super) fn wait_for(rig: &Rig, series: &str, value: u64) {
 fn malformed_frames_and_floods_are_closed_with_their_code() {
     let mut rig = rig(&format!(
         "{}{METRICS}listener.max_message_bytes = 100000\n",
-        Carriage::Ws.config()
+        Carriage::WebSocket.config()
     ));
-    let mut client = Client::join(Carriage::Ws.shim(rig.address()));
+    let mut client = Client::join(Carriage::WebSocket.shim(rig.address()));
     let huge = [&[0x82, 0xff][..], &[0xff; 8], &[0; 4]].concat();
     let big = [&[0x82, 0xff][..], &100_001_u64.to_be_bytes(), &[0; 4]].concat();
     let fragments = {
@@ -122,7 +122,7 @@ fn malformed_frames_and_floods_are_closed_with_their_code() {
 /// Requests that smuggle, and those that browsers and probes send: each has its answer, and the former alone are offences.
 #[test]
 fn requests_that_nobody_sends_in_good_faith_are_counted() {
-    let rig = rig(&format!("{}{METRICS}", Carriage::Ws.config()));
+    let rig = rig(&format!("{}{METRICS}", Carriage::WebSocket.config()));
     let rows: &[(String, u16, bool)] = &[
         (request("Host: other\r\n"), 400, true),
         (
@@ -239,8 +239,8 @@ fn slow_peers_at_every_door_meet_the_deadline_of_the_handshake() {
             carriage.config()
         ));
         let begun: &[u8] = match carriage {
-            Carriage::Ws => b"GET / HTTP/1.1\r\nHost: edge\r\n",
-            Carriage::Tls | Carriage::Wss => &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc],
+            Carriage::WebSocket => b"GET / HTTP/1.1\r\nHost: edge\r\n",
+            _ => &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc],
         };
         let began = Instant::now();
         let mut peers: Vec<_> = (0..3).map(|_| connect(rig.address())).collect();
@@ -250,7 +250,11 @@ fn slow_peers_at_every_door_meet_the_deadline_of_the_handshake() {
             let mut said = Vec::new();
             let _ = peer.read_to_end(&mut said);
             let is_told = said.starts_with(b"HTTP/1.1 408 ");
-            assert_eq!(is_told, carriage == Carriage::Ws, "{carriage:?}: {said:?}");
+            assert_eq!(
+                is_told,
+                carriage == Carriage::WebSocket,
+                "{carriage:?}: {said:?}"
+            );
         }
         assert!(began.elapsed() >= Duration::from_millis(900));
         let series = "voltlane_closes_total{reason=\"handshake_timeout\"}";

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use conformance::shim::{Carriage, TlsStream, certificate_file, tls};
+use conformance::shim::{Carriage, Shim as _, TlsStream, certificate_file, tls};
 use conformance::websocket::{BINARY, frame, open};
 use conformance::{Client, Frames, PATIENCE, Rig, bytes_of};
 use voltlane_core::v2::packets::Handshake;
@@ -71,11 +71,11 @@ fn flood_until_paced(
 /// The bytes of a flood of PINGs count towards the pace of its client.
 #[test]
 fn a_flood_of_pings_is_paced() {
-    let rig = rig(&format!("{}{METRICS}{PACED}", Carriage::Ws.config()));
+    let rig = rig(&format!("{}{METRICS}{PACED}", Carriage::WebSocket.config()));
     let mut socket = open(rig.address(), "");
     socket.write_all(&frame(BINARY, &opening())).expect("taken");
     let pings = frame(0x89, &[7; 125]).repeat(100);
-    flood_until_paced(rig, Carriage::Ws, socket, || pings.clone());
+    flood_until_paced(rig, Carriage::WebSocket, socket, || pings.clone());
 }
 
 /// So do those of records of TLS around a single byte each. Their payload alone is within the burst.
@@ -195,8 +195,8 @@ fn a_connection_that_is_cut_off_costs_no_session() {
         rig.round_trip(&mut client, b"before");
         let mut far = cuts.recv_timeout(PATIENCE).expect("a connection");
         let begun: &[u8] = match carriage {
-            Carriage::Ws => &[BINARY, 0xfe, 0x40],
-            Carriage::Tls | Carriage::Wss => &[23, 3, 3, 0x40, 0, 7],
+            Carriage::WebSocket => &[BINARY, 0xfe, 0x40],
+            _ => &[23, 3, 3, 0x40, 0, 7],
         };
         far.write_all(begun).expect("it is taken");
         far.shutdown(Shutdown::Both).expect("it is connected");

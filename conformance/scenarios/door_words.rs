@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use conformance::shim::Carriage;
+use conformance::shim::{Carriage, Shim as _};
 use conformance::{PATIENCE, Rig, Signal, websocket};
 use voltlane_core::ClientId;
 use voltlane_core::keys::KeyPair;
@@ -94,7 +94,7 @@ impl Raw {
 }
 
 fn ws(more: &str) -> Rig {
-    rig(&format!("{}{more}", Carriage::Ws.config()))
+    rig(&format!("{}{more}", Carriage::WebSocket.config()))
 }
 
 #[test]

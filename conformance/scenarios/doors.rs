@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use conformance::handshake::encoded;
 use conformance::libraries::{BOTH, EchoBackend, client_over, options, run_on, steady_packet};
 use conformance::published::{Heard, PublishedBackend, PublishedClient};
-use conformance::shim::{Carriage, certificate_file, tls};
+use conformance::shim::{Carriage, Shim as _, certificate_file, tls};
 use conformance::{
     Backend, Client, Directory, Edge, PATIENCE, Runtime, Signal, Smol, Tokio, bytes_of, websocket,
 };
@@ -77,7 +77,7 @@ fn our_client_works_through_every_door<R: Runtime>() {
         let edge = Edge::start(super::PROGRAM, backend.address(), &carriage.config());
         let inner = R::connector(edge.address().to_string(), Default::default());
         let mut connector = DoorConnector::new(inner);
-        if carriage != Carriage::Ws {
+        if carriage != Carriage::WebSocket {
             let roots = Roots::File(certificate_file("authority.pem"));
             let tls = ClientTls::load(&ClientSettings::new("edge.example.com", roots));
             connector = connector.with_tls(tls.expect("the tests' authority"));
@@ -117,13 +117,13 @@ fn strangers_at_every_door_are_answered_and_disturb_nobody() {
     let rows: &[(Carriage, Vec<u8>, &[u8])] = &[
         (Carriage::Tls, get("/"), &[21, 3]),
         (Carriage::Tls, frames.to_vec(), &[21, 3]),
-        (Carriage::Wss, get("/healthz"), &[21, 3]),
-        (Carriage::Ws, get("/healthz"), b"HTTP/1.1 200 OK\r\n"),
-        (Carriage::Ws, get("/other"), b"HTTP/1.1 404 "),
-        (Carriage::Ws, get("/"), b"HTTP/1.1 426 "),
-        (Carriage::Ws, frames.to_vec(), b"HTTP/1.1 400 "),
-        (Carriage::Ws, b"\x16\x03\x01\0\xc8".to_vec(), b""),
-        (Carriage::Ws, vec![b'G'; 5_000], b"HTTP/1.1 431 "),
+        (Carriage::WebSocketTls, get("/healthz"), &[21, 3]),
+        (Carriage::WebSocket, get("/healthz"), b"HTTP/1.1 200 OK\r\n"),
+        (Carriage::WebSocket, get("/other"), b"HTTP/1.1 404 "),
+        (Carriage::WebSocket, get("/"), b"HTTP/1.1 426 "),
+        (Carriage::WebSocket, frames.to_vec(), b"HTTP/1.1 400 "),
+        (Carriage::WebSocket, b"\x16\x03\x01\0\xc8".to_vec(), b""),
+        (Carriage::WebSocket, vec![b'G'; 5_000], b"HTTP/1.1 431 "),
     ];
     for carriage in Carriage::ALL {
         let mut rig = rig(&carriage.config());
@@ -145,7 +145,7 @@ fn strangers_at_every_door_are_answered_and_disturb_nobody() {
 fn limits_hold_for_the_address_that_a_request_is_forwarded_for() {
     let rig = rig(&format!(
         "{}{FORWARDED}listener.trusted_proxies = [\"127.0.0.0/8\"]\nlimits.source_connections = 1\nlistener.versions = [2]\n",
-        Carriage::Ws.config()
+        Carriage::WebSocket.config()
     ));
     let forwarded = |source: &str| forwarded(rig.edge.address(), source);
     let (first, _kept) = forwarded("203.0.113.9, 198.51.100.1");
@@ -184,13 +184,13 @@ fn the_rules_for_requests_are_read_again_on_sighup() {
     let config = |more: &str| {
         format!(
             "{}{FORWARDED}limits.source_connections = 1\nlistener.versions = [2]\n{more}",
-            Carriage::Ws.config()
+            Carriage::WebSocket.config()
         )
     };
     let elsewhere = config("listener.trusted_proxies = [\"192.0.2.0/24\"]\n");
     let mut edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &elsewhere);
     let mut link = backend.accept();
-    let mut client = Client::join(Carriage::Ws.shim(edge.address()));
+    let mut client = Client::join(Carriage::WebSocket.shim(edge.address()));
     // All are one source, which is exempt.
     let kept: Vec<_> = (0..3)
         .map(|_| forwarded(edge.address(), "198.51.100.1"))

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
 use conformance::others::free_address;
-use conformance::shim::{Carriage, certificate_file};
+use conformance::shim::{Carriage, Shim as _, certificate_file};
 use conformance::{Backend, Client, Directory, Edge, Frames, PATIENCE, Rig, Signal, own_host};
 
 use super::{METRICS, rig};
@@ -52,9 +52,13 @@ fn clients_come_through_every_listener_and_are_counted_by_its_name() {
         )
     };
     let doors = [
-        ("web", Carriage::Ws, "transport = \"ws\"\n".to_owned()),
+        (
+            "web",
+            Carriage::WebSocket,
+            "transport = \"ws\"\n".to_owned(),
+        ),
         ("secure", Carriage::Tls, tls("tls")),
-        ("secure-web", Carriage::Wss, tls("wss")),
+        ("secure-web", Carriage::WebSocketTls, tls("wss")),
     ];
     let all: String = doors
         .iter()
@@ -147,7 +151,7 @@ fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
     assert!(line.contains("listener[comes], listener[goes]"), "{line}");
     expect_refused(goes);
     let comes = place(&world.edge, "comes");
-    clients.push(Client::join(Carriage::Ws.shim(comes)));
+    clients.push(Client::join(Carriage::WebSocket.shim(comes)));
     clients.push(Client::join(world.edge.address()));
     // To another address, and through another door.
     let moved = free_address();

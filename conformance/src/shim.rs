@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use socket2::SockRef;
 use tungstenite::{Message, WebSocket};
+pub use voltlane_core::link::v3::Carriage;
 
 use crate::others::connect_from;
 
@@ -21,41 +22,21 @@ use crate::others::connect_from;
 /// which takes long on a busy machine.
 const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
-/// What the edge at the other end expects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carriage {
-    /// TLS.
-    Tls,
-    /// WebSocket.
-    Ws,
-    /// WebSocket within TLS.
-    Wss,
-}
-
-impl Carriage {
+/// A door to an edge that expects a carriage other than TCP.
+pub trait Shim: Sized {
     /// All of them.
-    pub const ALL: [Carriage; 3] = [Carriage::Tls, Carriage::Ws, Carriage::Wss];
+    const ALL: [Self; 3];
 
     /// Returns the keys that make an edge expect it.
     #[must_use]
-    pub fn config(self) -> String {
-        let transport = match self {
-            Carriage::Tls => "tls",
-            Carriage::Ws => return "listener.transport = \"ws\"\n".into(),
-            Carriage::Wss => "wss",
-        };
-        let (certificate, key) = (certificate_file("edge.pem"), certificate_file("edge.key"));
-        format!(
-            "listener.transport = \"{transport}\"\nlistener.certificate_file = {certificate:?}\nlistener.key_file = {key:?}\n"
-        )
-    }
+    fn config(self) -> String;
 
     /// Opens a port that leads to `edge`. It is there as long as the process is.
     ///
     /// # Panics
     /// When there is no free port.
     #[must_use]
-    pub fn shim(self, edge: SocketAddr) -> SocketAddr {
+    fn shim(self, edge: SocketAddr) -> SocketAddr {
         self.shim_from(Ipv4Addr::LOCALHOST, edge)
     }
 
@@ -64,31 +45,56 @@ impl Carriage {
     /// # Panics
     /// When there is no free port.
     #[must_use]
-    pub fn shim_from(self, source: Ipv4Addr, edge: SocketAddr) -> SocketAddr {
+    fn shim_from(self, source: Ipv4Addr, edge: SocketAddr) -> SocketAddr;
+}
+
+impl Shim for Carriage {
+    const ALL: [Carriage; 3] = [Carriage::Tls, Carriage::WebSocket, Carriage::WebSocketTls];
+
+    fn config(self) -> String {
+        let transport = match (self.has_websocket(), self.has_tls()) {
+            (false, true) => "tls",
+            (true, true) => "wss",
+            (true, false) => return "listener.transport = \"ws\"\n".into(),
+            (false, false) => return String::new(),
+        };
+        let (certificate, key) = (certificate_file("edge.pem"), certificate_file("edge.key"));
+        format!(
+            "listener.transport = \"{transport}\"\nlistener.certificate_file = {certificate:?}\nlistener.key_file = {key:?}\n"
+        )
+    }
+
+    fn shim_from(self, source: Ipv4Addr, edge: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
                 thread::spawn(move || {
                     // A failure is the end of both connections, which the scenario sees.
-                    let _ = self.pass_on(near, source, edge);
+                    let _ = pass_on(self, near, source, edge);
                 });
             }
         });
         address
     }
+}
 
-    fn pass_on(self, near: TcpStream, source: Ipv4Addr, edge: SocketAddr) -> io::Result<()> {
-        let far = connect_from(source, edge)?;
-        far.set_nodelay(true)?;
-        near.set_nodelay(true)?;
-        SockRef::from(&far).set_recv_buffer_size(MAX_BUFFERED_BYTES)?;
-        SockRef::from(&near).set_send_buffer_size(MAX_BUFFERED_BYTES)?;
-        match self {
-            Carriage::Tls => relay(near, Tls(tls(far, "edge.example.com")?)),
-            Carriage::Ws => relay(near, Ws(upgrade("ws", far)?)),
-            Carriage::Wss => relay(near, Ws(upgrade("wss", tls(far, "edge.example.com")?)?)),
-        }
+fn pass_on(
+    carriage: Carriage,
+    near: TcpStream,
+    source: Ipv4Addr,
+    edge: SocketAddr,
+) -> io::Result<()> {
+    let far = connect_from(source, edge)?;
+    far.set_nodelay(true)?;
+    near.set_nodelay(true)?;
+    SockRef::from(&far).set_recv_buffer_size(MAX_BUFFERED_BYTES)?;
+    SockRef::from(&near).set_send_buffer_size(MAX_BUFFERED_BYTES)?;
+    match (carriage.has_websocket(), carriage.has_tls()) {
+        (false, true) => relay(near, Tls(tls(far, "edge.example.com")?)),
+        (true, false) => relay(near, Ws(upgrade("ws", far)?)),
+        (true, true) => relay(near, Ws(upgrade("wss", tls(far, "edge.example.com")?)?)),
+        (false, false) => Err(io::Error::other("TCP needs no shim")),
     }
 }
 

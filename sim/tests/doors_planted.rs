@@ -10,7 +10,7 @@ use voltlane_core::planted::Bug;
 /// Runs a seed, if its clients come through a door.
 fn through_a_door(seed: u64) -> Option<Violation> {
     let world = World::draw(seed);
-    if world.carriage == Carriage::Plain {
+    if world.carriage == Carriage::Tcp {
         return None;
     }
     let broken = run(&world).broken?;

@@ -530,7 +530,7 @@ pub const ALL: [Kind; 31] = [
         ),
     ),
     at_door(
-        Carriage::Ws,
+        Carriage::WebSocket,
         strangers(
             "ws-half-heads",
             "2,000 connections that say one byte of a header a second, from 200 sources",
@@ -542,7 +542,7 @@ pub const ALL: [Kind; 31] = [
         ),
     ),
     at_door(
-        Carriage::Ws,
+        Carriage::WebSocket,
         strangers(
             "ws-pings",
             "50 WebSockets that send PINGs as fast as they can, and open again",
@@ -557,7 +557,7 @@ pub const ALL: [Kind; 31] = [
         ),
     ),
     at_door(
-        Carriage::Ws,
+        Carriage::WebSocket,
         strangers(
             "ws-fragments",
             "50 WebSockets that send empty fragments as fast as they can, and open again",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::circumstances::Circumstances;
-use crate::load::carriage::Carriage;
+use crate::load::carriage::{Carriage, name_of};
 use crate::load::meter::Outcome;
 use crate::load::process::{Cpus, Placement};
 use crate::load::program::{Program, StartError};
@@ -63,7 +63,7 @@ pub fn run(
         rounds: rounds.max(1),
     };
     for row in rows {
-        eprintln!("{}, {}", row.scenario, row.carriage);
+        eprintln!("{}, {}", row.scenario, name_of(row.carriage));
         let mut figures = vec![Vec::new(); programs.len()];
         let mut wrong = 0;
         let options = Options {
@@ -261,7 +261,7 @@ impl Comparison {
             });
             json!({
                 "load": measured.row.scenario.to_string(),
-                "carriage": measured.row.carriage.to_string(),
+                "carriage": name_of(measured.row.carriage),
                 "unit": measured.row.metric.unit(),
                 "cpus": how(measured.row.placement),
                 "wrong_packets": measured.wrong,

@@ -293,7 +293,7 @@ pub fn with(part: &str) -> Vec<Row> {
 
 /// The rows with TLS and WebSocket, whose goals are the same for both programs.
 fn carried() -> Vec<Row> {
-    use Carriage::{Tls, Ws, Wss};
+    use Carriage::{Tls, WebSocket as Ws, WebSocketTls as Wss};
     let row = |title, carriage, scenario, metric, goals: &[Goal], placement| Row {
         title,
         scenario,

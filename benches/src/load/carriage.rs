@@ -2,15 +2,14 @@
 //!
 //! TLS is that of rustls, with its own buffers. The messages are written and read here, and not by the code under test.
 
-use std::fmt;
 use std::io::{self, Read, Write};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+pub use voltlane_core::link::v3::Carriage;
 
 /// A certificate for *.wild.example with a key on P-256, which is what most servers have, and the authority behind it.
 pub const CERTIFICATE: &str = include_str!("../../../doors/tests/certificates/wild.pem");
@@ -35,52 +34,25 @@ const MAX_HEADER_BYTES: usize = 14;
 /// Unmasking costs the same for every mask, and nobody has to be surprised by ours.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// How clients are carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Carriage {
-    /// As they are.
-    #[default]
-    Tcp,
-    /// Within TLS.
-    Tls,
-    /// In WebSocket messages.
-    Ws,
-    /// In WebSocket messages within TLS.
-    Wss,
+/// How clients can be carried, by the names of the configuration.
+const NAMES: [(&str, Carriage); 4] = [
+    ("tcp", Carriage::Tcp),
+    ("tls", Carriage::Tls),
+    ("ws", Carriage::WebSocket),
+    ("wss", Carriage::WebSocketTls),
+];
+
+/// Returns the name of a carriage.
+pub fn name_of(carriage: Carriage) -> &'static str {
+    let found = NAMES.iter().find(|(_, one)| *one == carriage);
+    found.map_or("unix", |(name, _)| name)
 }
 
-impl Carriage {
-    const ALL: [Carriage; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
-
-    /// Returns whether it has TLS.
-    pub fn has_tls(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-
-    /// Returns whether it has WebSocket.
-    pub fn has_websocket(self) -> bool {
-        matches!(self, Self::Ws | Self::Wss)
-    }
-}
-
-impl fmt::Display for Carriage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        })
-    }
-}
-
-impl FromStr for Carriage {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|one| one.to_string() == name);
-        found.ok_or_else(|| format!("{name} is none of tcp, tls, ws and wss"))
-    }
+/// Returns the carriage of this name.
+pub fn by_name(name: &str) -> Result<Carriage, String> {
+    let found = NAMES.iter().find(|(one, _)| *one == name);
+    let found = found.map(|(_, carriage)| *carriage);
+    found.ok_or_else(|| format!("{name} is none of tcp, tls, ws and wss"))
 }
 
 /// What all clients of a carriage share.

@@ -381,7 +381,10 @@ fn own_config(launch: &Launch) -> String {
     };
     let transport = match carriage {
         Carriage::Tcp => String::new(),
-        _ => format!("listener.transport = \"{carriage}\"\n"),
+        _ => {
+            let name = carriage::name_of(carriage);
+            format!("listener.transport = \"{name}\"\n")
+        }
     };
     [versions, &transport, certificate, &launch.config].concat()
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use voltlane_core::link::v3::Carriage;
 use voltlane_doors::tls::{
     CertificateFiles, ClientSettings, ClientTls, Roots, ServerSettings, ServerTls,
 };
@@ -17,18 +18,13 @@ const EDGE: &str = "edge.example.com";
 /// After how much silence a client is asked for a sign of life, and how long it has for its answer.
 const PING: Duration = Duration::from_secs(3);
 
-/// What carries the stream of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carriage {
-    /// TCP alone.
-    Plain,
-    /// TLS.
-    Tls,
-    /// WebSocket.
-    Ws,
-    /// WebSocket within TLS.
-    Wss,
-}
+/// What carries the streams of clients here.
+const ALL: [Carriage; 4] = [
+    Carriage::Tcp,
+    Carriage::Tls,
+    Carriage::WebSocket,
+    Carriage::WebSocketTls,
+];
 
 /// A file of the tests of the doors. Ed25519 makes every handshake equally long, so that runs of a seed are alike though TLS draws from the
 /// system's randomness.
@@ -37,32 +33,34 @@ fn file(name: &str) -> PathBuf {
     Path::new(certificates).join(name)
 }
 
-impl Carriage {
-    /// All of them.
-    pub const ALL: [Carriage; 4] = [Carriage::Plain, Carriage::Tls, Carriage::Ws, Carriage::Wss];
-
-    pub(crate) fn draw(rng: &mut Rng) -> Carriage {
-        rng.pick(&Carriage::ALL)
-    }
-
-    fn has_tls(self) -> bool {
-        matches!(self, Carriage::Tls | Carriage::Wss)
-    }
-
-    fn has_websocket(self) -> bool {
-        matches!(self, Carriage::Ws | Carriage::Wss)
-    }
+/// What the network makes of a carriage.
+pub(crate) trait Carried: Sized {
+    /// Draws one.
+    fn draw(rng: &mut Rng) -> Self;
 
     /// Returns the most bytes that both ends hold for one direction of a connection, beyond what a system does.
-    pub(crate) fn held_bytes(self) -> usize {
+    fn held_bytes(self) -> usize;
+
+    /// Returns the door of the edge.
+    fn door(self) -> Door;
+
+    /// Wraps the connector of a client.
+    fn wrap<C: Connector>(self, inner: C) -> DoorConnector<C>;
+}
+
+impl Carried for Carriage {
+    fn draw(rng: &mut Rng) -> Carriage {
+        rng.pick(&ALL)
+    }
+
+    fn held_bytes(self) -> usize {
         match self {
-            Carriage::Plain => 0,
-            Carriage::Tls | Carriage::Ws | Carriage::Wss => 64 * 1024,
+            Carriage::Tcp => 0,
+            _ => 64 * 1024,
         }
     }
 
-    /// Returns the door of the edge.
-    pub(crate) fn door(self) -> Door {
+    fn door(self) -> Door {
         let mut door = Door::default();
         if self.has_tls() {
             let mut settings = ServerSettings::default();
@@ -79,8 +77,7 @@ impl Carriage {
         door
     }
 
-    /// Wraps the connector of a client.
-    pub(crate) fn wrap<C: Connector>(self, inner: C) -> DoorConnector<C> {
+    fn wrap<C: Connector>(self, inner: C) -> DoorConnector<C> {
         let mut connector = DoorConnector::new(inner);
         if self.has_tls() {
             let settings = ClientSettings::new(EDGE, Roots::File(file("authority.pem")));

@@ -25,11 +25,12 @@ mod stream;
 mod wires;
 mod world;
 
-pub use carriage::Carriage;
+use carriage::Carried as _;
 pub use faults::{Host, Place, Trouble};
 pub use knobs::Knobs;
 pub use ledger::{Broken, Seen};
 pub use run::{Outcome, run};
+pub use voltlane_core::link::v3::Carriage;
 pub use world::World;
 
 use voltlane_doors::DoorConnector;

@@ -15,6 +15,7 @@ use voltlane_driver::backend::{Backend, Event, Means, Options};
 use voltlane_driver::{EdgeDriver, Neighbours, TrunkDriver};
 use voltlane_tokio::Timer;
 
+use super::carriage::Carried as _;
 use super::ledger::Wish;
 use super::shared::{Process, Shared, now};
 use super::strangers::FIRST_STRANGER;

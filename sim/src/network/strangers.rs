@@ -11,6 +11,7 @@ use voltlane_doors::DoorStream;
 use voltlane_driver::{Connector, Stream};
 
 use super::EDGE_PORT;
+use super::carriage::Carried as _;
 use super::shared::{Shared, now};
 use super::stream::{Chopped, Dialer, Sockets};
 use super::wires::{Side, Wire};

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use voltlane_driver::{Connect, Connector, Listener, Stream};
 
-use super::carriage::Carriage;
+use super::Carriage;
 use super::knobs::Knobs;
 use super::wires::{Call, Plug, Side, Wire, Wires};
 use super::world::World;

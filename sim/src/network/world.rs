@@ -8,7 +8,8 @@ use voltlane_core::edge::{EdgeConfig, Enforce};
 use voltlane_core::protocol::OfferedVersions;
 use voltlane_driver::client::ClientConfig;
 
-use super::carriage::Carriage;
+use super::Carriage;
+use super::carriage::Carried as _;
 use super::faults::{Trouble, draw_troubles};
 use super::knobs::Knobs;
 use super::ledger::Bounds;
@@ -90,7 +91,7 @@ impl World {
             latency: Duration::from_millis(rng.pick(&[2, 20, 100])),
             knobs: if is_crowd { Knobs::kind() } else { knobs },
             carriage: if is_crowd {
-                Carriage::Plain
+                Carriage::Tcp
             } else {
                 Carriage::draw(&mut Rng::fork(seed, "network-carriage", 0))
             },

@@ -123,6 +123,20 @@ pub enum Carriage {
     Unix = 4,
 }
 
+impl Carriage {
+    /// Returns whether its bytes are within TLS.
+    #[must_use]
+    pub const fn has_tls(self) -> bool {
+        matches!(self, Carriage::Tls | Carriage::WebSocketTls)
+    }
+
+    /// Returns whether its bytes are in WebSocket messages.
+    #[must_use]
+    pub const fn has_websocket(self) -> bool {
+        matches!(self, Carriage::WebSocket | Carriage::WebSocketTls)
+    }
+}
+
 /// Where a client's connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
