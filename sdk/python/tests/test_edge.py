@@ -94,6 +94,16 @@ async def test_everything_goes_both_ways(of_client: int, of_link: int) -> None:
                 assert client.edge_key is not None and len(client.edge_key) == 66
 
 
+@pytest.mark.parametrize("link", [2, 3])
+def test_everything_goes_both_ways_under_uvloop(link: int) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    loop = uvloop.new_event_loop()
+    loop.run_until_complete(test_everything_goes_both_ways(3, link))
+    loop.run_until_complete(test_every_door("wss", 3))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("door", ["tls", "ws", "wss"])
 async def test_every_door(door: str, version: int) -> None:

@@ -8,7 +8,7 @@ import os
 import ssl as tls
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Union
+from typing import Union, cast
 
 from ._core import (
     Away,
@@ -96,8 +96,9 @@ class Backend(Owner[BackendEvent]):
         """The address at which it listens. With port 0 this is the one that the system chose."""
         if self._place.path is not None:
             return "unix:" + self._place.path.replace("\0", "@")
-        assert isinstance(self._server, asyncio.Server)
-        host, port = self._server.sockets[0].getsockname()[:2]
+        # That of another loop is no asyncio.Server, and has the same.
+        server = cast(asyncio.Server, self._server)
+        host, port = server.sockets[0].getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def close(self, within: float = 1.0) -> None:

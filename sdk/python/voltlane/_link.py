@@ -7,7 +7,7 @@ import ssl as tls
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, Union
+from typing import Generic, TypeVar, Union, cast
 from urllib.parse import urlsplit
 
 Data = Union[bytes, bytearray, memoryview, str]
@@ -111,8 +111,8 @@ class Link(asyncio.Protocol):
         self.transport.write(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # That of another loop, as of uvloop, is no asyncio.Transport, and does the same.
+        self.transport = cast(asyncio.Transport, transport)
         self._open()
 
     def data_received(self, data: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Generic
+from typing import Generic, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake
@@ -32,8 +32,8 @@ class WebLink(Link, Generic[Event]):
         self.protocol = ClientProtocol(parse_uri(url), subprotocols=[SUBPROTOCOL], max_size=MAX_MESSAGE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # That of another loop, as of uvloop, is no asyncio.Transport, and does the same.
+        self.transport = cast(asyncio.Transport, transport)
         self.protocol.send_request(self.protocol.connect())
         self._pass_on()
 
