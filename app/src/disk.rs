@@ -72,7 +72,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Resu
 }
 
 /// Writes a file in the place of another one, if there is one: whole or not at all, even if the power fails.
-#[cfg(feature = "admin")]
+#[cfg(any(feature = "admin", feature = "snapshot"))]
 pub(crate) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     let temporary = temporary_for(path)?;
     let mut file = create(&temporary, readers)?;
@@ -84,6 +84,13 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result
         .and_then(|()| File::open(directory_of(path))?.sync_all());
     let _ = fs::remove_file(&temporary);
     written
+}
+
+/// Removes a file, which stays removed even if the power fails.
+#[cfg(feature = "snapshot")]
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    File::open(directory_of(path))?.sync_all()
 }
 
 /// Returns a name beside `path` that is unique even after a crash: in a container every process may have the same id.

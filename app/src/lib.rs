@@ -28,6 +28,8 @@ mod refusals;
 mod resources;
 mod runs_file;
 mod secret_file;
+#[cfg(feature = "snapshot")]
+mod snapshot_file;
 mod supervisor;
 mod text;
 

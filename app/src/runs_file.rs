@@ -69,8 +69,17 @@ impl RunsFile {
         &self.earlier
     }
 
-    /// Adds this run, and leaves out the oldest ones if there are too many. It is on the disk when this returns.
+    /// Returns the last run, if there was one.
+    #[cfg(feature = "snapshot")]
+    pub(crate) fn last(&self) -> Option<[u8; 8]> {
+        self.earlier.last().copied()
+    }
+
+    /// Adds this run, unless it goes on from the last process, and leaves out the oldest ones if there are too many. It is on the disk when this returns.
     pub(crate) fn add(&mut self, run: [u8; 8]) -> Result<(), RunsFileError> {
+        if self.earlier.last() == Some(&run) {
+            return Ok(());
+        }
         let excess = (self.earlier.len() + 1).saturating_sub(MAX_RUNS);
         let kept = self.earlier[excess..].iter().chain([&run]);
         let text: String = kept

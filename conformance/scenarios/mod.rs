@@ -18,6 +18,7 @@ mod doors;
 mod ends;
 mod examples;
 mod joining;
+mod keeping;
 mod keys;
 mod link;
 mod link3;

@@ -1,5 +1,6 @@
 //! `run`: the server.
 
+mod keeping;
 mod orders;
 mod shards;
 mod watch;
@@ -21,6 +22,7 @@ use voltlane_driver::{
     Connect, Connector, EdgeDriver, EdgeHandle, Errands, Openings, Runtime, Stream, Timer, Uplink,
 };
 
+use self::keeping::Keeping;
 pub(crate) use self::orders::InEffect;
 use self::orders::{Order, Orders};
 use self::watch::Watch;
@@ -170,7 +172,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         lingering,
         accepts,
     };
-    let key_file = settings.general.key_file.clone();
+    let mut runs = earlier_runs(settings.general.key_file.as_deref());
+    let keeping = Keeping::begin(&settings, &keys, runs.as_ref());
     let orders = Orders::new(
         (stop, reloads),
         (settings, in_effect),
@@ -183,22 +186,40 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         desk.serves(_errands);
     };
     let cannot = |error: io::Error| format!("cannot serve: {error}");
-    let mut runs = earlier_runs(key_file.as_deref());
+    let now = R::Timer::default().now();
+    let run;
     if shards.get() == 1 {
         let mut edge = Edge::new(config, keys, *random());
         edge.set_term(term());
+        keeping.restore(now, std::slice::from_mut(&mut edge));
+        run = edge.run();
         enter_run(runs.as_mut(), std::slice::from_mut(&mut edge));
-        alone::<R>(edge, entrances, (backend, own), orders, (asked, serves))
+        let links = (backend, own);
+        alone::<R>(edge, entrances, links, orders, (asked, serves), &keeping)
             .await
             .map_err(cannot)?;
     } else {
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
         machines.1.iter_mut().for_each(|edge| edge.set_term(term()));
+        if keeping.keeps() {
+            machines.0.keep_sessions();
+        }
+        keeping.restore(now, &mut machines.1);
+        run = machines.1.first().map_or([0; 8], Edge::run);
         enter_run(runs.as_mut(), &mut machines.1);
-        shards::serve::<R>(machines, entrances, (backend, own), orders, (asked, serves))
-            .await
-            .map_err(cannot)?;
+        let links = (backend, own);
+        shards::serve::<R>(
+            machines,
+            entrances,
+            links,
+            orders,
+            (asked, serves),
+            &keeping,
+        )
+        .await
+        .map_err(cannot)?;
     }
+    keeping.end(run)?;
     info!("ended");
     Ok(())
 }
@@ -255,6 +276,7 @@ async fn alone<R: Runtime>(
     (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     (asked, serves): (Vec<Asked>, impl FnOnce(Vec<Errands>)),
+    keeping: &Keeping,
 ) -> io::Result<()> {
     let Entrances {
         sockets,
@@ -291,6 +313,7 @@ async fn alone<R: Runtime>(
         polled
     })
     .await;
+    keeping.add(|| driver.get_mut().save());
     Ok(())
 }
 

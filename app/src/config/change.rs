@@ -7,6 +7,7 @@ use super::listeners::ListenerName;
 /// the process runs.
 const AT_START: &[&str] = &[
     "general.key_file",
+    "general.snapshot_file",
     "general.shards",
     "general.watch_secs",
     "listener.socket_mode",

@@ -67,7 +67,31 @@ fn admin(settings: &Settings) -> Option<Fault> {
     }
 }
 
+/// Saved sessions are sealed with a key that outlives the process.
+fn snapshot(settings: &Settings) -> Option<Fault> {
+    let general = &settings.general;
+    let snapshot = general.snapshot_file.as_ref()?;
+    if cfg!(not(feature = "snapshot")) {
+        return Some(Fault::new(
+            "general.snapshot_file is set, and this program was built without saved sessions",
+        ));
+    }
+    match &general.key_file {
+        None => {
+            let what = "general.snapshot_file is set and general.key_file is empty: \
+                        nothing would open what was saved";
+            Some(Fault::new(what).remedy("name a key file".to_owned()))
+        }
+        Some(key) if key == snapshot => {
+            let what = "general.snapshot_file and general.key_file are the same file";
+            Some(Fault::new(what))
+        }
+        Some(_) => None,
+    }
+}
+
 const RULES: &[Rule] = &[
+    (&["general.snapshot_file", "general.key_file"], snapshot),
     (
         &[
             "clients.missed_packets_buffer_size",

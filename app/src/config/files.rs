@@ -175,6 +175,7 @@ pub fn load(
                 problems.push(of_file(Fault::new(what)));
             }
             look_at_key_file(directory, when_missing, loaded, &mut problems);
+            look_at_snapshot_file(directory, loaded, &mut problems);
             look_at_secret(directory, loaded, &mut problems);
         }
         Err(others) => problems.extend(others.iter().cloned()),
@@ -222,6 +223,23 @@ fn look_at_key_file(
         let what = format!("{} (mode {mode:04o})", key_file::READABLE_BY_GROUP);
         let fault = Fault::new(what).remedy("make it mode 0600 unless the group is to have it");
         loaded.warnings.push(problem(fault));
+    }
+}
+
+/// Adds the problem of the file for saved sessions. So `check` finds it before an end at which they would be lost.
+fn look_at_snapshot_file(directory: &Path, loaded: &Loaded, problems: &mut Vec<Problem>) {
+    const KEY: &str = "general.snapshot_file";
+    let Some(shown) = &loaded.settings.general.snapshot_file else {
+        return;
+    };
+    if let Err(error) = disk::can_write_new(&directory.join(shown)) {
+        problems.push(Problem {
+            origin: loaded.origin(KEY).cloned().unwrap_or(Origin::Default),
+            written: Some(KEY.to_owned()),
+            value: Some(quoted(&shown.to_string_lossy())),
+            fault: Fault::new(format!("cannot be written: {error}")),
+            key: Some(KEY),
+        });
     }
 }
 

@@ -222,6 +222,9 @@ settings! {
         /// the edge after a restart. Empty: a new key at every start. Beside it, in the same name with .runs, the edge
         /// names its runs, so that clients of version 3 learn at once that their session is gone.
         key_file: Option<PathBuf> = None, ();
+        /// File in which the edge saves its sessions when it ends in order, sealed with its key, so that they go on when it
+        /// starts again. It is read once and removed. Needs key_file. Empty: sessions end with the process.
+        snapshot_file: Option<PathBuf> = None, ();
         /// Shards, each with a part of the clients, on as many threads as the load needs. 0: one for each processor.
         shards: u32 = 0, 0..=MAX_SHARDS;
         /// How long a shutdown may take to deliver queued packets. 0: it does not wait.

@@ -14,6 +14,7 @@ use voltlane_driver::{
     BranchConnector, Connector, Errands, Listener, Neighbours, Runtime, Task, Timer, TrunkDriver,
 };
 
+use super::keeping::Keeping;
 use super::orders::{Order, Orders};
 use super::watch::Watch;
 use super::{Controls, Entrances, FirstThen, drive, listen_at};
@@ -35,6 +36,7 @@ pub(super) async fn serve<R: Runtime>(
     (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     (asked, serves): (Vec<Asked>, impl FnOnce(Vec<Errands>)),
+    keeping: &Keeping,
 ) -> io::Result<()> {
     let shards = u8::try_from(edges.len()).unwrap_or(u8::MAX);
     let mut asked = asked.into_iter();
@@ -64,6 +66,7 @@ pub(super) async fn serve<R: Runtime>(
                     connector,
                     neighbours,
                     watch: Watch::new(asked.next(), refusals.clone()),
+                    keeping: keeping.clone(),
                 };
                 Box::pin(shard.serve(started.clone()))
             },
@@ -71,7 +74,7 @@ pub(super) async fn serve<R: Runtime>(
         .collect();
     drop(started);
     let watch = Watch::new(trunk_asked, refusals);
-    let mut crew = R::crew(tasks, Box::pin(serve_trunk(driver, watch)))?;
+    let mut crew = R::crew(tasks, Box::pin(serve_trunk(driver, watch, keeping.clone())))?;
     // Each reports once how it began. One that is gone has dropped its sender.
     let mut handles = Vec::with_capacity(shards.into());
     for _ in 0..shards {
@@ -126,10 +129,16 @@ pub(super) async fn serve<R: Runtime>(
 }
 
 /// Serves the trunk of all shards.
-async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, watch: Watch) {
+async fn serve_trunk<C: Connector, T: Timer>(
+    driver: TrunkDriver<C, T>,
+    watch: Watch,
+    keeping: Keeping,
+) {
     let _guard = EndsProcess;
     has_started();
-    watch.run(pin!(driver)).await;
+    let mut driver = pin!(driver);
+    watch.run(driver.as_mut()).await;
+    keeping.add(|| driver.get_mut().save());
 }
 
 /// Everything that serves one shard.
@@ -141,6 +150,7 @@ struct Shard<R: Runtime> {
     connector: BranchConnector,
     neighbours: Neighbours<<Listening<R> as Listener>::Stream>,
     watch: Watch,
+    keeping: Keeping,
 }
 
 impl<R: Runtime> Shard<R> {
@@ -153,7 +163,7 @@ impl<R: Runtime> Shard<R> {
                 return;
             }
         };
-        let driver = pin!(driver.with_neighbours(self.neighbours));
+        let mut driver = pin!(driver.with_neighbours(self.neighbours));
         let controls = Controls {
             number: self.number,
             handle: driver.handle(),
@@ -164,7 +174,8 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         drop(started);
-        self.watch.run(driver).await;
+        self.watch.run(driver.as_mut()).await;
+        self.keeping.add(|| driver.get_mut().save());
     }
 }
 

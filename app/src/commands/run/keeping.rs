@@ -1,0 +1,145 @@
+//! The sessions of a process that go on in the next one.
+
+#[cfg(feature = "snapshot")]
+mod kept {
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
+
+    use tracing::{info, warn};
+    use voltlane_core::Time;
+    use voltlane_core::edge::{Edge, Part, Snapshot};
+    use voltlane_core::keys::KeyPair;
+
+    use crate::commands::random;
+    use crate::config::Settings;
+    use crate::runs_file::RunsFile;
+    use crate::snapshot_file;
+
+    /// Where sessions are saved at the end, and what each machine has saved so far.
+    #[derive(Clone)]
+    pub(in crate::commands::run) struct Keeping(Option<Arc<Kept>>);
+
+    struct Kept {
+        path: PathBuf,
+        keys: KeyPair,
+        parts: Mutex<Vec<Part>>,
+        /// What the last process has saved.
+        snapshot: Mutex<Option<Snapshot>>,
+    }
+
+    impl Keeping {
+        /// Takes what the last process has saved, if sessions are to be saved. `runs` are the runs of this edge.
+        pub(in crate::commands::run) fn begin(
+            settings: &Settings,
+            keys: &KeyPair,
+            runs: Option<&RunsFile>,
+        ) -> Keeping {
+            let Some(path) = settings.general.snapshot_file.clone() else {
+                return Keeping(None);
+            };
+            let Some(runs) = runs else {
+                warn!(
+                    "sessions do not go on and are not saved, since the runs of this edge are not kept"
+                );
+                return Keeping(None);
+            };
+            let window = Duration::from_secs(settings.clients.stale_timeout_secs.into());
+            let snapshot = match snapshot_file::take(&path, keys, runs.last(), window) {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    warn!(%error, "the sessions of the last process do not go on");
+                    None
+                }
+            };
+            if let Some(snapshot) = &snapshot {
+                let sessions = snapshot.sessions();
+                info!(sessions, path = %path.display(), "the sessions of the last process go on");
+            }
+            Keeping(Some(Arc::new(Kept {
+                path,
+                keys: keys.clone(),
+                parts: Mutex::default(),
+                snapshot: Mutex::new(snapshot),
+            })))
+        }
+
+        /// Returns whether sessions are to be saved.
+        pub(in crate::commands::run) fn keeps(&self) -> bool {
+            self.0.is_some()
+        }
+
+        /// Gives the machines, of which there is no client yet, the sessions of the last process.
+        pub(in crate::commands::run) fn restore(&self, now: Time, shards: &mut [Edge]) {
+            let Some(kept) = &self.0 else { return };
+            let snapshot = kept.snapshot.lock();
+            let snapshot = snapshot.unwrap_or_else(PoisonError::into_inner).take();
+            for edge in shards {
+                edge.keep_sessions();
+                if let Some(snapshot) = &snapshot {
+                    edge.restore(now, snapshot);
+                }
+            }
+        }
+
+        /// Adds what a machine saves at its end.
+        pub(in crate::commands::run) fn add(&self, save: impl FnOnce() -> Part) {
+            if let Some(kept) = &self.0 {
+                let part = save();
+                let parts = kept.parts.lock();
+                parts.unwrap_or_else(PoisonError::into_inner).push(part);
+            }
+        }
+
+        /// Writes what all machines have saved.
+        pub(in crate::commands::run) fn end(self, run: [u8; 8]) -> Result<(), String> {
+            let Some(kept) = &self.0 else { return Ok(()) };
+            let parts = kept.parts.lock();
+            let parts = parts.unwrap_or_else(PoisonError::into_inner);
+            let written = snapshot_file::write(&kept.path, (run, &parts), &kept.keys, *random());
+            let bytes = written.map_err(|error| format!("the sessions are not saved: {error}"))?;
+            info!(bytes, path = %kept.path.display(), "the sessions are saved");
+            Ok(())
+        }
+    }
+}
+
+/// Without saved sessions: none is kept.
+#[cfg(not(feature = "snapshot"))]
+mod kept {
+    use voltlane_core::Time;
+    use voltlane_core::edge::{Edge, Part};
+    use voltlane_core::keys::KeyPair;
+
+    use crate::config::Settings;
+    use crate::runs_file::RunsFile;
+
+    #[derive(Clone)]
+    pub(in crate::commands::run) struct Keeping;
+
+    #[expect(clippy::unused_self, reason = "as if sessions could be kept")]
+    impl Keeping {
+        pub(in crate::commands::run) fn begin(
+            _: &Settings,
+            _: &KeyPair,
+            _: Option<&RunsFile>,
+        ) -> Keeping {
+            Keeping
+        }
+
+        pub(in crate::commands::run) fn keeps(&self) -> bool {
+            false
+        }
+
+        pub(in crate::commands::run) fn restore(&self, _: Time, _: &mut [Edge]) {}
+
+        pub(in crate::commands::run) fn add(&self, _: impl FnOnce() -> Part) {}
+
+        #[expect(clippy::unnecessary_wraps, reason = "as if they could be saved")]
+        pub(in crate::commands::run) fn end(self, _: [u8; 8]) -> Result<(), String> {
+            Ok(())
+        }
+    }
+}
+
+pub(super) use kept::Keeping;
