@@ -31,6 +31,7 @@ const GATES: &[(&str, f64)] = &[
     ("left when asked", 8.0),
     ("parked", 0.3),
     ("repeated", 25.0),
+    ("restarted", 20.0),
     ("resumed", 40.0),
     ("ring full", 30.0),
     ("silent", 3.0),

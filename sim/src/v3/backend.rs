@@ -96,7 +96,7 @@ impl World {
     }
 
     /// Gives the edge what the backend has written.
-    fn hand_down(&mut self) -> bool {
+    pub(super) fn hand_down(&mut self) -> bool {
         let most = self.chunk() * 4;
         let bytes = crate::engine::pipe::take_front(&mut self.link.down, most);
         if bytes.is_empty() {

@@ -1,11 +1,11 @@
 //! The end of a run: no more faults, everybody is back, everything arrives, everybody leaves, and nothing is left.
 
 use voltlane_core::client::Code;
-use voltlane_core::edge::CloseReason;
 
 use super::World;
 use super::clients::Client;
 use super::ledger::Session;
+use super::restart::Counted;
 
 /// How many attempts the owner may need.
 const ATTEMPTS: u64 = 3;
@@ -257,16 +257,17 @@ impl World {
         }
         self.is_done = true;
         self.edge.audit();
-        let counters = self.edge.counters();
-        let ended: u64 = counters.ended.iter().sum();
+        let Counted {
+            joined,
+            ended,
+            broken,
+        } = self.counted();
         // What is remembered of ends of which no client was told.
         let held = gauges.held_bytes as u64;
         if !held.is_multiple_of(END_BYTES) || held / END_BYTES > ended {
             self.ledger
                 .fail("H2", "10.5", format!("{gauges:?} are left"));
         }
-        let broken = counters.closed[CloseReason::ProtocolError as usize];
-        let joined = counters.joined;
         let told = self.ledger.sessions.iter();
         let told = told.filter(|session| session.ended.is_some()).count();
         let told = told + self.plain.values().filter(|plain| plain.has_ended).count();

@@ -11,6 +11,7 @@
 //! | `ledger.rs` | what is owed to each session, and the rules |
 //! | `edge.rs`, `backend.rs` | the adapter of the edge, and the backend |
 //! | `clients.rs` | clients and their applications |
+//! | `restart.rs` | the edge ends in order, and another process goes on with its sessions |
 //! | `strangers.rs` | who repeats flights, steals secrets, claims with version 2, or sends anything |
 //! | `volume.rs` | many packets with few checks: `sim volume` |
 //! | `closing.rs` | the end: everything recovers, everybody is back within three attempts, everybody leaves, nothing is left |
@@ -22,6 +23,7 @@ mod edge;
 mod items;
 mod keys;
 mod ledger;
+mod restart;
 mod setup;
 mod strangers;
 mod tap;
@@ -46,6 +48,7 @@ use backend::{Link, Plain};
 use clients::Client;
 use closing::Closing;
 use ledger::{Judged, Leaving, Ledger, Watch};
+use restart::Counted;
 use setup::{Due, Op, Setup};
 use tap::{Claim, Common, Down, Seen, Tap, Up};
 
@@ -216,6 +219,9 @@ struct World {
     ledger: Ledger,
     clients: Vec<Client>,
     conns: Vec<Conn>,
+    /// How many processes of the edge have ended, and what they counted.
+    restarts: u64,
+    counted: Counted,
     /// The connections that the edge has.
     live: Vec<usize>,
     link: Link,
@@ -252,6 +258,8 @@ impl World {
                 .map(|number| Client::new(&setup, number))
                 .collect(),
             conns: Vec::new(),
+            restarts: 0,
+            counted: Counted::default(),
             live: Vec::new(),
             link: Link::default(),
             plain: BTreeMap::new(),
@@ -470,6 +478,7 @@ impl World {
             Op::Stranger { kind, draws } => self.stranger(kind, draws),
             Op::LinkStall { nanos } => self.link.stalled_until = self.now + nanos,
             Op::LinkLoss => self.lose_link(),
+            Op::Restart => self.restart(),
             Op::Leap { nanos } => {
                 self.now += nanos;
                 self.ledger.now = self.now;

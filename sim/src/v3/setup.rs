@@ -68,6 +68,8 @@ pub(super) enum Op {
     LinkLoss,
     /// Time passes.
     Leap { nanos: u64 },
+    /// The edge ends in order, and another process goes on (SPEC 39).
+    Restart,
 }
 
 /// One operation of a plan.
@@ -170,7 +172,7 @@ impl Setup {
         let mut at = 0;
         let clients = (self.clients + self.plain) as u64;
         let mut before = 0;
-        (0..ops)
+        let mut plan: Vec<Due> = (0..ops)
             .map(|_| {
                 at += rng.below(gap * 2);
                 // What happens to one client in a row is worth more than what happens to several.
@@ -184,7 +186,17 @@ impl Setup {
                 let op = self.op(kind, &mut rng);
                 Due { at, client, op }
             })
-            .collect()
+            .collect();
+        // Drawn apart, so that the rest of a seed stays as it was.
+        let mut rng = Rng::fork(self.seed, "restarts", 0);
+        if rng.chance(30) {
+            for _ in 0..rng.between(1, 4) {
+                let place = rng.below(plan.len() as u64) as usize;
+                let (at, client, op) = (plan[place].at, 0, Op::Restart);
+                plan.insert(place, Due { at, client, op });
+            }
+        }
+        plan
     }
 
     fn op(&self, kind: usize, rng: &mut Rng) -> Op {
