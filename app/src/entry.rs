@@ -22,6 +22,7 @@ use crate::doors::Doors;
 #[cfg(unix)]
 use crate::inherited;
 use crate::logging;
+use crate::passed;
 
 /// The task that is left for a runtime once arguments and configuration are known to be valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +70,8 @@ pub const EXIT_USAGE: u8 = 2;
 /// }
 /// ```
 pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -> ExitCode {
+    // First: their descriptors are known by their numbers alone.
+    passed::receive();
     // Fails only for an invalid signal.
     #[cfg(unix)]
     let _ = inherited::unblock(&[SIGHUP, SIGINT, SIGTERM]);

@@ -23,6 +23,7 @@ pub mod metrics;
 mod outlet;
 #[cfg(feature = "admin")]
 mod page;
+pub mod passed;
 pub mod process;
 mod refusals;
 mod resources;

@@ -18,6 +18,7 @@ use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
 use crate::config::{Change, Listener, ListenerName, Place, Settings};
 use crate::doors::{Doors, Frame, Framed};
 use crate::listen;
+use crate::passed;
 
 /// Logged when certificates that were read again are wrong.
 const CERTIFICATES_STAY: &str = "the certificates in effect stay";
@@ -148,9 +149,18 @@ impl Opening {
 /// A listener whose addresses are bound.
 pub(crate) struct Bound {
     entrance: Entrance,
-    /// `None` for a Unix socket, which is not bound before it listens: another process would take it for a dead one.
-    addresses: Option<BoundAddresses>,
+    sockets: BoundSockets,
     settings: Listener,
+}
+
+/// What is there before a listener listens.
+enum BoundSockets {
+    /// Addresses.
+    Net(BoundAddresses),
+    /// Nothing: a Unix socket is not bound before it listens, since another process would take it for a dead one.
+    Unix(UnixPlace),
+    /// Sockets that listen already.
+    Passed(Vec<TcpListener>),
 }
 
 fn cannot_listen(listener: &Listener, error: &io::Error) -> String {
@@ -158,26 +168,33 @@ fn cannot_listen(listener: &Listener, error: &io::Error) -> String {
 }
 
 impl Bound {
-    /// Binds every address of a listener that this machine has, or checks that its Unix socket is free.
+    /// Binds every address of a listener that this machine has, checks that its Unix socket is free, or takes the sockets that were passed.
     ///
     /// # Errors
-    /// Those of [`listen::bind`] or of [`UnixPlace::check`](voltlane_driver::unix::UnixPlace::check), with the address.
+    /// Those of [`listen::bind`], of [`UnixPlace::check`](voltlane_driver::unix::UnixPlace::check) or of [`passed::listeners`], with the
+    /// address.
     pub(crate) fn new(entrance: Entrance, listener: &Listener) -> Result<Bound, String> {
-        let addresses = match &listener.address {
-            Place::Net(address) => listen::bind(address, entrance.options).map(Some),
-            Place::Unix(place) => place.check().map(|()| None),
+        let options = entrance.options;
+        let sockets = match &listener.address {
+            Place::Net(address) => listen::bind(address, options).map(BoundSockets::Net),
+            Place::Unix(place) => place.check().map(|()| BoundSockets::Unix(place.clone())),
+            Place::Passed(name) => passed::listeners(name, options).map(BoundSockets::Passed),
         };
-        let addresses = addresses.map_err(|error| cannot_listen(listener, &error))?;
+        let sockets = sockets.map_err(|error| cannot_listen(listener, &error))?;
         Ok(Bound {
             entrance,
-            addresses,
+            sockets,
             settings: listener.clone(),
         })
     }
 
     /// Returns the number of addresses.
     pub(crate) fn len(&self) -> usize {
-        self.addresses.as_ref().map_or(1, BoundAddresses::len)
+        match &self.sockets {
+            BoundSockets::Net(addresses) => addresses.len(),
+            BoundSockets::Unix(_) => 1,
+            BoundSockets::Passed(sockets) => sockets.len(),
+        }
     }
 
     /// Listens with a socket for each shard at each address.
@@ -187,13 +204,13 @@ impl Bound {
     pub(crate) fn listen(self, shards: usize) -> Result<Opening, String> {
         let Bound {
             entrance,
-            addresses,
+            sockets,
             settings,
         } = self;
-        let sockets = match (addresses, &settings.address) {
-            (Some(addresses), _) => addresses.listen(shards).map(without_files),
-            (None, Place::Unix(place)) => listen_at_file(place, &settings, shards),
-            (None, Place::Net(_)) => unreachable!("an address was bound"),
+        let sockets = match sockets {
+            BoundSockets::Net(addresses) => addresses.listen(shards).map(without_files),
+            BoundSockets::Unix(place) => listen_at_file(&place, &settings, shards),
+            BoundSockets::Passed(sockets) => share(&sockets, shards).map(without_files),
         };
         Ok(Opening {
             entrance,
@@ -212,6 +229,12 @@ fn without_files(shards: Vec<Vec<TcpListener>>) -> Vec<Vec<OwnSocket>> {
     shards
         .map(|own| own.into_iter().map(socket).collect())
         .collect()
+}
+
+/// Gives each shard all of these sockets.
+fn share(sockets: &[TcpListener], shards: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let for_shard = |_| sockets.iter().map(TcpListener::try_clone).collect();
+    (0..shards).map(for_shard).collect()
 }
 
 /// Listens at a Unix socket, which the shards share.

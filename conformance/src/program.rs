@@ -1,8 +1,11 @@
 //! A program under test, and the directories that it runs in.
 
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
+
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::{Finished, Process, random};
 
@@ -53,13 +56,16 @@ impl Program {
         directory: &Directory,
         arguments: &[&str],
     ) -> Command {
-        let program = self.command(directory, arguments);
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
         let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        self.wrapped(shell, directory, arguments)
+    }
+
+    /// Adds this program to a shell that becomes it.
+    fn wrapped(self, mut shell: Command, directory: &Directory, arguments: &[&str]) -> Command {
+        let program = self.command(directory, arguments);
         shell
-            .args([
-                "-c",
-                &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""),
-            ])
             .arg(program.get_program())
             .args(program.get_args())
             .current_dir(directory.path());
@@ -70,6 +76,34 @@ impl Program {
             };
         }
         shell
+    }
+
+    /// Like [`command`](Self::command), with sockets that are passed as a service manager does, each with its name. (sd_listen_fds(3)) Any
+    /// program that this process starts gets the sockets from then on.
+    #[must_use]
+    pub fn command_with_sockets(
+        self,
+        sockets: &[(&str, BorrowedFd<'_>)],
+        directory: &Directory,
+        arguments: &[&str],
+    ) -> Command {
+        let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
+        // By way of high numbers, since a socket may have the number of another one's place.
+        let (mut away, mut back) = (String::new(), String::new());
+        for (target, (_, socket)) in (3..).zip(sockets) {
+            fcntl_setfd(socket, FdFlags::empty()).expect("it is open");
+            away.push_str(&format!(" {}<&{}", 100 + target, socket.as_raw_fd()));
+            back.push_str(&format!(" {target}<&{}-", 100 + target));
+        }
+        // The id of the shell is that of the program, which takes its place.
+        let script = format!(
+            "exec{away}; LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={} exec \"$0\" \"$@\"{back}",
+            sockets.len(),
+            names.join(":"),
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]);
+        self.wrapped(bash, directory, arguments)
     }
 
     /// Starts a command.

@@ -147,6 +147,27 @@ impl SocketOptions {
         })
     }
 
+    /// Takes over a socket that another process opened and that listens, such as one of a service manager. Sets the options on it, which
+    /// connections inherit that are opened from now on.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is no TCP socket that listens; otherwise those of the system.
+    #[cfg(target_os = "linux")]
+    pub fn adopt(&self, socket: std::os::fd::OwnedFd) -> io::Result<TcpListener> {
+        let socket = Socket::from(socket);
+        let wrong = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let has_address = socket.local_addr()?.as_socket().is_some();
+        if !has_address || socket.r#type()? != Type::STREAM {
+            return Err(wrong("the descriptor is no TCP socket"));
+        }
+        if !socket.is_listener()? {
+            return Err(wrong("the socket does not listen"));
+        }
+        self.apply(&SockRef::from(&socket))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    }
+
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // Lets a restart succeed while connections of the last run are in TIME_WAIT.
@@ -327,6 +348,43 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+
+    #[test]
+    fn only_a_tcp_socket_that_listens_is_adopted() {
+        let options = SocketOptions::default().with_keep_alive(Duration::from_secs(77));
+        let given = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = given.local_addr().unwrap();
+        let own = options.adopt(given.into()).unwrap();
+        assert_eq!(own.local_addr().unwrap(), address);
+        let nobody = own.accept().unwrap_err();
+        assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+        let client = TcpStream::connect(address).unwrap();
+        let accepted = loop {
+            match own.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        assert!(accepted.nodelay().unwrap(), "inherited");
+        let silence = SockRef::from(&accepted).tcp_keepalive_time().unwrap();
+        assert_eq!(silence, Duration::from_secs(77));
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let unix = std::os::unix::net::UnixStream::pair().unwrap().0;
+        let datagram = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        for (wrong, says) in [
+            (bound.into(), "does not listen"),
+            (client.into(), "does not listen"),
+            (unix.into(), "no TCP socket"),
+            (datagram.into(), "no TCP socket"),
+            (
+                File::open("/dev/null").unwrap().into(),
+                "Socket operation on non-socket",
+            ),
+        ] {
+            let error = options.adopt(wrong).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
 
     #[test]
     fn all_probes_are_sent_before_a_silent_peer_is_given_up() {

@@ -53,6 +53,12 @@ pub(crate) struct AdminServer {
     _file: Option<UnixFile>,
 }
 
+/// The error of a place that the configuration refuses here.
+fn only_for_listeners(place: &Place) -> io::Error {
+    let says = format!("{place} is for listeners alone");
+    io::Error::new(io::ErrorKind::Unsupported, says)
+}
+
 impl AdminServer {
     /// Listens as `config` says. Its address is set.
     ///
@@ -68,6 +74,7 @@ impl AdminServer {
                 };
                 Some(token::read(path).map_err(named)?)
             }
+            (Place::Passed(_), _) => return Err(only_for_listeners(place)),
             (Place::Net(_), None) => return Err(io::Error::other("admin.token_file is empty")),
         };
         let mut file = None;
@@ -85,10 +92,11 @@ impl AdminServer {
                 addresses = listen::local_addrs(&bound)?;
                 bound.into_iter().map(Listener::Net).collect()
             }
+            Place::Passed(_) => return Err(only_for_listeners(place)),
         };
         let places = match place {
             Place::Unix(unix) => vec![unix.to_string()],
-            Place::Net(_) => addresses.iter().map(ToString::to_string).collect(),
+            Place::Net(_) | Place::Passed(_) => addresses.iter().map(ToString::to_string).collect(),
         };
         let (alive, ending) = UnixStream::pair()?;
         let shared = Arc::new(Shared {

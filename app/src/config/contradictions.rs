@@ -50,6 +50,7 @@ fn admin(settings: &Settings) -> Option<Fault> {
         )));
     }
     match admin {
+        Place::Passed(_) => Some(only_listeners("admin.address", admin)),
         Place::Net(_) if settings.admin.token_file.is_none() => {
             let what = format!(
                 "admin.address is {admin} and admin.token_file is empty: anybody could steer the edge"
@@ -90,8 +91,18 @@ fn snapshot(settings: &Settings) -> Option<Fault> {
     }
 }
 
+/// Sockets of a service manager are listeners' alone.
+fn only_listeners(key: &str, place: &Place) -> Fault {
+    let what = format!("{key} is {place}, and only a listener takes sockets of a service manager");
+    Fault::new(what).remedy("set an address or a Unix socket")
+}
+
 const RULES: &[Rule] = &[
     (&["general.snapshot_file", "general.key_file"], snapshot),
+    (&["master.address"], |settings| {
+        let master = &settings.master.address;
+        matches!(master, Place::Passed(_)).then(|| only_listeners("master.address", master))
+    }),
     (
         &[
             "clients.missed_packets_buffer_size",

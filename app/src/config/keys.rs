@@ -243,7 +243,8 @@ settings! {
         name: ListenerName = ListenerName::of("main"), ();
         /// Address to listen on. For a name, each of its addresses that this machine has, up to 8. Port 0: any free
         /// port, which the log names. A Unix socket has a path ("unix:/run/voltlane.sock") or an abstract name
-        /// ("unix:@name"). Its clients count as 127.0.0.1.
+        /// ("unix:@name"). Its clients count as 127.0.0.1. "fd:NAME": the TCP sockets that systemd passes under this name
+        /// (FileDescriptorName), up to 8, which the shards share.
         address: Place = Place::loopback(42000), 0..=u16::MAX;
         /// Mode of the file of a Unix socket: who may write to it may connect.
         socket_mode: FileMode = FileMode(SOCKET_MODE), ();

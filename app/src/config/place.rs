@@ -1,4 +1,4 @@
-//! The place where a process listens or connects: an address or a Unix socket. Also the types of keys about Unix sockets.
+//! The place where a process listens or connects: an address, a Unix socket, or sockets that were passed to it. Also the types of keys about Unix sockets.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -10,14 +10,17 @@ use voltlane_driver::unix::{PeerUids, UnixPlace};
 
 use super::address::Address;
 use super::value::{Data, Kind, Value};
+use crate::passed::PassedName;
 
-/// A host and a port, or a Unix socket.
+/// A host and a port, a Unix socket, or sockets of a service manager.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A host and a port.
     Net(Address),
     /// A Unix socket.
     Unix(UnixPlace),
+    /// TCP sockets that the service manager passes to the process, by their name. Only listeners take them.
+    Passed(PassedName),
 }
 
 impl Place {
@@ -32,7 +35,7 @@ impl Place {
     pub fn address(&self) -> Option<&Address> {
         match self {
             Place::Net(address) => Some(address),
-            Place::Unix(_) => None,
+            Place::Unix(_) | Place::Passed(_) => None,
         }
     }
 
@@ -40,7 +43,7 @@ impl Place {
     #[must_use]
     pub fn unix(&self) -> Option<&UnixPlace> {
         match self {
-            Place::Net(_) => None,
+            Place::Net(_) | Place::Passed(_) => None,
             Place::Unix(place) => Some(place),
         }
     }
@@ -63,6 +66,7 @@ impl fmt::Display for Place {
         match self {
             Place::Net(address) => address.fmt(f),
             Place::Unix(place) => place.fmt(f),
+            Place::Passed(name) => name.fmt(f),
         }
     }
 }
@@ -71,6 +75,9 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Place, String> {
+        if let Some(name) = PassedName::parse(text)? {
+            return Ok(Place::Passed(name));
+        }
         match UnixPlace::parse(text) {
             Ok(Some(place)) => Ok(Place::Unix(place)),
             Ok(None) => match text.parse() {

@@ -41,6 +41,9 @@ impl Caller {
             (Place::Net(_), Some(path)) => Some(read_token(path).map_err(|error| {
                 Failure::Usage(format!("admin.token_file: {}: {error}", path.display()))
             })?),
+            (Place::Passed(_), _) => {
+                return Err(Failure::Usage(format!("nobody can connect to {place}")));
+            }
             (Place::Net(_), None) => {
                 return Err(Failure::Usage("admin.token_file is empty".into()));
             }
@@ -55,6 +58,7 @@ impl Caller {
                 stream.set_nonblocking(false)?;
                 Stream::Unix(stream)
             }
+            Place::Passed(_) => return Err(io::ErrorKind::Unsupported.into()),
             Place::Net(address) => {
                 let mut addresses = (address.host(), address.port()).to_socket_addrs()?;
                 let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
