@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +10,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use conformance::others::{find, python, script};
-use conformance::{Directory, Process};
+use conformance::others::{find, free_address, python, script};
+use conformance::{Backend, Client, Directory, Frames, Process, Signal};
 
 /// The greatest exposure that systemd may see in the unit, in tenths. It calls this "OK"; a unit without restrictions has 96.
 const EXPOSURE: &str = "15";
@@ -60,6 +61,32 @@ fn systemd_takes_the_unit_and_finds_it_hardened() {
         .replace("DynamicUser=yes\n", "");
     let (is_hardened, text) = analyze(&open, &security).expect("it is installed");
     assert!(!is_hardened, "{text}");
+}
+
+#[test]
+fn an_edge_takes_the_socket_that_systemd_passes() {
+    let Some(mut activate) = find("systemd-socket-activate") else {
+        return;
+    };
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    directory.write("connserver.toml", "listener.address = \"fd:main\"\n");
+    let address = free_address();
+    activate
+        .current_dir(directory.path())
+        .args(["-l", &address.to_string(), "--fdname=main"])
+        .arg(crate::PROGRAMS[0].path())
+        .args(["--master", &backend.address().to_string()]);
+    let mut process = Process::start(activate);
+    process.stderr("Listening on");
+    // The first connection starts the edge, in the place of the program.
+    let first = Frames::new(TcpStream::connect(address).expect("systemd listens"));
+    let mut link = backend.accept();
+    let mut client = Client::join_over(first);
+    client.send(b"passed");
+    link.expect_data(client.id(), b"passed");
+    process.signal(Signal::TERM);
+    let finished = process.end();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
 }
 
 /// Runs a command to its end. Returns whether it was successful, and all that it printed.
