@@ -1,14 +1,17 @@
 //! Chromium, without a window. (SPEC 16.2)
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::others::{Group, find};
+use serde_json::{Value, json};
+
+use conformance::others::{Group, find, node, script};
 use conformance::page::Page;
 use conformance::shim::Carriage;
-use conformance::{Directory, PATIENCE, Rig};
+use conformance::{Directory, PATIENCE, Process, Rig, bytes_of};
 
 use super::{config, use_doors};
 
@@ -120,4 +123,52 @@ fn the_status_page_watches_the_edge() {
         drop((browser, others));
         rig.stop();
     }
+}
+
+/// axe finds nothing in it, in both schemes and at both widths, and it asks nobody else. With `VL_PICTURES=FOLDER` it leaves pictures there.
+#[test]
+fn the_status_page_can_be_used_by_everybody() {
+    let [program, _] = crate::PROGRAMS;
+    let (Some(chromium), Some(mut node)) = (find("chromium-headless-shell"), node("axe-core"))
+    else {
+        return;
+    };
+    let mut rig = Rig::start(program, "metrics.address = \"127.0.0.1:0\"\n");
+    let mut clients: Vec<_> = (0..5).map(|_| rig.join()).collect();
+    for (seed, client) in (0..).zip(&mut clients) {
+        rig.round_trip(client, &bytes_of(seed, 1_000));
+    }
+    let profile = Directory::new();
+    node.arg(script("status.cjs"))
+        .arg(chromium.get_program())
+        .arg(profile.path())
+        .arg(format!("http://{}/", rig.edge.metrics_address()))
+        .arg(std::env::var_os("VL_PICTURES").unwrap_or_default())
+        .args(FLAGS);
+    let finished = Process::start(node).end();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let lines = finished.stdout.lines().map(serde_json::from_str::<Value>);
+    let lines: Vec<_> = lines.map(|line| line.expect("JSON")).collect();
+    let [views @ .., asked, without_language] = &lines[..] else {
+        panic!("{finished:?}")
+    };
+    assert_eq!(views.len(), 4, "{views:?}");
+    let backs: BTreeSet<_> = views.iter().map(|view| view["back"].to_string()).collect();
+    assert_eq!(backs.len(), 2, "light and dark: {views:?}");
+    for view in views {
+        assert_eq!(view["violations"], json!([]), "{view}");
+        // A page on which nothing could be checked has no violation either.
+        assert!(view["passed"].as_u64() > Some(15), "{view}");
+        assert_eq!(
+            view["wide"], view["width"],
+            "no scrolling to the side: {view}"
+        );
+    }
+    assert_eq!(asked["others"], json!([]), "{asked}");
+    assert!(asked["asked"].as_u64() >= Some(2), "{asked}");
+    let found = without_language.as_array().expect("a list");
+    for rule in ["html-has-lang", "color-contrast"] {
+        assert!(found.contains(&json!(rule)), "{rule}: {found:?}");
+    }
+    rig.stop();
 }
