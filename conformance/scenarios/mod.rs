@@ -31,6 +31,7 @@ mod names;
 mod operation;
 mod own_address;
 mod pairings;
+mod production;
 mod program;
 mod published;
 mod reconnect;
