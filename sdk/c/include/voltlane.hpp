@@ -77,21 +77,24 @@ public:
     if (int result = vl_client_open(&options, &raw_)) throw error(result);
   }
   explicit client(const char *address) : client(client_options(address)) {}
-  client(client &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  client(client &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)), last_(std::exchange(other.last_, VL_ARGUMENT)) {}
   client &operator=(client &&other) noexcept {
     std::swap(raw_, other.raw_);
+    std::swap(last_, other.last_);
     return *this;
   }
   ~client() { vl_client_close(raw_, close_within_us); }
 
-  /// The next event, or null: there is none now, or the session is over.
+  /// The next event, or null: there is none now, or it failed.
   const vl_event *poll(std::int64_t timeout_us = 0) noexcept {
     const vl_event *event = nullptr;
-    is_over_ = vl_client_poll(raw_, &event, timeout_us) < 0;
+    last_ = vl_client_poll(raw_, &event, timeout_us);
     return event;
   }
-  /// Whether the last poll said that nothing more comes.
-  bool is_over() const noexcept { return is_over_; }
+  /// Whether the last poll failed: the session is over, or something is wrong.
+  bool is_over() const noexcept { return last_ < 0; }
+  /// What the last poll returned: a vl_result below 0 if it failed, and VL_OVER if nothing more comes.
+  int last_result() const noexcept { return last_; }
   int send(std::string_view data, std::uint64_t *number = nullptr) noexcept {
     return vl_client_send(raw_, data.data(), data.size(), number);
   }
@@ -107,7 +110,7 @@ public:
 
 private:
   vl_client *raw_ = nullptr;
-  bool is_over_ = false;
+  int last_ = VL_OK;
 };
 
 /// A backend with sockets of its own. It is moved, and not copied. Its destructor writes what waits.
@@ -117,19 +120,24 @@ public:
     if (int result = vl_backend_open(&options, &raw_)) throw error(result);
   }
   explicit backend(const char *address) : backend(backend_options(address)) {}
-  backend(backend &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  backend(backend &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)), last_(std::exchange(other.last_, VL_ARGUMENT)) {}
   backend &operator=(backend &&other) noexcept {
     std::swap(raw_, other.raw_);
+    std::swap(last_, other.last_);
     return *this;
   }
   ~backend() { vl_backend_close(raw_, close_within_us); }
 
-  /// The next event, or null: there is none now.
+  /// The next event, or null: there is none now, or it failed.
   const vl_event *poll(std::int64_t timeout_us = 0) noexcept {
     const vl_event *event = nullptr;
-    vl_backend_poll(raw_, &event, timeout_us);
+    last_ = vl_backend_poll(raw_, &event, timeout_us);
     return event;
   }
+  /// Whether the last poll failed: the backend is closed, or something is wrong.
+  bool is_over() const noexcept { return last_ < 0; }
+  /// What the last poll returned: a vl_result below 0 if it failed.
+  int last_result() const noexcept { return last_; }
   int send(const target &to, std::string_view data) noexcept {
     return vl_backend_send(raw_, to.get(), data.data(), data.size(), nullptr);
   }
@@ -156,6 +164,7 @@ public:
 
 private:
   vl_backend *raw_ = nullptr;
+  int last_ = VL_OK;
 };
 
 } // namespace voltlane

@@ -15,7 +15,7 @@ use voltlane_driver::backend::{
 
 use crate::client::{fault_of_io, next_us, now, to_wait};
 use crate::event::{Kept, vl_event};
-use crate::handle::{Handle, bytes, copy, free, give, place, text, value_of, with};
+use crate::handle::{Handle, bytes, copy, free, give, place, put_if, text, value_of, with};
 use crate::net::{Net, NetRuntime, Signal, drive};
 use crate::options::{some_time, vl_backend_options};
 use crate::result::vl_result::{
@@ -61,6 +61,11 @@ impl Applicants {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes the one who waits longest of those of whom the application was not told.
+    fn next(&self) -> Option<Joined> {
+        self.desk().untold.pop_front()
+    }
+
     fn judge(&self, id: u64, verdict: Verdict) {
         let waker = {
             let mut desk = self.desk();
@@ -102,7 +107,8 @@ impl Applicants {
                         Poll::Pending
                     }
                 },
-                None => Poll::Ready(Ok(String::new())),
+                // Nobody has judged, and nobody is let in for want of a verdict.
+                None => Poll::Ready(Err(Refuse::new(405, ""))),
             }
         })
         .await
@@ -222,12 +228,17 @@ pub unsafe extern "C" fn vl_backend_poll(
     unsafe {
         with(own(backend), |own| {
             let out = place(event, "`event`")?;
-            *out = std::ptr::null();
+            out.put(std::ptr::null());
             let applicants = Arc::clone(&own.applicants);
             let polled = drive(&own.net, &own.signal, to_wait(timeout_us), |cx| {
+                // They go first: packets may never end. There are no more than the driver verifies at a time, and new ones come only with
+                // the events.
+                if let Some(joined) = applicants.next() {
+                    return Poll::Ready(Err(joined));
+                }
                 let polled = own.backend.poll_recv(cx).map(Ok);
                 if polled.is_pending()
-                    && let Some(joined) = applicants.desk().untold.pop_front()
+                    && let Some(joined) = applicants.next()
                 {
                     return Poll::Ready(Err(joined));
                 }
@@ -239,7 +250,7 @@ pub unsafe extern "C" fn vl_backend_poll(
                 Some(Ok(Some(heard))) => own.kept.of_backend(heard),
                 Some(Err(joined)) => own.kept.of_applicant(joined),
             }
-            *out = own.kept.event();
+            out.put(own.kept.event());
             Ok(1)
         })
     }
@@ -263,9 +274,7 @@ pub unsafe extern "C" fn vl_backend_send(
             match aim {
                 Aim::One(id) => {
                     let sent = at_once(backend.send(id, data))?;
-                    if let Some(number) = number.as_mut() {
-                        *number = sent.number;
-                    }
+                    put_if(number, sent.number);
                 }
                 Aim::Many(group, ids) => match (group.map(Group::from), &ids[..]) {
                     (Some(group), []) => at_once(backend.send(group, data))?,

@@ -11,7 +11,7 @@ use voltlane_doors::client::Builder;
 use voltlane_driver::client::{Client, ConnectError};
 
 use crate::event::{Kept, vl_event, vl_ledger};
-use crate::handle::{Handle, bytes, copy, free, give, place, text, value_of, with};
+use crate::handle::{Handle, bytes, copy, free, give, place, put_if, text, value_of, with};
 use crate::machine::{fault_of_send, fault_of_token, put_ledgers};
 use crate::net::{Net, NetRuntime, Signal, drive};
 use crate::options::{some_time, vl_client_options};
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn vl_client_poll(
     unsafe {
         with(own(client), |own| {
             let out = place(event, "`event`")?;
-            *out = std::ptr::null();
+            out.put(std::ptr::null());
             let polled = drive(&own.net, &own.signal, to_wait(timeout_us), |cx| {
                 own.client.poll_recv(cx)
             });
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn vl_client_poll(
                 Some(Some(heard)) => {
                     let id = own.client.id().as_u64();
                     own.kept.of_client(heard, id);
-                    *out = own.kept.event();
+                    out.put(own.kept.event());
                     Ok(1)
                 }
             }
@@ -157,9 +157,7 @@ pub unsafe extern "C" fn vl_client_send(
         with(own(client), |own| {
             let sent = own.client.try_send(bytes(data, len)?);
             let sent = sent.map_err(fault_of_send)?;
-            if let Some(number) = number.as_mut() {
-                *number = sent.number;
-            }
+            put_if(number, sent.number);
             DONE
         })
     }

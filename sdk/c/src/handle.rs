@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -115,6 +116,10 @@ pub(crate) unsafe fn value_of<T, V>(
     }
 }
 
+/// Enters a handle.
+///
+/// # Safety
+/// `handle` is null or a live handle of this type.
 unsafe fn look<T, V>(
     handle: *const Handle<T>,
     act: impl FnOnce(&mut T) -> Result<V, Fault>,
@@ -157,17 +162,47 @@ pub(crate) unsafe fn give<T>(
     call(|| {
         // SAFETY: as the caller says.
         let out = unsafe { place(out, "the place for the handle") }?;
-        *out = std::ptr::null_mut();
-        *out = Box::into_raw(make()?);
+        out.put(std::ptr::null_mut());
+        out.put(Box::into_raw(make()?));
         Ok(0)
     })
+}
+
+/// Where C wants something. C need not have set what is there, so there is no reference to it: it is written, and never read.
+#[derive(Debug)]
+pub(crate) struct Place<T>(NonNull<T>);
+
+impl<T: Copy> Place<T> {
+    pub(crate) fn put(&self, value: T) {
+        // SAFETY: whoever made it said that it may be written.
+        unsafe { self.0.write(value) }
+    }
 }
 
 /// Returns where C wants something.
 ///
 /// # Safety
-/// `out` is null or may be written as long as the reference lives.
-pub(crate) unsafe fn place<'a, T>(out: *mut T, what: &str) -> Result<&'a mut T, Fault> {
+/// `out` is null, or is aligned and may be written as long as the place lives.
+pub(crate) unsafe fn place<T>(out: *mut T, what: &str) -> Result<Place<T>, Fault> {
+    let null = || Fault::argument(format_args!("{what} is null"));
+    NonNull::new(out).map(Place).ok_or_else(null)
+}
+
+/// Puts something where C wants it. Null is passed over.
+///
+/// # Safety
+/// `out` is null, or is aligned and may be written.
+pub(crate) unsafe fn put_if<T: Copy>(out: *mut T, value: T) {
+    if let Some(out) = NonNull::new(out).map(Place) {
+        out.put(value);
+    }
+}
+
+/// Returns what C has set and wants changed.
+///
+/// # Safety
+/// `out` is null, or points to a value that nobody else uses as long as the reference lives.
+pub(crate) unsafe fn changing<'a, T>(out: *mut T, what: &str) -> Result<&'a mut T, Fault> {
     // SAFETY: as the caller says.
     unsafe { out.as_mut() }.ok_or_else(|| Fault::argument(format_args!("{what} is null")))
 }

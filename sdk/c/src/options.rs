@@ -1,7 +1,7 @@
 //! Options, as C gives them.
 
 use std::ffi::{c_char, c_void};
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::time::Duration;
 
 use voltlane_core::backend::host::LinkSecret;
@@ -83,12 +83,20 @@ impl vl_client_options {
         queue_bytes: 0,
     };
 
+    /// What its first version had.
+    const FIRST_BYTES: usize = offset_of!(Self, queue_bytes) + size_of::<usize>();
+
+    /// # Safety
+    /// As that of [`read`], and its pointers are null or what the fields say.
     pub(crate) unsafe fn read(from: *const Self) -> Result<Self, Fault> {
-        // SAFETY: as the caller says; every field may be zeros.
-        unsafe { read(from, Self::DEFAULT) }
+        // SAFETY: as the caller says; integers and pointers have every pattern of bits.
+        unsafe { read(from, Self::DEFAULT, Self::FIRST_BYTES) }
     }
 
     /// Returns the configuration of the machine.
+    ///
+    /// # Safety
+    /// The keys are null or texts.
     pub(crate) unsafe fn config(&self) -> Result<ClientConfig, Fault> {
         let wrong = |error: voltlane_core::ConfigError| Fault::new(VL_CONFIG, error);
         let mut config = ClientConfig::default()
@@ -124,6 +132,8 @@ impl vl_client_options {
         }
     }
 
+    /// # Safety
+    /// The keys are null or texts, which do not change as long as what is returned lives.
     unsafe fn edge_keys<'a>(&self) -> Result<Vec<&'a str>, Fault> {
         let mut keys = Vec::new();
         for key in [self.edge_key, self.or_edge_key] {
@@ -133,6 +143,8 @@ impl vl_client_options {
         Ok(keys)
     }
 
+    /// # Safety
+    /// The token is null or has its length, and does not change as long as what is returned lives.
     pub(crate) unsafe fn token<'a>(&self) -> Result<Option<&'a [u8]>, Fault> {
         if self.token.is_null() && self.token_len == 0 {
             return Ok(None);
@@ -141,6 +153,8 @@ impl vl_client_options {
         unsafe { bytes(self.token, self.token_len) }.map(Some)
     }
 
+    /// # Safety
+    /// The saved session is null or has its length.
     pub(crate) unsafe fn saved_session(&self) -> Result<Option<SavedSession>, Fault> {
         if self.saved.is_null() && self.saved_len == 0 {
             return Ok(None);
@@ -202,9 +216,14 @@ impl vl_backend_options {
         secret_len: 0,
     };
 
+    /// What its first version had.
+    const FIRST_BYTES: usize = offset_of!(Self, queue_bytes) + size_of::<usize>();
+
+    /// # Safety
+    /// As that of [`read`], and the address is null or a text.
     pub(crate) unsafe fn read(from: *const Self) -> Result<Self, Fault> {
-        // SAFETY: as the caller says; every field may be zeros.
-        unsafe { read(from, Self::DEFAULT) }
+        // SAFETY: as the caller says; integers and pointers have every pattern of bits.
+        unsafe { read(from, Self::DEFAULT, Self::FIRST_BYTES) }
     }
 
     pub(crate) unsafe fn secret(&self) -> Result<Option<LinkSecret>, Fault> {
@@ -243,11 +262,11 @@ impl vl_backend_options {
     }
 }
 
-/// Reads options of any size: those of an earlier version are shorter, and those of a later one longer.
+/// Reads options. Those of the first version have `first` bytes, and those of a later one are longer. What is between would cut a field.
 ///
 /// # Safety
 /// `from` is null, or begins with a size and has as many bytes. Every pattern of bits is a `T`.
-unsafe fn read<T: Copy>(from: *const T, default: T) -> Result<T, Fault> {
+unsafe fn read<T: Copy>(from: *const T, default: T, first: usize) -> Result<T, Fault> {
     if from.is_null() {
         return Err(Fault::argument("the options are null"));
     }
@@ -255,7 +274,7 @@ unsafe fn read<T: Copy>(from: *const T, default: T) -> Result<T, Fault> {
     let size = unsafe { from.cast::<u32>().read_unaligned() };
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let known = size_of::<T>();
-    if !(size_of::<u32>()..=MAX_OPTIONS_BYTES).contains(&size) {
+    if size != first && !(known..=MAX_OPTIONS_BYTES).contains(&size) {
         let says = format!("options of {size} bytes, {known} expected: set `size` to their sizeof");
         return Err(Fault::argument(says));
     }

@@ -190,6 +190,9 @@ static void options(void) {
   CHECK(vl_client_open(&wrong, &opened) == VL_CONFIG && opened == NULL);
   wrong.size = 0;
   FAILS(vl_client_open(&wrong, &opened));
+  /* Less than any version had: a pointer in it would be cut. */
+  wrong.size = sizeof wrong - 1;
+  CHECK(vl_client_open(&wrong, &opened) == VL_ARGUMENT && strstr(vl_last_error(), "sizeof") != NULL);
   wrong.size = UINT32_MAX;
   FAILS(vl_client_open(&wrong, &opened));
   const char *addresses[] = {"", "nowhere", "unix:here", "gopher://a:1", "a:70000", "\xff"};
@@ -224,6 +227,9 @@ static void options(void) {
   vl_backend *listening;
   vl_backend_options at = VL_BACKEND_OPTIONS;
   CHECK(vl_backend_open(&at, &listening) == VL_CONFIG);
+  at.size = sizeof at - 1;
+  CHECK(vl_backend_open(&at, &listening) == VL_ARGUMENT);
+  at.size = sizeof at;
   at.address = "192.0.2.1:1";
   CHECK(vl_backend_open(&at, &listening) == VL_IO && listening == NULL);
   at.address = "127.0.0.1:0";

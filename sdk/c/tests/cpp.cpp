@@ -21,6 +21,8 @@ int main() {
   voltlane::backend first("127.0.0.1:0");
   voltlane::backend backend = std::move(first);
   CHECK(first.get() == nullptr && first.address().empty());
+  // What was moved from has nothing more to tell, and says so.
+  CHECK(first.is_over() && !backend.is_over() && first.poll() == nullptr && first.last_result() == VL_ARGUMENT);
   edge served = edge_start(backend.address().c_str(), "");
   {
     voltlane::client net(served.address);
@@ -40,7 +42,10 @@ int main() {
     CHECK(backend.kick(id, 600, "enough") == VL_OK);
     await(backend, VL_EVENT_ENDED);
     await(net, VL_EVENT_ENDED);
-    CHECK(net.poll() == nullptr && net.is_over());
+    CHECK(net.poll() == nullptr && net.is_over() && net.last_result() == VL_OVER);
+    voltlane::client moved = std::move(net);
+    CHECK(moved.is_over() && moved.last_result() == VL_OVER);
+    CHECK(backend.poll() == nullptr && !backend.is_over() && backend.last_result() == VL_OK);
   }
   edge_stop(&served);
   puts("c++");

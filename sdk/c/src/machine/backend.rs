@@ -9,7 +9,7 @@ use voltlane_core::backend::host::{Host, HostConfig, KickError};
 
 use super::{Input, micros, put_output, random, time};
 use crate::event::{Kept, vl_event};
-use crate::handle::{self, Handle, bytes, give, place, text, value_of, with};
+use crate::handle::{self, Handle, bytes, give, place, put_if, text, value_of, with};
 use crate::options::vl_backend_options;
 use crate::result::vl_result::{VL_ARGUMENT, VL_NO_ROOM, VL_PROTOCOL, VL_TOO_LONG};
 use crate::result::{DONE, Fault, Outcome};
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn vl_machine_backend_feed(
     unsafe {
         with(own(backend), |own| {
             let out = place(event, "`event`")?;
-            *out = std::ptr::null();
+            out.put(std::ptr::null());
             let mut input = Input::new(data, len)?;
             let mut rest = input.bytes()?;
             loop {
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn vl_machine_backend_feed(
                     return Ok(0);
                 }
             }
-            *out = own.kept.event();
+            out.put(own.kept.event());
             input.advance(rest.len());
             Ok(1)
         })
@@ -191,16 +191,16 @@ pub unsafe extern "C" fn vl_machine_backend_event(
     unsafe {
         with(own(backend), |own| {
             let out = place(event, "`event`")?;
-            *out = std::ptr::null();
+            out.put(std::ptr::null());
             if let Some(held) = own.held.pop_front() {
                 own.kept = held;
-                *out = own.kept.event();
+                out.put(own.kept.event());
                 return Ok(1);
             }
             while let Some(heard) = own.host.poll_event() {
                 if own.kept.of_host(heard) {
                     own.kept.keep();
-                    *out = own.kept.event();
+                    out.put(own.kept.event());
                     return Ok(1);
                 }
             }
@@ -303,9 +303,7 @@ pub unsafe extern "C" fn vl_machine_backend_send(
             match to.aim()? {
                 Aim::One(id) => {
                     let sent = host.send(id, data).map_err(fault_of)?;
-                    if let Some(number) = number.as_mut() {
-                        *number = sent;
-                    }
+                    put_if(number, sent);
                 }
                 Aim::Many(group, ids) => host
                     .send_to_many(group, &ids, None, data)

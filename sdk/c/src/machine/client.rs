@@ -6,7 +6,7 @@ use voltlane_core::client::{Client, Closed, SendError, State, TokenError};
 
 use super::{Input, micros, put_output, random, time};
 use crate::event::{Kept, vl_event, vl_ledger};
-use crate::handle::{self, Handle, bytes, copy, give, place, value_of, with};
+use crate::handle::{self, Handle, bytes, copy, give, place, put_if, value_of, with};
 use crate::options::vl_client_options;
 use crate::result::vl_result::{VL_ARGUMENT, VL_CONFIG, VL_NO_ROOM, VL_OVER, VL_TOO_LONG};
 use crate::result::{DONE, Fault};
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn vl_machine_client_feed(
     unsafe {
         with(own(client), |own| {
             let out = place(event, "`event`")?;
-            *out = std::ptr::null();
+            out.put(std::ptr::null());
             let mut input = Input::new(data, len)?;
             let mut rest = input.bytes()?;
             let Machine { machine, kept } = own;
@@ -241,7 +241,7 @@ pub unsafe extern "C" fn vl_machine_client_feed(
                 Some(heard) => {
                     let kept = kept.get_or_insert_default();
                     kept.of_machine(heard, &ledgers);
-                    *out = kept.event();
+                    out.put(kept.event());
                 }
                 None => *kept = None,
             }
@@ -261,7 +261,7 @@ pub unsafe extern "C" fn vl_machine_client_event(
     unsafe {
         with(own(client), |own| {
             let out = place(event, "`event`")?;
-            *out = std::ptr::null();
+            out.put(std::ptr::null());
             let Some(heard) = own.machine.poll_event() else {
                 own.kept = None;
                 return Ok(0);
@@ -269,7 +269,7 @@ pub unsafe extern "C" fn vl_machine_client_event(
             let ledgers = own.machine.ledgers();
             let kept = own.kept.get_or_insert_default();
             kept.of_machine(heard, &ledgers);
-            *out = kept.event();
+            out.put(kept.event());
             Ok(1)
         })
     }
@@ -353,9 +353,7 @@ pub unsafe extern "C" fn vl_machine_client_send(
     unsafe {
         with(own(client), |own| {
             let sent = own.machine.send(bytes(data, len)?).map_err(fault_of_send)?;
-            if let Some(number) = number.as_mut() {
-                *number = sent;
-            }
+            put_if(number, sent);
             DONE
         })
     }
@@ -519,12 +517,8 @@ pub(crate) unsafe fn put_ledgers(
 ) {
     // SAFETY: as the caller says.
     unsafe {
-        if let Some(up) = up.as_mut() {
-            *up = ledgers.up.into();
-        }
-        if let Some(down) = down.as_mut() {
-            *down = ledgers.down.into();
-        }
+        put_if(up, ledgers.up.into());
+        put_if(down, ledgers.down.into());
     }
 }
 

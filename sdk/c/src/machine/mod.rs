@@ -8,7 +8,7 @@ use std::slice;
 
 use voltlane_core::Time;
 
-use crate::handle::{bytes, place};
+use crate::handle::{bytes, changing, place};
 use crate::result::Fault;
 
 pub use backend::*;
@@ -44,12 +44,16 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    /// # Safety
+    /// Both are null or set, and nobody else uses them as long as this lives.
     unsafe fn new(data: *mut *const u8, len: *mut usize) -> Result<Input<'a>, Fault> {
         // SAFETY: as the caller says.
-        let (data, len) = unsafe { (place(data, "`data`")?, place(len, "`len`")?) };
+        let (data, len) = unsafe { (changing(data, "`data`")?, changing(len, "`len`")?) };
         Ok(Input { data, len })
     }
 
+    /// # Safety
+    /// The bytes do not change as long as the slice lives.
     unsafe fn bytes<'b>(&self) -> Result<&'b [u8], Fault> {
         // SAFETY: as the caller says.
         unsafe { bytes((*self.data).cast::<c_void>(), *self.len) }
@@ -67,6 +71,9 @@ impl<'a> Input<'a> {
 }
 
 /// Gives output to C.
+///
+/// # Safety
+/// Both places are null or may be written.
 unsafe fn put_output(output: &[u8], data: *mut *const u8, len: *mut usize) -> Result<(), Fault> {
     // SAFETY: as the caller says.
     let (data, len) = unsafe { (place(data, "`data`")?, place(len, "`len`")?) };
@@ -76,6 +83,7 @@ unsafe fn put_output(output: &[u8], data: *mut *const u8, len: *mut usize) -> Re
     } else {
         output
     };
-    (*data, *len) = (output.as_ptr(), output.len());
+    data.put(output.as_ptr());
+    len.put(output.len());
     Ok(())
 }
