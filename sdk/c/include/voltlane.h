@@ -282,6 +282,9 @@ typedef struct vl_client_options {
   uint32_t queue_packets;
   // The capacity of the send queue in bytes. 0: 8 MiB.
   size_t queue_bytes;
+  // A PEM file with the authorities that an edge at "tls://" or "wss://" is to be proven by. Null: those that browsers trust. A machine
+  // ignores it.
+  const char *authority_file;
 } vl_client_options;
 
 #ifdef __cplusplus

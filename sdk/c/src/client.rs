@@ -78,8 +78,26 @@ unsafe fn builder(options: &vl_client_options) -> Result<Builder, Fault> {
         if let Some(every) = some_time(options.tick_us) {
             builder = builder.tick(every);
         }
+        if let Some(file) = text(options.authority_file, "authority_file")? {
+            builder = trusting(builder, file)?;
+        }
         Ok(builder)
     }
+}
+
+/// The authorities in this file prove an edge within TLS.
+#[cfg(feature = "tls")]
+fn trusting(builder: Builder, file: &str) -> Result<Builder, Fault> {
+    use voltlane_doors::client::TlsOptions;
+    use voltlane_doors::tls::Roots;
+
+    Ok(builder.tls(TlsOptions::default().roots(Roots::File(file.into()))))
+}
+
+#[cfg(not(feature = "tls"))]
+fn trusting(_: Builder, _: &str) -> Result<Builder, Fault> {
+    let says = "this library was built without TLS: an authority_file needs `make TLS=1`";
+    Err(Fault::new(VL_CONFIG, says))
 }
 
 /// Makes a client. It never waits for the edge: VL_EVENT_CONNECTED or VL_EVENT_ENDED tells what came of it. A name in the address is looked up

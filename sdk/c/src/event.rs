@@ -342,6 +342,11 @@ impl Kept {
         true
     }
 
+    /// A client that has joined with its first packet, over a link of version 2.
+    pub(crate) fn of_first(&mut self, id: u64) {
+        self.begin(VL_EVENT_JOINED).id = id;
+    }
+
     /// A client that waits for a verdict.
     pub(crate) fn of_applicant(&mut self, joined: backend::Joined) {
         self.begin(VL_EVENT_VERIFY).id = joined.id.as_u64();

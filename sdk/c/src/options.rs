@@ -59,6 +59,9 @@ pub struct vl_client_options {
     pub queue_packets: u32,
     /// The capacity of the send queue in bytes. 0: 8 MiB.
     pub queue_bytes: usize,
+    /// A PEM file with the authorities that an edge at "tls://" or "wss://" is to be proven by. Null: those that browsers trust. A machine
+    /// ignores it.
+    pub authority_file: *const c_char,
 }
 
 impl vl_client_options {
@@ -81,6 +84,7 @@ impl vl_client_options {
         max_receive_bytes: 0,
         queue_packets: 0,
         queue_bytes: 0,
+        authority_file: std::ptr::null(),
     };
 
     /// What its first version had.

@@ -212,6 +212,16 @@ static void options(void) {
   wrong.saved_len = 3;
   CHECK(vl_client_open(&wrong, &opened) == VL_CONFIG);
   wrong.saved_len = 0;
+  /* The library of these tests has no TLS. */
+  wrong.authority_file = "authority.pem";
+  CHECK(vl_client_open(&wrong, &opened) == VL_CONFIG && strstr(vl_last_error(), "TLS") != NULL);
+  wrong.authority_file = NULL;
+  /* Those of the first version, which ended before it, and what would cut it. */
+  wrong.size = offsetof(vl_client_options, authority_file);
+  CHECK(vl_client_open(&wrong, &opened) == VL_OK && vl_client_free(opened) == VL_OK);
+  wrong.size += 4;
+  FAILS(vl_client_open(&wrong, &opened));
+  wrong.size = sizeof wrong;
   wrong.queue_bytes = 1;
   CHECK(vl_client_open(&wrong, &opened) == VL_CONFIG);
   /* Options of a later version: what it added may be 0, and not be set. */

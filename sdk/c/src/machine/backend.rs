@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::SendError;
-use voltlane_core::backend::host::{Host, HostConfig, KickError};
+use voltlane_core::backend::host::{Event, Host, HostConfig, KickError};
 
 use super::{Input, micros, put_output, random, time};
 use crate::event::{Kept, vl_event};
@@ -144,6 +144,10 @@ pub unsafe extern "C" fn vl_machine_backend_feed(
                 let heard = own.host.handle_bytes(time(now_us), &mut rest);
                 let heard = heard.map_err(|error| Fault::new(VL_PROTOCOL, error));
                 let mut this = Kept::default();
+                let first = match &heard {
+                    Ok(Some(Event::Packet { id, is_first, .. })) => is_first.then_some(*id),
+                    _ => None,
+                };
                 let (has_frame, is_told) = match heard {
                     Ok(None) => (false, false),
                     Ok(Some(event)) => (true, this.of_host(event)),
@@ -153,7 +157,7 @@ pub unsafe extern "C" fn vl_machine_backend_feed(
                     }
                 };
                 let precedes = own.host.pending_precedes();
-                if is_told && !precedes {
+                if is_told && !precedes && first.is_none() {
                     own.kept = this;
                     break;
                 }
@@ -164,6 +168,11 @@ pub unsafe extern "C" fn vl_machine_backend_feed(
                         pending.keep();
                         own.held.push_back(pending);
                     }
+                }
+                if let Some(id) = first {
+                    let mut joined = Kept::default();
+                    joined.of_first(id.as_u64());
+                    own.held.push_back(joined);
                 }
                 if is_told {
                     this.keep();
