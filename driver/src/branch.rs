@@ -263,6 +263,7 @@ impl Carrier<Edge> for Branch {
         }
     }
 
+    #[cfg(feature = "snapshot")]
     fn poll_finish_keeping(&mut self, edge: &mut Edge, now: Time, buffer: &mut [u8]) -> Poll<()> {
         if let State::Up(end) = &mut self.state {
             end.close();

@@ -155,7 +155,7 @@ impl<S: Stream, N> Channel<S, N> {
     }
 
     /// Closes the sending half. What still arrives is to be read.
-    #[cfg(feature = "edge")]
+    #[cfg(feature = "snapshot")]
     pub(crate) fn end_sending(&mut self, cx: &mut Context<'_>) {
         if !self.write_failed && matches!(self.stream.poll_close(cx), Poll::Ready(Err(_))) {
             self.write_failed = true;

@@ -25,6 +25,7 @@ const READS_PER_TURN: usize = 4;
 const WRITES_PER_TURN: usize = 4;
 
 /// Rounds of reads per poll once the machine has finished and its sessions are saved.
+#[cfg(feature = "snapshot")]
 const READS_AT_END: usize = 16;
 
 /// How long the backend may take to close the link once the machine has finished.
@@ -239,6 +240,7 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
         channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
     }
 
+    #[cfg(feature = "snapshot")]
     fn poll_finish_keeping(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]) -> Poll<()> {
         for _ in 0..READS_AT_END {
             if self.readable && machine.link_read_budget() > 0 {

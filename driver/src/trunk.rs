@@ -321,6 +321,7 @@ impl Side for Shards {
 
     fn close(&mut self, _: Time) {}
 
+    #[cfg(feature = "snapshot")]
     fn keeps(&self) -> bool {
         self.trunk.keeps_sessions()
     }

@@ -82,6 +82,7 @@ pub(crate) trait Side {
     /// Closes everything, since the machine has finished. The link is closed next.
     fn close(&mut self, now: Time);
     /// Returns whether sessions will be saved, so that what still comes of the backend counts.
+    #[cfg(feature = "snapshot")]
     fn keeps(&self) -> bool;
     /// Returns whether a transport still holds bytes for a peer, once everything is closed.
     fn holds(&self) -> bool {
@@ -317,12 +318,15 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
             }
         };
         let buffer = self.buffer.bytes();
+        #[cfg(feature = "snapshot")]
         let polled = match self.side.keeps() {
             true => self
                 .link
                 .poll_finish_keeping(self.side.machine_mut(), now, buffer),
             false => self.link.poll_finish(buffer),
         };
+        #[cfg(not(feature = "snapshot"))]
+        let polled = self.link.poll_finish(buffer);
         let link_waits = polled.is_pending();
         if link_waits && now < finishing.link || self.side.holds() && now < finishing.side {
             return Poll::Pending;

@@ -38,6 +38,7 @@ pub(crate) trait Carrier<M> {
     /// Closes in order once the machine has finished. The caller bounds the wait.
     fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()>;
     /// The same, but passes on what still arrives: it is for sessions that another process goes on with.
+    #[cfg(feature = "snapshot")]
     fn poll_finish_keeping(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]) -> Poll<()>;
 }
 

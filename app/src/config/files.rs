@@ -175,6 +175,7 @@ pub fn load(
                 problems.push(of_file(Fault::new(what)));
             }
             look_at_key_file(directory, when_missing, loaded, &mut problems);
+            #[cfg(feature = "snapshot")]
             look_at_snapshot_file(directory, loaded, &mut problems);
             look_at_secret(directory, loaded, &mut problems);
         }
@@ -227,6 +228,7 @@ fn look_at_key_file(
 }
 
 /// Adds the problem of the file for saved sessions. So `check` finds it before an end at which they would be lost.
+#[cfg(feature = "snapshot")]
 fn look_at_snapshot_file(directory: &Path, loaded: &Loaded, problems: &mut Vec<Problem>) {
     const KEY: &str = "general.snapshot_file";
     let Some(shown) = &loaded.settings.general.snapshot_file else {

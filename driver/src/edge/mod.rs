@@ -500,6 +500,7 @@ impl<L: Listener> Side for Clientele<L> {
         self.neighbours = None;
     }
 
+    #[cfg(feature = "snapshot")]
     fn keeps(&self) -> bool {
         self.edge.keeps_sessions()
     }
