@@ -50,6 +50,8 @@ enum Command {
     Attack(AttackArgs),
     /// Version 3 beside version 2, with the goals of each figure
     V3(V3Args),
+    /// Version 3 of the backend link: what a packet for many, an acknowledgement, a storm of joins and a slow client cost the core
+    Link,
     /// Instructions per packet of the core and of WebSocket's layer, counted under callgrind
     Instructions(InstructionsArgs),
     /// Becomes a program under test; used by the load tool to start them
@@ -353,6 +355,10 @@ pub fn main() -> ExitCode {
         Command::Shards(args) => run_shards(&args).map_err(Into::into),
         Command::Attack(args) => run_attacks(&args),
         Command::V3(args) => run_v3(&args),
+        Command::Link => {
+            print!("{}", crate::work::link::report());
+            Ok(())
+        }
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
         Command::Become {
             cpus,

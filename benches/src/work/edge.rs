@@ -164,6 +164,13 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(clients: usize) -> Self {
+        let mut rig = Self::with(|_| {});
+        (0..clients).for_each(|_| rig.join());
+        rig
+    }
+
+    /// Like [`new`](Self::new) without clients, by a configuration that `change` has changed.
+    pub(super) fn with(change: impl FnOnce(&mut EdgeConfig)) -> Self {
         let mut rng = ChaCha20Rng::from_seed([5; 32]);
         let keys = KeyPair::generate(&mut rng);
         let mut config = EdgeConfig::default();
@@ -174,6 +181,7 @@ impl Rig {
         config.limits.accept_rate = 0;
         config.limits.join_rate = 0;
         config.listener.versions = OfferedVersions::new(&[2, 3]).expect("they exist");
+        change(&mut config);
         let edge = Edge::new(config, keys, [6; 32]);
         let mut rig = Self {
             edge,
@@ -183,8 +191,17 @@ impl Rig {
             frame: Vec::new(),
         };
         rig.edge.link_up(rig.now);
-        (0..clients).for_each(|_| rig.join());
         rig
+    }
+
+    /// Returns the ids of the clients of version 2.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.clients.iter().map(|client| client.id).collect()
+    }
+
+    /// Returns the connection of a client of version 2.
+    pub(super) fn conn(&self, nth: usize) -> ConnKey {
+        self.clients[nth].conn
     }
 
     /// Begins a turn of the driver and handles whatever is due.
@@ -207,7 +224,7 @@ impl Rig {
         }
     }
 
-    fn client_says(&mut self, nth: usize, bytes: &[u8]) {
+    pub(super) fn client_says(&mut self, nth: usize, bytes: &[u8]) {
         let conn = self.clients[nth].conn;
         assert!(
             self.edge.read_budget(conn) >= bytes.len(),
@@ -233,8 +250,15 @@ impl Rig {
     }
 
     pub(super) fn take_client_output(&mut self) {
+        self.take_client_output_but_for(None);
+    }
+
+    /// Like [`take_client_output`](Self::take_client_output), and `slow` takes nothing.
+    pub(super) fn take_client_output_but_for(&mut self, slow: Option<ConnKey>) {
         while let Some(conn) = self.edge.poll_client() {
-            self.write(conn);
+            if Some(conn) != slow {
+                self.write(conn);
+            }
         }
     }
 
@@ -264,7 +288,7 @@ impl Rig {
         conn
     }
 
-    fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         let conn = self.accept();
         self.frame.clear();
         wire::put_pub_key(&mut self.frame, self.keys.public(0));

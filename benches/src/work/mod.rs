@@ -3,6 +3,7 @@
 
 mod doors;
 mod edge;
+pub mod link;
 mod v3;
 mod wire;
 

@@ -92,8 +92,8 @@ struct Client {
 }
 
 /// Clients that have joined.
-struct Clients {
-    rig: Rig,
+pub(super) struct Clients {
+    pub(super) rig: Rig,
     clients: Vec<Client>,
     /// The first flight of a join, and its Join record.
     join: [Vec<u8>; 2],
@@ -101,16 +101,25 @@ struct Clients {
 
 impl Clients {
     fn new(clients: usize) -> Self {
-        let mut all = Clients {
-            rig: Rig::new(0),
-            clients: Vec::new(),
-            join: Default::default(),
-        };
+        let mut all = Clients::on(Rig::new(0));
         (0..clients).for_each(|_| all.join());
         all
     }
 
-    fn join(&mut self) {
+    /// None yet.
+    pub(super) fn on(rig: Rig) -> Self {
+        Clients {
+            rig,
+            clients: Vec::new(),
+            join: Default::default(),
+        }
+    }
+
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.clients.iter().map(|client| client.id).collect()
+    }
+
+    pub(super) fn join(&mut self) {
         let mut flight = version();
         let joining = Joining::begin(DRAWN[0], &[], LONGEST, &mut flight);
         let conn = self.rig.accept_silent();
@@ -137,13 +146,22 @@ impl Clients {
 
     /// Makes a record for each step and each client.
     fn prepare(&mut self, items: impl Fn(usize) -> Vec<Item<'static>>) {
+        self.prepare_steps(MADE_STEPS, items);
+    }
+
+    /// Makes a record for each of some steps and each client.
+    pub(super) fn prepare_steps(
+        &mut self,
+        steps: usize,
+        items: impl Fn(usize) -> Vec<Item<'static>>,
+    ) {
         for client in &mut self.clients {
-            (0..MADE_STEPS).for_each(|step| client.source.make(&items(step)));
+            (0..steps).for_each(|step| client.source.make(&items(step)));
         }
     }
 
     /// Sends the next record of a client, which is made of `items` if none is left.
-    fn say(&mut self, nth: usize, items: impl FnOnce() -> Vec<Item<'static>>) {
+    pub(super) fn say(&mut self, nth: usize, items: impl FnOnce() -> Vec<Item<'static>>) {
         let client = &mut self.clients[nth];
         if client.source.taken == client.source.ends.len() {
             (client.source.taken, client.source.records) = (0, Vec::new());

@@ -1,0 +1,368 @@
+//! What version 3 of the backend link costs, by the machine alone: a packet for many, an acknowledgement, a storm of joins, and a client that
+//! takes nothing.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use voltlane_core::ClientId;
+use voltlane_core::edge::{HasLink as _, LinkProtocol};
+use voltlane_core::link::v3::{
+    Ask, Delivery, Feature, Features, Grant, GroupId, GroupSend, LinkAck, ToEdge, is_counted,
+};
+use voltlane_core::v3::items::Item;
+
+use super::edge::Rig;
+use super::v3::Clients;
+use crate::wire;
+
+/// Bytes of a packet for many.
+const BYTES: usize = 64;
+/// The same of a longer one, of which there is one copy.
+const LONG: usize = 1_024;
+const GROUP: GroupId = GroupId(7);
+/// Steps of a measurement, and those before it.
+const STEPS: usize = 48;
+const WARM_UP: usize = 16;
+/// Packets that a client of version 3 acknowledges at once.
+const ACKED: u64 = 16;
+/// Clients that join in a storm.
+const STORM: usize = 10_000;
+/// Joins between two turns of the others.
+const JOINS_IN_A_TURN: usize = 16;
+
+/// Which clients and which link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// A packet for each, over a link of version 2.
+    FanOut,
+    /// One packet for all, over a link of version 3.
+    Broadcast,
+}
+
+/// The backend's end of a granted link, which counts as SPEC 37.1 says.
+#[derive(Debug, Default)]
+struct Counts {
+    received: u64,
+    sent: u64,
+    frames: wire::Partial,
+}
+
+impl Counts {
+    /// Asks for all features but `without`.
+    fn ask(rig: &mut Rig, without: &[Feature]) -> Counts {
+        let features: Features = [
+            Feature::Notices,
+            Feature::Groups,
+            Feature::Settled,
+            Feature::LinkAcks,
+            Feature::EndToEnd,
+            Feature::Classes,
+            Feature::Kick,
+        ]
+        .into_iter()
+        .filter(|feature| !without.contains(feature))
+        .collect();
+        let ask = Ask {
+            features,
+            boot: [1; 16],
+            run: None,
+            received: 0,
+            acknowledged: 0,
+            sent: 0,
+            longest_body: 8 << 20,
+        };
+        let mut bytes = Vec::new();
+        ask.encode(&mut bytes);
+        rig.backend_says(&bytes);
+        let mut counts = Counts::default();
+        counts.take(rig);
+        counts
+    }
+
+    /// Takes what the edge has for the backend.
+    fn take(&mut self, rig: &mut Rig) {
+        let output = rig.edge.link_output().concat();
+        rig.edge.handle_link_written(rig.now, output.len());
+        let received = &mut self.received;
+        self.frames.frames(&output, |body| {
+            *received += u64::from(Grant::of(body).is_none() && is_counted(body));
+        });
+    }
+
+    /// Acknowledges all of it.
+    fn acknowledge(&mut self, rig: &mut Rig) {
+        self.take(rig);
+        let mut bytes = Vec::new();
+        LinkAck {
+            acknowledged: self.received,
+            sent: self.sent,
+        }
+        .encode(&mut bytes);
+        rig.backend_says(&bytes);
+    }
+
+    fn say(&mut self, rig: &mut Rig, frame: &[u8]) {
+        self.sent += 1;
+        rig.backend_says(black_box(frame));
+    }
+}
+
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let [seconds, nanos] = [time.tv_sec, time.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
+    Duration::from_secs(seconds) + Duration::from_nanos(nanos)
+}
+
+/// Returns what a step costs: the median of many.
+fn median(mut step: impl FnMut()) -> Duration {
+    (0..WARM_UP).for_each(|_| step());
+    let mut all: Vec<Duration> = (0..STEPS)
+        .map(|_| {
+            let before = cpu();
+            step();
+            cpu() - before
+        })
+        .collect();
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+fn rig_of(way: Way) -> Rig {
+    match way {
+        Way::FanOut => Rig::new(0),
+        Way::Broadcast => Rig::with(|config| config.master.protocol = LinkProtocol::V3),
+    }
+}
+
+/// What a packet for many costs.
+struct Cost {
+    /// CPU time of each receiver, in microseconds.
+    micros: f64,
+    link_bytes: usize,
+    /// What waits for each member that takes nothing, in bytes.
+    held_bytes: f64,
+}
+
+fn cost_for_many(version: u8, way: Way, members: usize, bytes: usize) -> Cost {
+    let packet = vec![7; bytes];
+    let mut rig = rig_of(way);
+    let mut counts = (way == Way::Broadcast).then(|| Counts::ask(&mut rig, &[]));
+    let mut clients = Clients::on(rig);
+    for _ in 0..members {
+        match version {
+            2 => clients.rig.join(),
+            _ => clients.join(),
+        }
+    }
+    let ids: Vec<ClientId> = match version {
+        2 => clients.rig.ids(),
+        _ => clients.ids(),
+    }
+    .into_iter()
+    .map(ClientId::from_u64)
+    .collect();
+    let frame = match &mut counts {
+        Some(counts) => {
+            counts.acknowledge(&mut clients.rig);
+            let mut add = Vec::new();
+            ToEdge::GroupAdd {
+                group: GROUP,
+                ids: (&ids[..]).into(),
+            }
+            .encode(&mut add);
+            counts.say(&mut clients.rig, &add);
+            let mut frame = Vec::new();
+            let send = GroupSend {
+                delivery: Delivery::Ordinary,
+                left_out: (&[][..]).into(),
+                packet: &packet,
+            };
+            ToEdge::GroupSend { group: GROUP, send }.encode(&mut frame);
+            frame
+        }
+        None => {
+            let mut frames = Vec::new();
+            for id in &ids {
+                wire::put_tagged(&mut frames, id.as_u64(), wire::FLAG_DATA, &packet);
+            }
+            frames
+        }
+    };
+    let say = |clients: &mut Clients, counts: &mut Option<Counts>| match counts {
+        Some(counts) => counts.say(&mut clients.rig, &frame),
+        None => clients.rig.backend_says(black_box(&frame)),
+    };
+    let acks = || vec![Item::Ack(ACKED)];
+    if version == 3 {
+        clients.prepare_steps((WARM_UP + STEPS) / ACKED as usize + 2, |_| acks());
+    }
+    let mut steps = 0;
+    let spent = median(|| {
+        clients.rig.pass_time();
+        say(&mut clients, &mut counts);
+        clients.rig.take_client_output();
+        steps += 1;
+        if version == 3 && steps % ACKED == 0 {
+            (0..members).for_each(|nth| clients.say(nth, acks));
+        }
+        match &mut counts {
+            Some(counts) => counts.acknowledge(&mut clients.rig),
+            None => clients.rig.take_link_output(),
+        }
+    });
+    let before = clients.rig.edge.gauges().held_bytes;
+    say(&mut clients, &mut counts);
+    let held = clients.rig.edge.gauges().held_bytes.saturating_sub(before);
+    Cost {
+        micros: spent.as_secs_f64() * 1e6 / members as f64,
+        link_bytes: frame.len(),
+        held_bytes: held as f64 / members as f64,
+    }
+}
+
+/// Returns what a packet up costs in microseconds, over a link with or without acknowledgements of 256 packets each.
+fn cost_of_acks(acknowledges: bool) -> f64 {
+    const CLIENTS: usize = 256;
+    let mut rig = rig_of(Way::Broadcast);
+    let without: &[Feature] = match acknowledges {
+        true => &[],
+        false => &[Feature::LinkAcks, Feature::EndToEnd],
+    };
+    let mut counts = Counts::ask(&mut rig, without);
+    (0..CLIENTS).for_each(|_| rig.join());
+    let mut packet = Vec::new();
+    wire::put_frame(&mut packet, &[7; BYTES]);
+    let spent = median(|| {
+        rig.pass_time();
+        (0..CLIENTS).for_each(|nth| rig.client_says(nth, black_box(&packet)));
+        match acknowledges {
+            true => counts.acknowledge(&mut rig),
+            false => counts.take(&mut rig),
+        }
+        rig.take_client_output();
+    });
+    spent.as_secs_f64() * 1e6 / CLIENTS as f64
+}
+
+/// Returns the 99th percentile of a turn of a hundred clients that echo, in microseconds, while others join or none do.
+fn p99_of_echo(joins: bool) -> f64 {
+    const CLIENTS: usize = 100;
+    let mut rig = rig_of(Way::Broadcast);
+    let mut counts = Counts::ask(&mut rig, &[]);
+    (0..CLIENTS).for_each(|_| rig.join());
+    let mut up = Vec::new();
+    wire::put_frame(&mut up, &[7; BYTES]);
+    let frames: Vec<Vec<u8>> = rig
+        .ids()
+        .into_iter()
+        .map(|id| {
+            let mut frame = Vec::new();
+            wire::put_tagged(&mut frame, id, wire::FLAG_DATA, &[7; BYTES]);
+            frame
+        })
+        .collect();
+    let turns = STORM / JOINS_IN_A_TURN;
+    let mut all: Vec<Duration> = (0..turns)
+        .map(|_| {
+            let before = Instant::now();
+            rig.pass_time();
+            if joins {
+                (0..JOINS_IN_A_TURN).for_each(|_| rig.join());
+            }
+            (0..CLIENTS).for_each(|nth| rig.client_says(nth, black_box(&up)));
+            counts.acknowledge(&mut rig);
+            frames.iter().for_each(|frame| counts.say(&mut rig, frame));
+            rig.take_client_output();
+            before.elapsed()
+        })
+        .collect();
+    all.sort_unstable();
+    all[all.len() * 99 / 100].as_secs_f64() * 1e6
+}
+
+/// Returns what a packet for many costs each of 1,000 clients of version 2 in microseconds, if one of them is paused and takes nothing, or
+/// none is.
+fn cost_beside_a_slow_one(is_slow: bool) -> f64 {
+    const CLIENTS: usize = 1_000;
+    let mut rig = rig_of(Way::Broadcast);
+    let mut counts = Counts::ask(&mut rig, &[]);
+    (0..CLIENTS).for_each(|_| rig.join());
+    counts.acknowledge(&mut rig);
+    let ids: Vec<ClientId> = rig.ids().into_iter().map(ClientId::from_u64).collect();
+    let mut frames = [Vec::new(), Vec::new(), Vec::new()];
+    ToEdge::GroupAdd {
+        group: GROUP,
+        ids: (&ids[..]).into(),
+    }
+    .encode(&mut frames[0]);
+    ToEdge::Pause { id: ids[0] }.encode(&mut frames[1]);
+    let send = GroupSend {
+        delivery: Delivery::Ordinary,
+        left_out: (&[][..]).into(),
+        packet: &[7; BYTES],
+    };
+    ToEdge::GroupSend { group: GROUP, send }.encode(&mut frames[2]);
+    counts.say(&mut rig, &frames[0]);
+    if is_slow {
+        counts.say(&mut rig, &frames[1]);
+    }
+    let slow = is_slow.then(|| rig.conn(0));
+    let spent = median(|| {
+        rig.pass_time();
+        counts.say(&mut rig, &frames[2]);
+        rig.take_client_output_but_for(slow);
+        counts.acknowledge(&mut rig);
+    });
+    spent.as_secs_f64() * 1e6 / CLIENTS as f64
+}
+
+/// Measures everything, and returns a table.
+#[must_use]
+pub fn report() -> String {
+    let mut out = String::from(
+        "| a packet for many                | fan-out, version 2 | broadcast | difference | link bytes | held per member |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (version, members, bytes) in [
+        (2, 1_000, BYTES),
+        (2, 10_000, BYTES),
+        (3, 1_000, BYTES),
+        (3, 10_000, BYTES),
+        (2, 10_000, LONG),
+        (3, 10_000, LONG),
+    ] {
+        let each = cost_for_many(version, Way::FanOut, members, bytes);
+        let one = cost_for_many(version, Way::Broadcast, members, bytes);
+        let (ratio, more) = (one.micros / each.micros, one.micros - each.micros);
+        let _ = writeln!(
+            out,
+            "| {bytes} B, {members} clients of version {version} | {:.3} µs | {:.3} µs | {ratio:.2} ×, {more:+.3} µs | {} → {} | {:.0} → {:.0} |",
+            each.micros,
+            one.micros,
+            each.link_bytes,
+            one.link_bytes,
+            each.held_bytes,
+            one.held_bytes
+        );
+    }
+    let (without, with) = (cost_of_acks(false), cost_of_acks(true));
+    let share = (with / without - 1.0) * 100.0;
+    let _ = writeln!(
+        out,
+        "\na packet up: {without:.3} µs without link acknowledgements, {with:.3} µs with ({share:+.1} %)"
+    );
+    let (calm, storm) = (p99_of_echo(false), p99_of_echo(true));
+    let ratio = storm / calm;
+    let _ = writeln!(
+        out,
+        "a turn of 100 clients that echo, p99: {calm:.0} µs; while {STORM} join, {JOINS_IN_A_TURN} a turn: {storm:.0} µs ({ratio:.2} ×)"
+    );
+    let (none, one) = (cost_beside_a_slow_one(false), cost_beside_a_slow_one(true));
+    let ratio = one / none;
+    let _ = writeln!(
+        out,
+        "a broadcast to 1000: {none:.3} µs each; beside one that is paused and takes nothing: {one:.3} µs ({ratio:.2} ×)"
+    );
+    out
+}
