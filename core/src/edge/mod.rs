@@ -51,7 +51,6 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::id::ClientId;
 use crate::keys::{KeyPair, NonceMint, SharedKey};
 use crate::link::v3::GroupId;
 use crate::protocol::{Lent, Offer};
@@ -163,8 +162,8 @@ pub struct Edge {
     line: Line,
     spare: Spare,
     unknown_notices: Bucket,
-    /// The groups of the backend, with their members.
-    groups: BTreeMap<GroupId, BTreeSet<ClientId>>,
+    /// The groups of the backend, with the indexes of their sessions.
+    groups: BTreeMap<GroupId, BTreeSet<u32>>,
     settling: Settling,
     /// Whether an operator wants no more sessions.
     is_draining: bool,

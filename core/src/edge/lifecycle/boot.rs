@@ -14,7 +14,6 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
 use crate::edge::lifecycle::notices::living;
-use crate::edge::lifecycle::settled::Settling;
 use crate::edge::sessions::Place;
 use crate::edge::uplink::Uplink;
 use crate::edge::uplink::hold::{Plain, Wrong};
@@ -210,7 +209,7 @@ impl Edge {
     fn begin_boot(&mut self, features: Features) -> usize {
         self.end_groups();
         self.end_pauses();
-        self.settling = Settling::default();
+        self.forget_all_settled();
         self.link_queue.unseal();
         let waiting = self.waiting_for_backend();
         let (mut frames, mut ended) = (FrameQueue::new(), 0);

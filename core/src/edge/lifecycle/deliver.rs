@@ -105,6 +105,17 @@ impl Edge {
             self.tell_unknown(now, id);
             return Outcome::Other;
         };
+        self.deliver_at(now, index, data, calm)
+    }
+
+    /// Queues a packet for the client of the session at `index`, or ends the session.
+    #[inline(never)]
+    pub(crate) fn deliver_to(&mut self, now: Time, index: u32, data: &[u8], calm: bool) -> Outcome {
+        self.deliver_at(now, index, data, calm)
+    }
+
+    #[inline(always)]
+    fn deliver_at(&mut self, now: Time, index: u32, data: &[u8], calm: bool) -> Outcome {
         let scaled = self.scale_unless(calm);
         let session = self.sessions.live_mut(index);
         if session.numbered().is_some() {

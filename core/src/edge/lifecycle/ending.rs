@@ -238,7 +238,7 @@ impl Edge {
     #[inline(never)]
     fn forget_linked(&mut self, session: u32) {
         self.leave_groups(session);
-        self.settling.forget(session);
+        self.forget_settled(session);
     }
 
     /// Frees what the session, which has ended, needs no longer: all of it, unless notices about it still wait in line. Returns its outbox.

@@ -1,11 +1,13 @@
-//! Groups: who is a member of what (SPEC 36.2).
+//! Groups: who is a member of what, and what is sent to all members (SPEC 36.2).
 
 use crate::id::ClientId;
-use crate::link::v3::{GROUPS_OF_A_SESSION, GroupId, MAX_GROUPS};
+use crate::link::v3::{Delivery, GROUPS_OF_A_SESSION, GroupId, GroupSend, MAX_GROUPS};
+use crate::queue::Outbox;
 use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
+use crate::edge::lifecycle::deliver::Outcome;
 
 impl Edge {
     /// Makes a session a member. One that would be in too many groups ends. Returns false if there are too many groups.
@@ -16,7 +18,7 @@ impl Edge {
         if !self.groups.contains_key(&group) && self.groups.len() >= MAX_GROUPS {
             return false;
         }
-        if !self.groups.entry(group).or_default().insert(id) {
+        if !self.groups.entry(group).or_default().insert(session) {
             return true;
         }
         let of_session = &mut self.sessions.live_mut(session).linked().groups;
@@ -29,16 +31,16 @@ impl Edge {
 
     /// Makes a session a member no longer.
     pub(crate) fn remove_from_group(&mut self, group: GroupId, id: ClientId) {
-        self.remove_member(group, id);
         if let Some(session) = self.sessions.lookup(id) {
+            self.remove_member(group, session);
             let entry = self.sessions.live_mut(session);
             entry.linked().groups.retain(|other| *other != group);
         }
     }
 
-    fn remove_member(&mut self, group: GroupId, id: ClientId) {
+    fn remove_member(&mut self, group: GroupId, session: u32) {
         if let Some(members) = self.groups.get_mut(&group) {
-            members.remove(&id);
+            members.remove(&session);
             if members.is_empty() {
                 self.groups.remove(&group);
             }
@@ -47,11 +49,9 @@ impl Edge {
 
     /// Ends a group.
     pub(crate) fn end_group(&mut self, group: GroupId) {
-        for id in self.groups.remove(&group).unwrap_or_default() {
-            if let Some(session) = self.sessions.lookup(id) {
-                let entry = self.sessions.live_mut(session);
-                entry.linked().groups.retain(|other| *other != group);
-            }
+        for session in self.groups.remove(&group).unwrap_or_default() {
+            let entry = self.sessions.live_mut(session);
+            entry.linked().groups.retain(|other| *other != group);
         }
     }
 
@@ -62,18 +62,48 @@ impl Edge {
         }
     }
 
-    /// Takes a session that ends out of its groups.
+    /// Takes a session that ends out of its groups, so that its index means no other one there.
     pub(crate) fn leave_groups(&mut self, session: u32) {
-        let entry = self.sessions.live_mut(session);
-        let id = entry.id;
-        for group in entry.take_groups() {
-            self.remove_member(group, id);
+        for group in self.sessions.live_mut(session).take_groups() {
+            self.remove_member(group, session);
         }
     }
 
-    /// Returns the members of a group, in order.
-    pub(crate) fn members_of(&self, group: GroupId) -> Vec<ClientId> {
+    /// Sends a packet to each member. They come in the order of the table, so that one lies behind the other in memory.
+    pub(crate) fn send_to_group(&mut self, now: Time, group: GroupId, send: &GroupSend<'_>) {
         let members = self.groups.get(&group).into_iter().flatten();
-        members.copied().collect()
+        let members: Vec<u32> = members.copied().collect();
+        let stored = Outbox::stored_bytes(send.packet.len());
+        // What a packet of another class costs is not known before.
+        let is_ordinary = send.delivery == Delivery::Ordinary;
+        let mut calm = is_ordinary && self.is_calm_for(members.len().saturating_mul(stored));
+        let mut left = members.len();
+        for session in members {
+            left -= 1;
+            // While it is not calm, what one was sent may have ended others.
+            if !calm && !self.is_member(group, session) {
+                continue;
+            }
+            if !send.left_out.is_empty() {
+                let id = self.sessions.live(session).id;
+                if send.left_out.iter().any(|left_out| left_out == id) {
+                    continue;
+                }
+            }
+            match send.delivery {
+                Delivery::Ordinary => {
+                    if self.deliver_to(now, session, send.packet, calm) == Outcome::Other {
+                        calm = self.is_calm_for(left.saturating_mul(stored));
+                    }
+                }
+                Delivery::Latest(key) => self.deliver_latest(now, session, key, send.packet),
+                Delivery::Volatile => self.deliver_volatile(now, session, send.packet),
+            }
+        }
+    }
+
+    fn is_member(&self, group: GroupId, session: u32) -> bool {
+        let members = self.groups.get(&group);
+        members.is_some_and(|members| members.contains(&session))
     }
 }

@@ -88,13 +88,7 @@ impl Edge {
                 ids.iter().for_each(|id| self.remove_from_group(group, id));
             }
             ToEdge::GroupEnd { group } => self.end_group(group),
-            ToEdge::GroupSend { group, send } => {
-                for id in self.members_of(group) {
-                    if !send.left_out.iter().any(|left_out| left_out == id) {
-                        self.deliver_as(now, id, send.delivery, send.packet, false);
-                    }
-                }
-            }
+            ToEdge::GroupSend { group, send } => self.send_to_group(now, group, &send),
             // It is not granted.
             ToEdge::GoAway { .. } => {}
         }

@@ -209,7 +209,6 @@ impl Edge {
     }
 
     fn take_session(&mut self, now: Time, saved: SavedSession) {
-        let id = saved.id;
         let Some(session) = self.sessions.restore(now, saved) else {
             return;
         };
@@ -220,10 +219,10 @@ impl Edge {
         self.sessions.recount(session, &mut self.account);
         let entry = self.sessions.live(session);
         for group in entry.groups() {
-            self.groups.entry(*group).or_default().insert(id);
+            self.groups.entry(*group).or_default().insert(session);
         }
-        if entry.settled_down() > entry.told_settled() {
-            self.settling.note(session);
+        if entry.is_linked() && entry.settled_down() > entry.told_settled() {
+            self.begin_settling(session);
         }
     }
 }

@@ -1,14 +1,12 @@
 //! What clients have settled (SPEC 36.3).
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 
 use crate::link::tagged::TAG_BYTES;
 use crate::link::v3::{Feature, SETTLEMENT_BYTES, Settlements, ToBackend};
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::lifecycle::notices::push_if_room;
 
 /// The longest time until the backend is told.
 const DELAY: Duration = Duration::from_millis(20);
@@ -18,7 +16,8 @@ const MOST: usize = 4_096;
 /// The sessions that have settled something since the backend was told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settling {
-    sessions: BTreeSet<u32>,
+    /// Each knows its place here.
+    sessions: Vec<u32>,
     at: Option<Time>,
     /// Whether there was no room when it was last told. Then it waits for its time.
     is_put_off: bool,
@@ -36,19 +35,38 @@ impl Settling {
             self.at = Some(now);
         }
     }
-
-    /// Notes a session that has settled something which the backend was not told of.
-    pub(crate) fn note(&mut self, session: u32) {
-        self.sessions.insert(session);
-    }
-
-    /// Forgets a session that has ended: ENDED says what it settled.
-    pub(crate) fn forget(&mut self, session: u32) {
-        self.sessions.remove(&session);
-    }
 }
 
 impl Edge {
+    /// Forgets what a session that ends has settled: ENDED says it.
+    pub(crate) fn forget_settled(&mut self, session: u32) {
+        let Some(place) = self.sessions.live_mut(session).take_settling() else {
+            return;
+        };
+        let all = &mut self.settling.sessions;
+        all.swap_remove(place as usize);
+        if let Some(&moved) = all.get(place as usize) {
+            self.sessions.live_mut(moved).linked().settling = Some(place);
+        }
+    }
+
+    /// Forgets what all sessions have settled: OWN tells it to a new boot.
+    pub(crate) fn forget_all_settled(&mut self) {
+        for session in core::mem::take(&mut self.settling).sessions {
+            self.sessions.live_mut(session).take_settling();
+        }
+    }
+
+    /// Notes that the session has settled something which the backend was not told of.
+    pub(crate) fn begin_settling(&mut self, session: u32) {
+        let linked = self.sessions.live_mut(session).linked();
+        if linked.settling.is_none() {
+            // There are fewer sessions than the table has indexes.
+            linked.settling = u32::try_from(self.settling.sessions.len()).ok();
+            self.settling.sessions.push(session);
+        }
+    }
+
     /// Handles that the client of the session has settled something.
     #[cold]
     #[inline(never)]
@@ -57,11 +75,12 @@ impl Edge {
         if !features.is_some_and(|features| features.has(Feature::Settled)) {
             return;
         }
-        self.settling.sessions.insert(session);
-        let entry = self.sessions.live(session);
-        let told = entry.told_settled();
+        self.begin_settling(session);
+        let entry = self.sessions.live_mut(session);
+        let settled = entry.settled_down();
+        let linked = entry.linked();
         let quarter = u64::from(self.config.clients.ring_packets).div_ceil(4);
-        let is_much = entry.settled_down().saturating_sub(told) >= quarter;
+        let is_much = settled.saturating_sub(linked.told_settled) >= quarter;
         if is_much && !self.settling.is_put_off {
             self.settling.at = Some(now);
             self.tell_settled(now);
@@ -76,36 +95,44 @@ impl Edge {
             return;
         }
         (self.settling.at, self.settling.is_put_off) = (None, false);
-        let mut sessions = core::mem::take(&mut self.settling.sessions);
         if !self.link_queue.speech.is_granted() {
             // OWN tells a new boot, and the next change the present one.
-            self.settling.sessions = sessions;
             return;
         }
+        let mut sessions = core::mem::take(&mut self.settling.sessions);
+        // In the order of the table: one lies behind the other in memory.
+        sessions.sort_unstable();
         let most = most_in(self.link_queue.speech.longest_body());
-        while !sessions.is_empty() {
-            let some: Vec<u32> = sessions.iter().copied().take(most).collect();
-            let settled: Vec<_> = some
-                .iter()
-                .map(|&session| {
-                    let entry = self.sessions.live(session);
-                    (entry.id, entry.settled_down())
-                })
-                .collect();
+        let mut untold = &sessions[..];
+        while let Some((some, rest)) = untold.split_at_checked(most.min(untold.len()))
+            && !some.is_empty()
+        {
+            if !self
+                .link_queue
+                .has_room(TAG_BYTES + SETTLEMENT_BYTES * some.len())
+            {
+                (self.settling.at, self.settling.is_put_off) = (Some(now + DELAY), true);
+                break;
+            }
+            let settled = some.iter().map(|&session| {
+                let entry = self.sessions.live_mut(session);
+                let (id, settled) = (entry.id, entry.settled_down());
+                let linked = entry.linked();
+                (linked.told_settled, linked.settling) = (settled, None);
+                (id, settled)
+            });
+            let settled: Vec<_> = settled.collect();
             let mut frame = Vec::new();
             ToBackend::Settled(Settlements::from(&settled[..])).encode(&mut frame);
-            if !push_if_room(&mut self.link_queue, &frame) {
-                self.settling.sessions.append(&mut sessions);
-                (self.settling.at, self.settling.is_put_off) = (Some(now + DELAY), true);
-                return;
-            }
-            for session in some {
-                sessions.remove(&session);
-                let entry = self.sessions.live_mut(session);
-                let settled = entry.settled_down();
-                entry.linked().told_settled = settled;
-            }
+            self.link_queue.frames.push_frame(&frame, &[]);
+            untold = rest;
         }
+        let told = sessions.len() - untold.len();
+        sessions.drain(..told);
+        for (place, &session) in (0..).zip(&sessions) {
+            self.sessions.live_mut(session).linked().settling = Some(place);
+        }
+        self.settling.sessions = sessions;
     }
 }
 

@@ -141,6 +141,8 @@ pub(crate) struct Linked {
     pub(crate) unacknowledged: u64,
     /// The number down up to which the backend was told that everything is settled.
     pub(crate) told_settled: u64,
+    /// Its place among the sessions that have settled something since the backend was told.
+    pub(crate) settling: Option<u32>,
     /// The packets in its outbox so far that have no number for the backend: VOLATILE ones to a client of version 2.
     unnumbered: u64,
     /// Whether its client is not read, since the backend wants that.
@@ -326,6 +328,16 @@ impl Session {
         self.linked
             .as_deref()
             .map_or(0, |linked| linked.told_settled)
+    }
+
+    /// Takes it out of those that have settled something since the backend was told. Returns its place among them.
+    pub(crate) fn take_settling(&mut self) -> Option<u32> {
+        self.linked.as_deref_mut()?.settling.take()
+    }
+
+    /// Returns whether a backend of version 3 knows something of it.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.linked.is_some()
     }
 
     /// Returns whether its client is not read, since the backend wants that.

@@ -61,7 +61,12 @@ impl Edge {
     pub fn groups(&self) -> Vec<(u64, Vec<crate::id::ClientId>)> {
         let groups = self.groups.iter();
         groups
-            .map(|(group, members)| (group.0, members.iter().copied().collect()))
+            .map(|(group, members)| {
+                let ids = members.iter().map(|&member| self.sessions.live(member).id);
+                let mut ids: Vec<_> = ids.collect();
+                ids.sort_unstable();
+                (group.0, ids)
+            })
             .collect()
     }
 

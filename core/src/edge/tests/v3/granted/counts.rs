@@ -396,7 +396,9 @@ fn a_link_of_version_3_goes_on_over_a_restart() {
     world.send3(&mut one, b"3");
     world.exchange(&mut backend);
     assert_eq!(heard(&mut backend), ["RESUMED 1 1", "3"]);
-    let members = world.edge.members_of(GROUP);
+    let groups = world.edge.groups();
+    let members = groups.into_iter().flat_map(|(_, members)| members);
+    let members: Vec<_> = members.collect();
     assert_eq!(members, [one.id()]);
     // Another boot begins anew, with a picture, and what this one did not acknowledge.
     backend = Backend::new([2; 16]);
