@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) is_away: bool,
     /// What the application wants to remember of it.
     pub(super) note: String,
+    /// Whether the application has said so in this process. Then no note of the edge is newer.
+    pub(super) is_noted: bool,
     /// The picture of the edge in which it was last.
     pub(super) picture: u64,
     /// The code and the text of the kick that the application asked for.

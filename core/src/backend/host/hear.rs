@@ -200,9 +200,7 @@ impl Desk {
             v3.handle_ack(ack).map_err(BackendError::Counts)?;
             return Ok(Event::Link);
         }
-        if self.overflow == Overflow::Gap {
-            ask_for_gaps(&self.book, v3, &frame);
-        }
+        tell_policy(&self.book, v3, &frame, self.overflow);
         let event = hear_v3(&mut self.book, v3, frame);
         let is_given = !matches!(
             event,
@@ -269,20 +267,24 @@ fn hear_v2<'a>(book: &mut Book, event: link::Event<'a>) -> Event<'a> {
     }
 }
 
-/// Tells the edge that the session which the frame begins goes on where there is no room. A client of version 2 cannot be told of gaps.
-fn ask_for_gaps(book: &Book, v3: &mut Granted, frame: &ToBackend<'_>) {
-    let (id, note) = match frame {
-        ToBackend::Joined { id, joined } if joined.version > 2 => (*id, ""),
+/// Tells the edge the policy of the session which the frame begins, if it may have another one. That it goes on where there is no room is
+/// told at its JOINED; a client of version 2 cannot be told of gaps. Behind OWN also a note that the edge does not have: an edge that begins
+/// its counts again has dropped a POLICY that it had not read.
+fn tell_policy(book: &Book, v3: &mut Granted, frame: &ToBackend<'_>, overflow: Overflow) {
+    let gaps = overflow == Overflow::Gap;
+    let (id, held) = match frame {
+        ToBackend::Joined { id, joined } if gaps && joined.version > 2 => (*id, ""),
         ToBackend::Own { id, own } => (*id, own.note),
         _ => return,
     };
     if !v3.features().has(Feature::Notices) {
         return;
     }
-    // What this process has set since the edge wrote the frame is newer.
-    let own = book.get(id).map_or("", |entry| entry.note.as_str());
-    let note = if own.is_empty() { note } else { own };
-    v3.push(policy_of(id, Overflow::Gap, note));
+    let noted = book.get(id).filter(|entry| entry.is_noted);
+    let note = noted.map_or(held, |entry| entry.note.as_str());
+    if gaps || note != held {
+        v3.push(policy_of(id, overflow, note));
+    }
 }
 
 /// Returns what comes of a frame of version 3.
@@ -341,7 +343,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             // What waits gets the numbers behind.
             entry.down = numbered + entry.waiting;
             entry.is_away = own.state == OwnState::Away;
-            if !own.note.is_empty() {
+            if !entry.is_noted {
                 own.note.clone_into(&mut entry.note);
             }
             if !entry.is_told {

@@ -492,6 +492,7 @@ impl Host {
         let note = self.desk.fitting(note, POLICY_BYTES);
         if let Some(entry) = self.desk.book.get_mut(id) {
             note.clone_into(&mut entry.note);
+            entry.is_noted = true;
             let policy = policy_of(id, self.desk.overflow, note);
             self.desk.push_notice(policy);
         }

@@ -754,6 +754,32 @@ fn bad_frames_count_and_do_nothing_else() {
 }
 
 #[test]
+fn a_note_that_the_edge_has_not_read_is_told_again_and_outlives_its_older_one() {
+    for overflow in [Overflow::End, Overflow::Gap] {
+        let mut world = World::with(HostConfig::default().with_overflow(overflow)).now_granted();
+        world.tell(joined(ID));
+        world.tell(joined(OTHER));
+        world.host.set_note(ID, "player 1");
+        // The edge begins its counts again, within its run, and has an older note.
+        world.reopen(encoded(&grant_of(RUN, u64::MAX, 2)));
+        world.take();
+        let policy = |id, note| format!("{:?}", policy_of(id, overflow, note));
+        world.tell(own(ID));
+        assert_eq!(world.take()[0], policy(ID, "player 1"));
+        assert_eq!(world.host.note(ID), Some(("player 1", true)));
+        // What this process has not said is what the edge says.
+        world.tell(own(OTHER));
+        let frames = world.take();
+        let told = frames
+            .iter()
+            .filter(|frame| frame.contains("Policy"))
+            .count();
+        assert_eq!(told, usize::from(overflow == Overflow::Gap), "{frames:?}");
+        assert_eq!(world.host.note(OTHER), Some(("user 17", true)));
+    }
+}
+
+#[test]
 fn a_client_that_goes_on_with_gaps_is_told_to_the_edge_whenever_it_begins() {
     let config = HostConfig::default().with_overflow(Overflow::Gap);
     let mut world = World::with(config).now_granted();
