@@ -38,6 +38,7 @@ use std::hash::Hasher as _;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::host::GroupId;
@@ -360,6 +361,14 @@ impl BackendHandle {
     /// Goes on after [`pause`](Self::pause).
     pub fn unpause(&self, id: ClientId) {
         self.shared.with(|core, io| core.pause(io, id, false));
+    }
+
+    /// Asks a client to leave and to come back, or all of them (`None`): each does so at a random time within `within`, such as to get to
+    /// another edge. One that is still there then is closed, and so is one of version 2, which cannot be asked. The session goes on, and
+    /// nothing is lost. A link of version 2 cannot carry it, and nothing happens.
+    pub fn ask_to_leave(&self, id: Option<ClientId>, within: Duration) {
+        self.shared
+            .with(|core, io| core.ask_to_leave(io, id, within));
     }
 
     /// Returns what is noted of a client, or nothing.

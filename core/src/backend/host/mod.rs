@@ -10,13 +10,14 @@ mod send;
 mod tests;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::code::Code;
 use crate::end::Ledgers;
 use crate::link::tagged::HEADER_BYTES;
 use crate::link::v3::{
-    ASK_BYTES, Delivery, Feature, Grant, GroupSend, Kick, MAX_NOTE_BYTES, POLICY_BYTES, Policy,
-    ToEdge,
+    ASK_BYTES, Delivery, Feature, GoAway, Grant, GroupSend, Kick, MAX_NOTE_BYTES, POLICY_BYTES,
+    Policy, ToEdge,
 };
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
@@ -480,6 +481,23 @@ impl Host {
                 true => ToEdge::Pause { id },
                 false => ToEdge::GoOn { id },
             });
+        }
+    }
+
+    /// Asks a client to leave and to come back, or all of them: it does so at a random time within `within`. One that is still there then is
+    /// closed, and so is one of version 2, which cannot be asked. Its session goes on, and nothing is lost. A link of version 2 cannot carry
+    /// it, and nothing happens. (SPEC 25.3, 36.5)
+    pub fn ask_to_leave(&mut self, id: Option<ClientId>, within: Duration) {
+        let is_told = id.is_none_or(|id| self.desk.book.get(id).is_some_and(|entry| entry.is_told));
+        if let Some(v3) = self.desk.granted(Feature::GoAway).filter(|_| is_told) {
+            let latest_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+            let go_away = GoAway {
+                code: Code::GOING_AWAY,
+                earliest_ms: 0,
+                latest_ms,
+                drain_ms: latest_ms,
+            };
+            v3.push(ToEdge::GoAway { id, go_away });
         }
     }
 

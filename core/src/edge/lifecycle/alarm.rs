@@ -63,7 +63,9 @@ impl Edge {
         // The silence of a client that the edge does not read is the edge's own (SPEC 25.1(c)).
         let is_unread = is_waiting || conn.waits_for(Wait::Pace);
         let Some(channel) = conn.channel().numbered_mut() else {
-            return;
+            // It cannot be asked to leave (SPEC 36.5(b)), and comes back after an abrupt end.
+            self.clear_alarm(index);
+            return self.close_conn(now, index, CloseKind::Abort, CloseReason::Shutdown);
         };
         self.alarms.set(index, None);
         let next = channel.next_due(due, &delays);

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::id::ClientId;
+use crate::link::v3 as link;
 use crate::link::v3::Kick;
 use crate::protocol::{Close, Code, GoAway, Ledger, Stop};
 use crate::queue::{Outbox, Retention};
@@ -318,17 +319,54 @@ impl Edge {
         let mut from = 0;
         while let Some(index) = self.conns.next_from(from) {
             from = index + 1;
-            let conn = self.conns.live_mut(index);
-            let State::Established { session } = *conn.state() else {
-                continue;
-            };
-            let Some(channel) = conn.channel().numbered_mut() else {
-                continue;
-            };
-            channel.outbound().go_away(go_away);
-            channel.leave(now + within, go_away.code);
-            self.set_alarm(now, index, session);
-            self.watch_writes(now, index);
+            self.ask_one_to_leave(now, index, go_away);
+        }
+    }
+
+    /// Asks the client at `index` to leave. Returns false if it cannot be asked.
+    fn ask_one_to_leave(&mut self, now: Time, index: u32, go_away: GoAway) -> bool {
+        let conn = self.conns.live_mut(index);
+        let State::Established { session } = *conn.state() else {
+            return false;
+        };
+        let Some(channel) = conn.channel().numbered_mut() else {
+            return false;
+        };
+        let within = Duration::from_millis(go_away.drain_ms.into());
+        channel.outbound().go_away(go_away);
+        channel.leave(now + within, go_away.code);
+        self.set_alarm(now, index, session);
+        self.watch_writes(now, index);
+        true
+    }
+
+    /// Asks a client to leave, as the backend wants (SPEC 36.5). One of version 2 cannot be asked. It is closed after the time. One that is
+    /// away has left.
+    pub(crate) fn ask_for_backend(&mut self, now: Time, id: ClientId, go_away: link::GoAway) {
+        if let Some(session) = self.sessions.lookup(id)
+            && let Place::Attached(index) = self.sessions.live(session).place
+        {
+            self.ask_or_close(now, index, handed_on(go_away));
+        }
+    }
+
+    /// Asks all clients, as the backend wants. They leave no faster than they can come back.
+    pub(crate) fn ask_all_for_backend(&mut self, now: Time, go_away: link::GoAway) {
+        let mut go_away = handed_on(go_away);
+        let fastest = millis(self.time_to_come_back()).min(go_away.drain_ms);
+        go_away.latest_ms = go_away.latest_ms.max(fastest);
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
+            from = index + 1;
+            self.ask_or_close(now, index, go_away);
+        }
+    }
+
+    fn ask_or_close(&mut self, now: Time, index: u32, go_away: GoAway) {
+        if !self.ask_one_to_leave(now, index, go_away) && self.conns.live(index).is_established() {
+            // A newer time takes the place of an older one.
+            let within = Duration::from_millis(go_away.drain_ms.into());
+            self.alarms.set(index, Some(now + within));
         }
     }
 
@@ -393,5 +431,15 @@ pub(crate) fn code_of(reason: EndReason) -> Code {
         EndReason::Goodbye => Code::SAID_GOODBYE,
         EndReason::NumbersDoNotFit => Code::NUMBERS,
         EndReason::PacketTooLong => Code::TOO_LONG,
+    }
+}
+
+/// Returns a GOAWAY of the backend as its client gets it.
+fn handed_on(go_away: link::GoAway) -> GoAway {
+    GoAway {
+        code: go_away.code,
+        earliest_ms: go_away.earliest_ms,
+        latest_ms: go_away.latest_ms,
+        drain_ms: go_away.drain_ms,
     }
 }

@@ -89,8 +89,11 @@ impl Edge {
             }
             ToEdge::GroupEnd { group } => self.end_group(group),
             ToEdge::GroupSend { group, send } => self.send_to_group(now, group, &send),
-            // It is not granted.
-            ToEdge::GoAway { .. } => {}
+            ToEdge::GoAway { id: None, go_away } => self.ask_all_for_backend(now, go_away),
+            ToEdge::GoAway {
+                id: Some(id),
+                go_away,
+            } => self.ask_for_backend(now, id, go_away),
         }
         Outcome::Other
     }

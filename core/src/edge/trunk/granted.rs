@@ -213,6 +213,14 @@ impl Trunk {
                     Err(_) => self.hand_over(ShardId::default(), body),
                 }
             }
+            Some(flag::GOAWAY) => match ToEdge::decode(body, features) {
+                Ok(ToEdge::GoAway { id: None, .. }) => {
+                    for shard in self.all_shards() {
+                        self.hand_over(shard, body);
+                    }
+                }
+                _ => self.hand_over(self.shard_of(body), body),
+            },
             _ => self.hand_over(self.shard_of(body), body),
         }
         self.hear_asked();

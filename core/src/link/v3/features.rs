@@ -93,11 +93,10 @@ impl Features {
     /// No feature.
     pub const NONE: Features = Features(0);
 
-    /// Returns those that both ends have: an edge grants them, and a backend asks for them. GOAWAY is built at neither.
+    /// Returns those that both ends have: an edge grants them, and a backend asks for them.
     #[must_use]
     pub(crate) fn built() -> Features {
-        let all = Feature::ALL.into_iter();
-        all.filter(|&feature| feature != Feature::GoAway).collect()
+        Feature::ALL.into_iter().collect()
     }
 
     /// Returns the set with these bits.

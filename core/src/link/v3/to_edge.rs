@@ -423,10 +423,17 @@ impl GoAway {
                 value: code.to_u16().into(),
             });
         }
+        let (earliest_ms, latest_ms) = (fields.u32()?, fields.u32()?);
+        if latest_ms < earliest_ms {
+            return Err(Cause::Value {
+                field: "latest of a GOAWAY: not below earliest",
+                value: latest_ms.into(),
+            });
+        }
         Ok(GoAway {
             code,
-            earliest_ms: fields.u32()?,
-            latest_ms: fields.u32()?,
+            earliest_ms,
+            latest_ms,
             drain_ms: fields.u32()?,
         })
     }

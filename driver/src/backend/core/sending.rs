@@ -1,6 +1,7 @@
 //! What is sent, and what became of it.
 
 use std::task::Context;
+use std::time::Duration;
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::SendError as Why;
@@ -144,6 +145,16 @@ impl Core {
 
     pub(in crate::backend) fn pause(&mut self, io: &mut Context<'_>, id: ClientId, pauses: bool) {
         self.machine.pause(id, pauses);
+        self.note_queued(io);
+    }
+
+    pub(in crate::backend) fn ask_to_leave(
+        &mut self,
+        io: &mut Context<'_>,
+        id: Option<ClientId>,
+        within: Duration,
+    ) {
+        self.machine.ask_to_leave(id, within);
         self.note_queued(io);
     }
 

@@ -77,7 +77,7 @@ fn a_backend_that_asks_is_granted_first_and_told_of_everybody() {
         (grant.sessions, grant.received, grant.run),
         (2, 0, world.edge.run())
     );
-    assert!(!grant.features.has(Feature::GoAway));
+    assert_eq!(grant.features, all());
     let mut came = heard(&mut backend);
     assert_eq!(came.split_off(2), ["JOINED", "JOINED", "waits"]);
     assert_eq!(came, ["OWN Attached 1 0 0", "OWN Attached 1 0 0"]);

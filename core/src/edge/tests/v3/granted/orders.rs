@@ -351,6 +351,65 @@ fn classes_reach_clients_as_far_as_their_version_has_them() {
     assert_eq!(came, [Came::Superseded(1, 1), latest, volatile]);
 }
 
+// ---- going away
+
+#[test]
+fn clients_are_asked_to_leave_as_the_backend_wants_and_closed_if_they_stay() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (one, mut two, other) = (world.join(), world.join3(), world.join());
+    let go_away = |id, latest_ms| ToEdge::GoAway {
+        id,
+        go_away: crate::link::v3::GoAway {
+            code: Code::GOING_AWAY,
+            earliest_ms: 0,
+            latest_ms,
+            drain_ms: 5_000,
+        },
+    };
+    let told = |world: &mut World, two: &mut _, latest_ms| {
+        let came = world.hear3(two);
+        let expected = crate::v3::items::GoAway {
+            code: Code::GOING_AWAY,
+            earliest_ms: 0,
+            latest_ms,
+            drain_ms: 5_000,
+        };
+        assert_eq!(came, [Came::GoAway(expected)]);
+    };
+    for id in [one.id, two.id(), ClientId::from_u64(9)] {
+        world.order(&mut backend, &go_away(Some(id), 1_000));
+    }
+    told(&mut world, &mut two, 1_000);
+    world.wait(Duration::from_secs(4));
+    assert!(!world.is_closed(one.conn));
+    // A newer one takes the place of an older one, and is for all. They leave no faster than a millisecond each.
+    world.order(&mut backend, &go_away(None, 0));
+    told(&mut world, &mut two, 3);
+    world.wait(Duration::from_secs(4));
+    for conn in [one.conn, two.conn, other.conn] {
+        assert!(!world.is_closed(conn));
+    }
+    heard(&mut backend);
+    world.wait(Duration::from_secs(1));
+    let came = world.hear3(&mut two);
+    assert_eq!(closed(&came), (Code::GOING_AWAY, 0));
+    for conn in [one.conn, other.conn] {
+        assert!(world.is_closed(conn));
+    }
+    world.exchange(&mut backend);
+    let came = heard(&mut backend);
+    assert_eq!(
+        came.iter().filter(|text| text.starts_with("AWAY")).count(),
+        3
+    );
+    assert_eq!(
+        (world.edge.gauges().sessions, world.edge.gauges().away),
+        (3, 3)
+    );
+}
+
 // ---- bad input
 
 #[test]
@@ -375,7 +434,7 @@ fn frames_that_are_refused_count_and_are_answered() {
         ),
         (
             &[0, 0, 0, 0, 0, 0, 0, 0, flag::GOAWAY],
-            "REFUSED 0x28 Unknown",
+            "REFUSED 0x28 Malformed",
         ),
     ];
     for (body, answer) in bad {
