@@ -51,6 +51,9 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::PiecesNotJoined => &["S9", "S10"],
         Bug::AwayRoomWithoutRing => &["V16"],
         Bug::GoAwayIgnored | Bug::GoAwayLate => &["V15"],
+        Bug::RestartForgetsPackets => &["V1", "S10"],
+        // Its clients take their sessions for gone.
+        Bug::RestartForgetsRun => &["V3"],
         // No key or nonce is that of SPEC 20.
         _ => &["V0"],
     }
