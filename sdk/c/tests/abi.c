@@ -211,6 +211,7 @@ static void options(void) {
   wrong.saved = bytes;
   wrong.saved_len = 3;
   CHECK(vl_client_open(&wrong, &opened) == VL_CONFIG);
+  wrong.saved = NULL;
   wrong.saved_len = 0;
   /* The library of these tests has no TLS. */
   wrong.authority_file = "authority.pem";
