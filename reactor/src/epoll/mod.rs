@@ -119,7 +119,8 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // The system removes the socket from its list when it is closed, which comes next: there is no other owner.
+        // The system removes the socket from its list when it is closed, which comes next. If it is open elsewhere as well, its entry stays:
+        // its events find no match, until `Poller::watch` meets it.
         self.poller.forget(self.key);
     }
 }

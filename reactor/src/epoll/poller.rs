@@ -101,7 +101,13 @@ impl Poller {
     pub(super) fn watch(&self, socket: &impl AsFd) -> io::Result<Key> {
         let key = self.lock().sources.insert();
         let data = epoll::EventData::new_u64(key.to_u64());
-        if let Err(error) = epoll::add(&self.epoll, socket, data, READS) {
+        let added = match epoll::add(&self.epoll, socket, data, READS) {
+            // The number is that of a closed descriptor of the same socket, which is open elsewhere as well, as one that a service manager
+            // keeps. So the system has kept its entry.
+            Err(Errno::EXIST) => epoll::modify(&self.epoll, socket, data, READS),
+            added => added,
+        };
+        if let Err(error) = added {
             self.forget(key);
             return Err(error.into());
         }
