@@ -66,6 +66,19 @@ fn longest_payment(plan: &Plan) -> u64 {
     times.max().unwrap_or(0)
 }
 
+/// Returns the longest time until each client was accepted once more after a connection that came to nothing (SPEC 10.6(a) and (k)). All may come
+/// back at once.
+fn longest_wait(plan: &Plan) -> u64 {
+    let options = &plan.options;
+    let rates = [options.accept_rate, options.listener_rate];
+    let waits = rates.map(|rate| {
+        (2 * options.clients * 1_000_000_000)
+            .checked_div(rate)
+            .unwrap_or(0)
+    });
+    waits.into_iter().max().unwrap_or(0)
+}
+
 impl World<'_> {
     pub(super) fn look_whether_well(&mut self) {
         if self.model.is_shutting_down() {
@@ -129,7 +142,7 @@ impl World<'_> {
             }
         }
         self.closing = Some(Closing {
-            until: self.now + BOUND + longest_payment(self.plan),
+            until: self.now + BOUND + longest_payment(self.plan) + longest_wait(self.plan),
             targets,
             empty_at: None,
         });
