@@ -12,6 +12,8 @@
 //! | `/events` | its numbers each second, as Server-Sent Events (feature `admin`) |
 
 mod exchange;
+#[cfg(feature = "figures")]
+mod figures;
 mod pages;
 mod text;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Exchange, Snapshot, text};
 use crate::config::Address;
 use crate::http::{Pages, Response, Server};
+#[cfg(feature = "figures")]
 use crate::process::Process;
 
 /// How long the edge's loop may take to respond before it counts as stuck.
@@ -59,6 +60,7 @@ impl Pages for Metrics {
         let ask = || self.exchange.ask(LOOP_TIMEOUT);
         match self.asked.get_or_insert_with(ask) {
             Some(snapshot) => {
+                #[cfg(feature = "figures")]
                 if path == "/metrics" {
                     snapshot.process = Process::measure();
                 }

@@ -2,15 +2,14 @@
 //! contains an address or an id.
 
 use std::fmt;
-use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use voltlane_core::edge::{CloseReason, EndReason, Histogram, Rejected};
+use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
 use super::Snapshot;
 
@@ -41,9 +40,7 @@ impl Collector for Edge {
             accepts,
             expiries,
             list_expiries,
-            turn_times,
-            shards,
-            process,
+            ..
         } = &self.0;
         let mut page = Page(encoder);
 
@@ -272,82 +269,13 @@ impl Collector for Edge {
         )?;
         page.show("bans", "Networks that an operator has banned", gauges.bans)?;
 
-        page.time(
-            "opening",
-            "Time from the accept of a client to its session, or until that is resumed; within clients.handshake_timeout_secs",
-            &[
-                (Some(("result", "joined")), &counters.join_time),
-                (Some(("result", "resumed")), &counters.resume_time),
-            ],
-        )?;
-        page.time(
-            "turn",
-            "Time of a turn of a loop that another followed at once; what came meanwhile has waited as long",
-            &[(None, turn_times)],
-        )?;
-        let numbers: Vec<String> = (0..shards.len()).map(|number| number.to_string()).collect();
-        let numbers = || numbers.iter().map(String::as_str);
-        let connections = shards.iter().map(|shard| shard.connections);
-        page.each(
-            "shard_connections",
-            "Connections of each shard",
-            None,
-            "shard",
-            numbers().zip(connections),
-            MetricType::Gauge,
-        )?;
-        let sessions = shards.iter().map(|shard| shard.sessions);
-        page.each(
-            "shard_sessions",
-            "Sessions of each shard",
-            None,
-            "shard",
-            numbers().zip(sessions),
-            MetricType::Gauge,
-        )?;
-        let packets = shards.iter().map(|shard| shard.packets);
-        page.each(
-            "shard_packets",
-            "Packets of each shard, in both directions",
-            None,
-            "shard",
-            numbers().zip(packets),
-            MetricType::Counter,
-        )?;
-        let held = shards.iter().map(|shard| shard.held_bytes);
-        page.each(
-            "shard_held",
-            "Bytes that wait in each shard",
-            Some(&Unit::Bytes),
-            "shard",
-            numbers().zip(held),
-            MetricType::Gauge,
-        )?;
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        page.show_bytes(
-            "process_resident_memory",
-            "Resident memory of the process",
-            size(process.resident_bytes),
-        )?;
-        page.count_seconds(
-            "process_cpu",
-            "Time of processors that the process has taken",
-            Duration::from_millis(process.cpu_millis),
-        )?;
-        page.show(
-            "process_open_descriptors",
-            "Open descriptors of the process",
-            size(process.descriptors),
-        )?;
-        page.show(
-            "process_max_descriptors",
-            "Descriptors that the process may have",
-            size(process.max_descriptors),
-        )
+        #[cfg(feature = "figures")]
+        page.tell_figures(&self.0)?;
+        Ok(())
     }
 }
 
-struct Page<'a>(DescriptorEncoder<'a>);
+pub(super) struct Page<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Page<'_> {
     fn tell(&mut self, name: &str, help: &str, labels: [(&str, &str); 1]) -> fmt::Result {
@@ -362,40 +290,6 @@ impl Page<'_> {
             .0
             .encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(metric)
-    }
-
-    fn count_seconds(&mut self, name: &str, help: &str, value: Duration) -> fmt::Result {
-        let unit = Some(&Unit::Seconds);
-        let metric = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Counter)?;
-        ConstCounter::new(value.as_secs_f64()).encode(metric)
-    }
-
-    /// A histogram for each value of a label, or one without a label.
-    fn time(
-        &mut self,
-        name: &str,
-        help: &str,
-        times: &[(Option<(&str, &str)>, &Histogram)],
-    ) -> fmt::Result {
-        let unit = Some(&Unit::Seconds);
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        for (label, times) in times {
-            let bounds = Histogram::BOUNDS.map(|bound| bound.as_secs_f64());
-            let bounds = bounds.into_iter().chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(times.counts().iter().copied()).collect();
-            let (sum, count) = (times.sum().as_secs_f64(), times.count());
-            match label {
-                Some(label) => family
-                    .encode_family(&[*label])?
-                    .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
-                None => family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
-            }
-        }
-        Ok(())
     }
 
     fn count_each<'v>(
@@ -424,14 +318,14 @@ impl Page<'_> {
         )
     }
 
-    fn show(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+    pub(super) fn show(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
         let metric = self
             .0
             .encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value as u64).encode(metric)
     }
 
-    fn show_bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+    pub(super) fn show_bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
         let metric = self
             .0
             .encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
@@ -452,7 +346,7 @@ impl Page<'_> {
     }
 
     /// One value for each value of a label.
-    fn each<'v>(
+    pub(super) fn each<'v>(
         &mut self,
         name: &str,
         help: &str,
