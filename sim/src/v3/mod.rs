@@ -465,9 +465,10 @@ impl World {
                     0 => GoAwayCode::Restart,
                     _ => GoAwayCode::GoingAway,
                 };
+                // GOAWAY tells whole milliseconds, and the edge closes when it has told.
                 self.ledger.leavings.push(Leaving {
                     code: Code::from(code).to_u16().into(),
-                    at: self.now + within,
+                    at: self.now + within / 1_000_000 * 1_000_000,
                 });
                 let within = Duration::from_nanos(within);
                 self.edge.handle_leaving(time(self.now), code, within);
