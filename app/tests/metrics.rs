@@ -549,7 +549,10 @@ fn head_is_the_head_of_get() {
         };
         let (head, get) = (ask("HEAD"), ask("GET"));
         let (of_get, body) = get.split_once("\r\n\r\n").expect("a head");
-        assert_eq!(head.trim_end(), of_get);
+        // Of one answer to the next a figure of the process may get a digit more.
+        let stays = |line: &&str| path != "/metrics" || !line.starts_with("Content-Length: ");
+        let (head, of_get) = (head.trim_end().lines(), of_get.lines());
+        assert!(head.filter(stays).eq(of_get.filter(stays)), "{path}");
         assert!(!body.is_empty());
     }
 }
