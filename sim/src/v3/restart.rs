@@ -1,5 +1,6 @@
 //! The edge ends in order, and another process goes on with its sessions (SPEC 39).
 
+use voltlane_core::ClientId;
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{CloseReason, Closed, Edge, Snapshot};
 
@@ -59,9 +60,12 @@ impl World {
         self.edge.audit();
         self.link.up = Frames::default();
         self.edge.link_up(now);
-        // The time for which they may be away begins again (SPEC 39.4(a)).
+        // The time for which they may be away begins again (SPEC 39.4(a)). How one has ended may wait for the backend still.
         for session in &mut self.ledger.sessions {
-            session.left_at = session.left_at.map(|_| self.now);
+            let id = ClientId::from_u64(session.id);
+            if self.edge.inspect(id).is_some() {
+                session.left_at = session.left_at.map(|_| self.now);
+            }
         }
         self.ledger.reached("restarted");
         self.note(|| "the edge is another process".to_owned());
