@@ -36,7 +36,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::AcksGoOn => &["V12", "V9"],
         Bug::EdgeNeverAcknowledges | Bug::ClientNeverAcknowledges | Bug::AckLost => &["V12"],
         // What does not come in its place is refused.
-        Bug::FirstUpOneTooMany => &["V1", "S13", "V9"],
+        Bug::FirstUpOneTooMany => &["V1", "S13", "V9", "V3"],
         Bug::AfterEarlyOneTooMany => &["L2", "V14"],
         Bug::PadTakesNumber => &["V9", "V14", "L2"],
         Bug::ParkLosesPackets => &["V8"],
