@@ -143,3 +143,26 @@ fn create(path: &Path, readers: Readers) -> io::Result<File> {
     let _ = readers;
     options.open(path)
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A new directory, which is removed with its files at the end.
+    pub(crate) struct Directory(pub(crate) PathBuf);
+
+    impl Directory {
+        pub(crate) fn new(name: &str) -> Self {
+            let name = format!("voltlane-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).expect("made");
+            Directory(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}

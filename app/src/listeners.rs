@@ -153,7 +153,7 @@ pub(crate) struct Bound {
     settings: Listener,
 }
 
-/// What is there before a listener listens.
+/// The sockets of a listener before it listens.
 enum BoundSockets {
     /// Addresses.
     Net(BoundAddresses),

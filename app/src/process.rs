@@ -1,4 +1,4 @@
-//! What the process takes of the system: memory, time of processors, and descriptors.
+//! Memory, time of processors, and descriptors of the process.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 /// A tick of the times in `/proc/self/stat`, which is a hundredth of a second for programs on Linux.
 const TICK_MILLIS: u64 = 10;
 
-/// What the process takes. What the system does not tell is 0.
+/// Figures of the process. One that the system does not tell is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Resident memory.

@@ -132,23 +132,7 @@ fn run_in(line: &[u8]) -> Option<[u8; 8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn new(name: &str) -> Self {
-            let name = format!("voltlane-runs-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir(&path).expect("made");
-            Directory(path)
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::disk::testing::Directory;
 
     fn run(number: u64) -> [u8; 8] {
         number.to_be_bytes()
@@ -156,7 +140,7 @@ mod tests {
 
     #[test]
     fn runs_are_kept_in_order_and_the_oldest_leave_beyond_the_bound() {
-        let directory = Directory::new("order");
+        let directory = Directory::new("runs-order");
         let key_file = directory.0.join("edge.key");
         for number in 0..=MAX_RUNS as u64 + 1 {
             let mut file = RunsFile::open(&key_file).expect("opened");
@@ -169,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_line_that_was_cut_off_is_passed_over() {
-        let directory = Directory::new("torn");
+        let directory = Directory::new("runs-torn");
         let key_file = directory.0.join("edge.key");
         let text = "00000000000000ff\nnonsense\n+000000000000001\n00000000000";
         std::fs::write(beside(&key_file), text).expect("written");
@@ -183,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_runs_of_another_edge_and_another_file_are_left_alone() {
-        let directory = Directory::new("other");
+        let directory = Directory::new("runs-other");
         let key_file = directory.0.join("edge.key");
         let first = RunsFile::open(&key_file).expect("opened");
         let says = RunsFile::open(&key_file).expect_err("in use").to_string();

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -123,20 +123,16 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, SnapshotFileError> {
     if let Some(kind) = disk::kind_unless_file(&metadata) {
         return Err(unusable(path)(io::Error::other(format!("this is {kind}"))));
     }
-    if metadata.len() > MAX_SNAPSHOT_BYTES as u64 {
-        let bytes = metadata.len();
-        return Err(SnapshotFileError::Refused {
-            path: path.to_owned(),
-            error: SnapshotError::TooLarge { bytes },
-        });
+    let mut bytes = Vec::new();
+    let read = disk::read_at_most(MAX_SNAPSHOT_BYTES, path, &mut bytes);
+    if read.map_err(unusable(path))? {
+        return Ok(Some(bytes));
     }
-    let length = usize::try_from(metadata.len()).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(length + 1);
-    let file = fs::File::open(path).map_err(unusable(path))?;
-    let most = MAX_SNAPSHOT_BYTES as u64 + 1;
-    let read = file.take(most).read_to_end(&mut bytes);
-    read.map_err(unusable(path))?;
-    Ok(Some(bytes))
+    let bytes = metadata.len();
+    Err(SnapshotFileError::Refused {
+        path: path.to_owned(),
+        error: SnapshotError::TooLarge { bytes },
+    })
 }
 
 fn list_beside(path: &Path) -> PathBuf {
@@ -172,23 +168,7 @@ mod tests {
     use voltlane_core::edge::{Edge, EdgeConfig};
 
     use super::*;
-
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn new(name: &str) -> Self {
-            let name = format!("voltlane-snapshot-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir(&path).expect("made");
-            Directory(path)
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::disk::testing::Directory;
 
     const WINDOW: Duration = Duration::from_secs(60);
 
@@ -216,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_file_is_used_once_even_if_somebody_puts_a_copy_back() {
-        let directory = Directory::new("once");
+        let directory = Directory::new("snapshot-once");
         let path = directory.0.join("sessions");
         let (run, parts) = ended();
         assert_eq!(taken(&path, run), "none");
@@ -246,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_named_and_stays() {
-        let directory = Directory::new("refused");
+        let directory = Directory::new("snapshot-refused");
         let path = directory.0.join("sessions");
         let (run, parts) = ended();
         write(&path, (run, &parts), &keys(2), [1; 32]).expect("written");

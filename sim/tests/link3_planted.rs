@@ -15,10 +15,10 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::PauseNeverEnds => &["K10", "K12"],
         Bug::EndedLedgerUnbalanced
         | Bug::EarlyPacketsNotSent
+        | Bug::CreditNotReturned
+        | Bug::SettledLostWithoutRoom
         | Bug::EdgeAcknowledgesNothing
         | Bug::UpNeverAcknowledged => &["K12"],
-        // A session believes that it is in the list of those whose credit is told, and the list is empty.
-        Bug::CreditNotReturned | Bug::SettledLostWithoutRoom => &["K12", "H1"],
         Bug::AcknowledgedBeforeTaken | Bug::AcknowledgedWhenReceived => &["K2"],
         Bug::PictureCountsTooFew => &["K2", "K5", "K12"],
         Bug::MemberDoubled

@@ -73,8 +73,7 @@ fn encode(bans: &[Ban], now: Duration) -> String {
             until: within.map(|within| (now + within).as_secs() + 1),
             note: note.clone(),
         };
-        // A struct of numbers and text has a form in JSON.
-        text.push_str(&serde_json::to_string(&line).unwrap_or_default());
+        text.push_str(&serde_json::to_string(&line).expect("numbers and text have a form in JSON"));
         text.push('\n');
     }
     text

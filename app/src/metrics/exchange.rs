@@ -164,7 +164,7 @@ mod tests {
         snapshot
     }
 
-    /// What is asked for has a list of the shards as well.
+    /// Returns the snapshot with as many shards.
     fn with_shards(snapshot: Snapshot, shards: usize) -> Snapshot {
         let shards = vec![Shard::default(); shards];
         Snapshot { shards, ..snapshot }

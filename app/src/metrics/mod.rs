@@ -46,13 +46,13 @@ pub struct Snapshot {
     pub list_expiries: Vec<(String, u64)>,
     /// How long turns of the loops took that were followed at once by another.
     pub turn_times: Histogram,
-    /// What each shard has, by its number.
+    /// The figures of each shard, by its number.
     pub shards: Vec<Shard>,
-    /// What the process takes of the system.
+    /// Memory, time and descriptors of the process.
     pub process: Process,
 }
 
-/// What a shard has.
+/// The figures of one shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shard {
     /// Its connections.

@@ -19,7 +19,7 @@ use crate::wire;
 
 /// Bytes of a packet for many.
 const BYTES: usize = 64;
-/// The same of a longer one, of which there is one copy.
+/// The same of a longer one.
 const LONG: usize = 1_024;
 const GROUP: GroupId = GroupId(7);
 /// Steps of a measurement, and those before it.
@@ -52,18 +52,10 @@ struct Counts {
 impl Counts {
     /// Asks for all features but `without`.
     fn ask(rig: &mut Rig, without: &[Feature]) -> Counts {
-        let features: Features = [
-            Feature::Notices,
-            Feature::Groups,
-            Feature::Settled,
-            Feature::LinkAcks,
-            Feature::EndToEnd,
-            Feature::Classes,
-            Feature::Kick,
-        ]
-        .into_iter()
-        .filter(|feature| !without.contains(feature))
-        .collect();
+        let features: Features = Feature::ALL
+            .into_iter()
+            .filter(|feature| !without.contains(feature))
+            .collect();
         let ask = Ask {
             features,
             boot: [1; 16],

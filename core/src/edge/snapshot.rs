@@ -306,14 +306,9 @@ impl<'a> Contents<'a> {
 
 impl<'a> OfTrunk<'a> {
     fn read(saved: &mut Saved<'a>) -> Option<Self> {
-        let count = saved.count(4)?;
-        let frames: Option<Vec<_>> = (0..count).map(|_| saved.bytes()).collect();
-        let count = saved.count(5)?;
-        let late = (0..count).map(|_| Some((ShardId::new(saved.u8()?), saved.bytes()?)));
-        let late: Option<Vec<_>> = late.collect();
         let of_trunk = OfTrunk {
-            frames: frames?,
-            late: late?,
+            frames: saved.list(4, Saved::bytes)?,
+            late: saved.list(5, |saved| Some((ShardId::new(saved.u8()?), saved.bytes()?)))?,
         };
         saved.is_empty().then_some(of_trunk)
     }
@@ -321,26 +316,13 @@ impl<'a> OfTrunk<'a> {
 
 impl<'a> Contribution<'a> {
     fn read(saved: &mut Saved<'a>) -> Option<Self> {
-        let shard = ShardId::new(saved.u8()?);
-        let ids = (0..saved.count(25)?).map(|_| ClientIds::load(saved));
-        let ids: Option<Vec<_>> = ids.collect();
-        let speech = SavedSpeech::load(saved)?;
-        let count = saved.count(34)?;
-        let ends = (0..count).map(|_| End::load(saved));
-        let ends: Option<Vec<_>> = ends.collect();
-        let count = saved.count(4)?;
-        let frames = (0..count).map(|_| saved.bytes());
-        let frames: Option<Vec<_>> = frames.collect();
-        let count = saved.count(4)?;
-        let sessions = (0..count).map(|_| saved.bytes());
-        let sessions: Option<Vec<_>> = sessions.collect();
         let part = Contribution {
-            shard,
-            ids: ids?,
-            speech,
-            ends: ends?,
-            frames: frames?,
-            sessions: sessions?,
+            shard: ShardId::new(saved.u8()?),
+            ids: saved.list(25, ClientIds::load)?,
+            speech: SavedSpeech::load(saved)?,
+            ends: saved.list(34, End::load)?,
+            frames: saved.list(4, Saved::bytes)?,
+            sessions: saved.list(4, Saved::bytes)?,
         };
         (saved.is_empty() && part.ends.len() <= MOST).then_some(part)
     }

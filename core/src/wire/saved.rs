@@ -53,6 +53,15 @@ impl<'a> Saved<'a> {
         Some(bytes)
     }
 
+    /// Reads how many entries follow, which have at least `least` bytes each, and these.
+    pub(crate) fn list<T>(
+        &mut self,
+        least: usize,
+        mut read: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        (0..self.count(least)?).map(|_| read(self)).collect()
+    }
+
     /// Reads how many entries follow, which have at least `least` bytes each: no more than there can be.
     pub(crate) fn count(&mut self, least: usize) -> Option<usize> {
         let count = usize::try_from(self.u32()?).ok()?;
@@ -68,6 +77,13 @@ impl<'a> Saved<'a> {
 pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
     let count = u32::try_from(count).expect("no queue and no table has 2^32 entries");
     out.extend_from_slice(&count.to_le_bytes());
+}
+
+/// Appends numbers of 8 bytes.
+pub(crate) fn put_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    for number in numbers {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
 }
 
 /// Appends a length and the bytes.

@@ -24,7 +24,7 @@ mod kept {
         path: PathBuf,
         keys: KeyPair,
         parts: Mutex<Vec<Part>>,
-        /// What the last process has saved.
+        /// The snapshot of the last process, until the machines have it.
         snapshot: Mutex<Option<Snapshot>>,
     }
 

@@ -83,15 +83,14 @@ impl Edge {
     fn save_frames(&self, out: &mut Vec<u8>) {
         let backlogs = || {
             let sessions = self.sessions.iter();
-            let entries = sessions.filter_map(|(_, session)| session.line_frames());
-            entries.map(|frames| (frames.packets(), frames))
+            sessions.filter_map(|(_, session)| session.line_frames())
         };
-        let waiting: usize = backlogs().map(|(packets, _)| packets).sum();
+        let waiting: usize = backlogs().map(FrameQueue::packets).sum();
         put_count(out, self.link_queue.frames.packets() + waiting);
         for body in self.link_queue.frames.bodies() {
             put_bytes(out, body);
         }
-        for (_, frames) in backlogs() {
+        for frames in backlogs() {
             frames.bodies().for_each(|body| put_bytes(out, body));
         }
     }

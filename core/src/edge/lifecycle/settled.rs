@@ -44,6 +44,10 @@ impl Edge {
             return;
         };
         let all = &mut self.settling.sessions;
+        assert!(
+            all.get(place as usize) == Some(&session),
+            "who has a place among those that have settled is there"
+        );
         all.swap_remove(place as usize);
         if let Some(&moved) = all.get(place as usize) {
             self.sessions.live_mut(moved).linked().settling = Some(place);
@@ -103,10 +107,8 @@ impl Edge {
         // In the order of the table: one lies behind the other in memory.
         sessions.sort_unstable();
         let most = most_in(self.link_queue.speech.longest_body());
-        let mut untold = &sessions[..];
-        while let Some((some, rest)) = untold.split_at_checked(most.min(untold.len()))
-            && !some.is_empty()
-        {
+        let mut told = 0;
+        for some in sessions.chunks(most) {
             if !self
                 .link_queue
                 .has_room(TAG_BYTES + SETTLEMENT_BYTES * some.len())
@@ -125,9 +127,8 @@ impl Edge {
             let mut frame = Vec::new();
             ToBackend::Settled(Settlements::from(&settled[..])).encode(&mut frame);
             self.link_queue.frames.push_frame(&frame, &[]);
-            untold = rest;
+            told += some.len();
         }
-        let told = sessions.len() - untold.len();
         sessions.drain(..told);
         for (place, &session) in (0..).zip(&sessions) {
             self.sessions.live_mut(session).linked().settling = Some(place);

@@ -14,7 +14,7 @@ use crate::link::v3::{GROUPS_OF_A_SESSION, GroupId, MAX_NOTE_BYTES};
 use crate::protocol::{Code, MAX_NUMBER, Progress, Standing};
 use crate::queue::{Outbox, Retention};
 use crate::time::Time;
-use crate::wire::saved::{Saved, put_bytes, put_count};
+use crate::wire::saved::{Saved, put_bytes, put_count, put_numbers};
 
 /// What outlives the process of a session.
 #[derive(Clone, Debug)]
@@ -77,18 +77,14 @@ impl SavedSession {
 
 fn load_numbered(saved: &mut Saved<'_>, outbox: &Outbox) -> Option<Numbered> {
     let standing = Standing::load(saved)?;
-    let progress = Progress::load(saved, outbox)?;
-    // An Answer says no more than this.
-    let fits = outbox.acked() <= progress.sent().max(outbox.acked());
-    let numbered = Numbered {
+    Some(Numbered {
         standing,
-        progress,
+        progress: Progress::load(saved, outbox)?,
         cause: Code::from_u16(saved.u16()?)?,
         longest_up: saved.u32()?,
         longest_down: saved.u32()?,
         gives_up: saved.flag()?,
-    };
-    fits.then_some(numbered)
+    })
 }
 
 fn load_linked(saved: &mut Saved<'_>) -> Option<Linked> {
@@ -102,14 +98,8 @@ fn load_linked(saved: &mut Saved<'_>) -> Option<Linked> {
     };
     let note = core::str::from_utf8(saved.bytes()?).ok()?;
     linked.note = (note.len() <= MAX_NOTE_BYTES).then(|| note.into())?;
-    let groups = saved.count(8)?;
-    if groups > usize::from(GROUPS_OF_A_SESSION) {
-        return None;
-    }
-    for _ in 0..groups {
-        linked.groups.push(GroupId(saved.u64()?));
-    }
-    Some(linked)
+    linked.groups = saved.list(8, |saved| saved.u64().map(GroupId))?;
+    (linked.groups.len() <= usize::from(GROUPS_OF_A_SESSION)).then_some(linked)
 }
 
 impl Session {
@@ -140,14 +130,13 @@ impl Session {
         }
         out.push(self.linked.is_some().into());
         if let Some(linked) = &self.linked {
-            for number in [
+            let counts = [
                 linked.up,
                 linked.unacknowledged,
                 linked.told_settled,
                 linked.unnumbered,
-            ] {
-                out.extend_from_slice(&number.to_le_bytes());
-            }
+            ];
+            put_numbers(out, &counts);
             out.push(linked.paused.into());
             put_bytes(out, linked.note.as_bytes());
             put_count(out, linked.groups.len());
@@ -162,43 +151,33 @@ impl Sessions {
     /// Adds a session of another process, which has no connection. Its absence is still to begin. Returns its index, or `None` if the table
     /// is full or has its id.
     pub(crate) fn restore(&mut self, now: Time, saved: SavedSession) -> Option<u32> {
-        let SavedSession {
-            id,
-            identity,
-            outbox,
-            was_sent,
-            up,
-            age,
-            resumes,
-            linked,
-        } = saved;
-        if self.lookup(id).is_some() {
+        if self.lookup(saved.id).is_some() {
             return None;
         }
-        let claimed = (resumes > 0).then(|| {
+        let claimed = (saved.resumes > 0).then(|| {
             Box::new(Claimed {
-                resumes,
+                resumes: saved.resumes,
                 ..Claimed::new(now)
             })
         });
-        let ticks = u32::try_from((age.as_nanos() >> TICK_BITS) & 0xffff_ffff).unwrap_or(0);
+        let ticks = u32::try_from((saved.age.as_nanos() >> TICK_BITS) & 0xffff_ffff).unwrap_or(0);
         let key = self.slab.insert(Session {
-            id,
+            id: saved.id,
             place: Place::Away,
-            identity,
+            identity: saved.identity,
             claimed,
-            outbox,
+            outbox: saved.outbox,
             waiting: false,
             away_timer: Timer::default(),
             holding: Holding::default(),
-            was_sent,
-            up,
+            was_sent: saved.was_sent,
+            up: saved.up,
             began: tick(now).wrapping_sub(ticks),
             absence: Absence::NONE,
             line_entry: None,
-            linked,
+            linked: saved.linked,
         })?;
-        let entry = Entry::new(id, key.index);
+        let entry = Entry::new(saved.id, key.index);
         self.by_id.insert_unique(entry.hash(), entry, Entry::hash);
         Some(key.index)
     }

@@ -17,7 +17,7 @@ use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
 use crate::link::v3::{Ask, Ended, Feature, Features, LinkAck, ToBackend, flag, is_counted};
 use crate::queue::{FrameQueue, Sent};
 use crate::time::Time;
-use crate::wire::saved::Saved;
+use crate::wire::saved::{Saved, put_numbers};
 
 /// How a link was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,9 +245,10 @@ impl Speech {
         out.extend_from_slice(&counted.longest_body.to_le_bytes());
         let sent = &counted.sent;
         let received = counted.receipts.received();
-        for count in [sent.acknowledged(), sent.highest(), counted.owned, received] {
-            out.extend_from_slice(&count.to_le_bytes());
-        }
+        put_numbers(
+            out,
+            &[sent.acknowledged(), sent.highest(), counted.owned, received],
+        );
     }
 
     /// Goes on as another process of this run did, whose frames wait in `frames`. `with_counts`: and with its counts, since all of its frames

@@ -156,6 +156,19 @@ impl World {
         }
     }
 
+    /// A packet in each direction arrives, "up 1" and "down 1". The next, "up 2" and "down 2", are written and never do.
+    fn write_in_vain(&mut self, one: &mut ClientV3) {
+        self.send3(one, b"up 1");
+        self.down(one, b"down 1");
+        self.hear3(one);
+        self.flush(one);
+        self.down(one, b"down 2");
+        self.hear_bytes(one.conn);
+        one.outbox.push(b"up 2");
+        let lost = one.channel.fill(&mut one.outbox, &mut one.progress).len();
+        one.channel.written(lost);
+    }
+
     /// Returns who has the client's secrets and has received nothing.
     fn steal(&mut self, one: &mut ClientV3) -> ClientV3 {
         one.is_one_of_two = true;

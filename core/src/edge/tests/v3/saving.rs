@@ -59,16 +59,7 @@ fn both_versions_come_back_to_another_process_and_miss_nothing() {
     let mut world = world(|_| {});
     let (mut old, mut one) = (world.join(), world.join3());
     world.send(old.conn, b"up of 2");
-    world.send3(&mut one, b"up 1");
-    world.down(&one, b"down 1");
-    world.hear3(&mut one);
-    world.flush(&mut one);
-    // Written, and it never arrives.
-    world.down(&one, b"down 2");
-    world.hear_bytes(one.conn);
-    one.outbox.push(b"up 2");
-    let lost = one.channel.fill(&mut one.outbox, &mut one.progress).len();
-    one.channel.written(lost);
+    world.write_in_vain(&mut one);
     world.backend_hears();
     world.leave(old.conn);
     world.backend_says(old.id, Flag::Data, b"missed");
