@@ -23,10 +23,12 @@ enum Gone {
 
 const WAYS: [Gone; 4] = [Gone::Fin, Gone::Reset, Gone::FinInAFrame, Gone::Restart];
 
-/// Ends the link in this way, and runs `meanwhile` before there is a backend again.
+/// Ends the link in this way, and runs `meanwhile` once the edge knows of it and before there is a backend again. What the edge writes
+/// before it knows is lost with the link. (SPEC 7.6(d))
 fn lose_link(rig: Rig, how: Gone, meanwhile: impl FnOnce(SocketAddr)) -> Rig {
+    const GONE: &str = "the backend is gone";
     let Rig {
-        edge,
+        mut edge,
         backend,
         mut link,
     } = rig;
@@ -42,6 +44,7 @@ fn lose_link(rig: Rig, how: Gone, meanwhile: impl FnOnce(SocketAddr)) -> Rig {
         Gone::Restart => {
             let place = backend.address();
             drop((link, backend));
+            let _ = edge.next_log(GONE);
             meanwhile(address);
             let backend = Backend::bind_to(place);
             let link = backend.accept();
@@ -52,6 +55,7 @@ fn lose_link(rig: Rig, how: Gone, meanwhile: impl FnOnce(SocketAddr)) -> Rig {
             };
         }
     }
+    let _ = edge.next_log(GONE);
     meanwhile(address);
     let link = backend.accept();
     Rig {
@@ -69,7 +73,6 @@ fn clients_stay_join_and_come_back_and_their_packets_wait_in_order() {
         let away = rig.join().leave();
         let back = rig.join().leave();
         let (mut joined, mut resumed) = (None, None);
-        // The edge learns of the end before it reads these.
         rig.fence();
         let mut rig = lose_link(rig, how, |address| {
             let mut client = Client::join(address);
