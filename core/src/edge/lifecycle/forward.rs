@@ -3,23 +3,13 @@
 //! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its client,
 //! which is not read further and gets in line. `line.rs` distributes new room.
 
-use core::time::Duration;
-
 use crate::edge::Edge;
 use crate::edge::conns::wait::Slot;
-use crate::edge::counters::UNKNOWN_CLIENT;
 use crate::edge::sessions::LineEntry;
-use crate::edge::uplink::link::{push_tagged, reserve_tagged};
+use crate::edge::uplink::link::reserve_tagged;
 use crate::edge::uplink::pass::{Sender, Served, pass_on};
-use crate::id::ClientId;
-use crate::link::tagged::Flag;
 use crate::protocol::{Open, Stop};
 use crate::time::Time;
-
-/// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
-pub(crate) const UNKNOWN_NOTICE_BURST: u32 = 1000;
-/// The interval between two answers beyond [`UNKNOWN_NOTICE_BURST`].
-pub(crate) const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Edge {
     /// Forwards bytes from the connection of an established session. `count` of its packets, new or held, are new to its pace.
@@ -151,39 +141,6 @@ impl Edge {
         conn.reader.clear();
         self.conns.recount(index, &mut self.account);
         stop
-    }
-
-    /// Queues a notice about the session for the backend, after everything that it has sent so far.
-    pub(crate) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
-        let entry = self.sessions.live_mut(session);
-        if !entry.waiting && self.line.is_empty() && self.link_queue.has_room(data.len()) {
-            self.link_queue.push(entry.id, flag, data);
-            self.uplink.seal_full(&mut self.link_queue);
-        } else {
-            let id = entry.id;
-            push_tagged(&mut entry.line_entry().backlog, id, flag, data);
-            self.line.join(session, entry);
-            self.sessions.recount(session, &mut self.account);
-        }
-    }
-
-    /// Answers a packet for an unknown id, at a bounded rate and if there is room (SPEC 7.4).
-    pub(crate) fn tell_unknown(&mut self, now: Time, id: ClientId) {
-        self.counters.unknown_client += 1;
-        // The bound is the process's, and each shard has its part of it.
-        let shards = u32::from(self.config.shards.max(1));
-        let due = self.unknown_notices.take(
-            now,
-            UNKNOWN_NOTICE_BURST.div_ceil(shards),
-            UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
-        );
-        // The answer must not overtake packets that the earlier session of this id still has in line. While anybody waits there is no room.
-        let room = self.line.is_empty() && self.link_queue.has_room(UNKNOWN_CLIENT.len());
-        if due && room {
-            self.link_queue
-                .push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
-            self.uplink.seal_full(&mut self.link_queue);
-        }
     }
 
     /// Handles that some of what waited for the backend is gone.

@@ -14,12 +14,17 @@ use crate::protocol::{Code, GivenUp};
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::counters::EndReason;
-use crate::edge::lifecycle::forward::{UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL};
+use crate::edge::counters::{EndReason, UNKNOWN_CLIENT};
 use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::lifecycle::welcome::millis;
 use crate::edge::sessions::{Place, Session};
+use crate::edge::uplink::link::push_tagged;
 use crate::edge::uplink::queue::LinkQueue;
+
+/// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
+const UNKNOWN_NOTICE_BURST: u32 = 1000;
+/// The interval between two answers beyond [`UNKNOWN_NOTICE_BURST`].
+const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What a session knows of its first connection.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +157,39 @@ impl Edge {
                 self.tell_frame(session, &ToBackend::Ended { id, ended });
             }
             Some(_) => {}
+        }
+    }
+
+    /// Queues a notice about the session for the backend, after everything that it has sent so far.
+    pub(crate) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
+        let entry = self.sessions.live_mut(session);
+        if !entry.waiting && self.line.is_empty() && self.link_queue.has_room(data.len()) {
+            self.link_queue.push(entry.id, flag, data);
+            self.uplink.seal_full(&mut self.link_queue);
+        } else {
+            let id = entry.id;
+            push_tagged(&mut entry.line_entry().backlog, id, flag, data);
+            self.line.join(session, entry);
+            self.sessions.recount(session, &mut self.account);
+        }
+    }
+
+    /// Answers a packet for an unknown id, at a bounded rate and if there is room (SPEC 7.4).
+    pub(crate) fn tell_unknown(&mut self, now: Time, id: ClientId) {
+        self.counters.unknown_client += 1;
+        // The bound is the process's, and each shard has its part of it.
+        let shards = u32::from(self.config.shards.max(1));
+        let due = self.unknown_notices.take(
+            now,
+            UNKNOWN_NOTICE_BURST.div_ceil(shards),
+            UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
+        );
+        // The answer must not overtake packets that the earlier session of this id still has in line. While anybody waits there is no room.
+        let room = self.line.is_empty() && self.link_queue.has_room(UNKNOWN_CLIENT.len());
+        if due && room {
+            self.link_queue
+                .push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
+            self.uplink.seal_full(&mut self.link_queue);
         }
     }
 
