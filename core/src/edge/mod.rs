@@ -161,7 +161,8 @@ pub struct Edge {
     link_queue: LinkQueue,
     line: Line,
     spare: Spare,
-    unknown_notices: Bucket,
+    /// The allowance of answers to packets and frames that name nobody or are refused.
+    answers: Bucket,
     /// The groups of the backend, with the indexes of their sessions.
     groups: BTreeMap<GroupId, BTreeSet<u32>>,
     settling: Settling,
@@ -220,7 +221,7 @@ impl Edge {
             alarms: Alarms::default(),
             line: Line::default(),
             spare: Spare::default(),
-            unknown_notices: Bucket::full(Time::ZERO),
+            answers: Bucket::full(Time::ZERO),
             groups: BTreeMap::new(),
             settling: Settling::default(),
             is_draining: false,

@@ -21,10 +21,11 @@ use crate::edge::sessions::{Place, Session};
 use crate::edge::uplink::link::push_tagged;
 use crate::edge::uplink::queue::LinkQueue;
 
-/// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
-const UNKNOWN_NOTICE_BURST: u32 = 1000;
-/// The interval between two answers beyond [`UNKNOWN_NOTICE_BURST`].
-const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
+/// The number of answers to packets for unknown ids and to frames that are refused at once; then one per interval. The others are only
+/// counted.
+const ANSWER_BURST: u32 = 1000;
+/// The interval between two answers beyond [`ANSWER_BURST`].
+const ANSWER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What a session knows of its first connection.
 #[derive(Clone, Copy, Debug)]
@@ -177,13 +178,7 @@ impl Edge {
     /// Answers a packet for an unknown id, at a bounded rate and if there is room (SPEC 7.4).
     pub(crate) fn tell_unknown(&mut self, now: Time, id: ClientId) {
         self.counters.unknown_client += 1;
-        // The bound is the process's, and each shard has its part of it.
-        let shards = u32::from(self.config.shards.max(1));
-        let due = self.unknown_notices.take(
-            now,
-            UNKNOWN_NOTICE_BURST.div_ceil(shards),
-            UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
-        );
+        let due = self.takes_answer(now);
         // The answer must not overtake packets that the earlier session of this id still has in line. While anybody waits there is no room.
         let room = self.line.is_empty() && self.link_queue.has_room(UNKNOWN_CLIENT.len());
         if due && room {
@@ -193,16 +188,23 @@ impl Edge {
         }
     }
 
-    /// Answers a frame that was refused, at a bounded rate and if there is room.
+    /// Answers a frame that was refused, at a bounded rate and if there is room (SPEC 38.1(b)).
     pub(crate) fn tell_refused(&mut self, now: Time, id: u64, flag: u8, refusal: Refusal) {
         self.counters.malformed_down += 1;
-        let due = self
-            .unknown_notices
-            .take(now, UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL);
-        if due {
+        if self.takes_answer(now) {
             let frame = encoded(&ToBackend::Refused { id, flag, refusal });
             push_if_room(&mut self.link_queue, &frame);
         }
+    }
+
+    /// Takes one of the answers that are due. Their rate is the process's, and each shard has its part of it.
+    fn takes_answer(&mut self, now: Time) -> bool {
+        let shards = u32::from(self.config.shards.max(1));
+        let shard = u32::from(self.config.shard.as_u8());
+        // The parts add up to the whole: the first shards have one more where it cannot be divided evenly.
+        let burst = ANSWER_BURST / shards + u32::from(shard < ANSWER_BURST % shards);
+        self.answers
+            .take(now, burst, ANSWER_INTERVAL.saturating_mul(shards))
     }
 
     /// Queues a frame of the session for the backend, behind everything that it has sent so far.

@@ -37,7 +37,7 @@ impl Edge {
             link_queue: self.link_queue.clone(),
             line: self.line.clone(),
             spare: self.spare.clone(),
-            unknown_notices: self.unknown_notices,
+            answers: self.answers,
             groups: self.groups.clone(),
             settling: self.settling.clone(),
             is_draining: self.is_draining,

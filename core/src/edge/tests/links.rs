@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::edge::trunk::BATCH_BYTES;
+use crate::link::v3::Refusal;
 
 #[test]
 fn a_shard_alone_hands_its_packets_up_in_batches_like_one_of_several() {
@@ -306,6 +307,37 @@ fn unknown_ids_are_answered_at_a_bounded_rate() {
     }
     assert_eq!(world.backend_hears().len(), 1000);
     assert_eq!(world.edge.counters().unknown_client, 5000);
+}
+
+#[test]
+fn shards_divide_the_rate_of_answers_and_lose_none() {
+    for shards in [1, 3, 128] {
+        let answered = |seconds: u64, refuses: bool| {
+            let answers = (0..shards).map(|shard| {
+                let mut world = World::new(|config| {
+                    (config.shards, config.shard) = (shards, ShardId::new(shard));
+                    config.master.channel_capacity = 10_000;
+                });
+                let mut ask = |now| {
+                    for n in 0..2_000 {
+                        match refuses {
+                            true => world.edge.tell_refused(now, n, 0x7f, Refusal::Unknown),
+                            false => world.edge.tell_unknown(now, ClientId::from_u64(n)),
+                        }
+                    }
+                };
+                ask(Time::ZERO);
+                ask(Time::from_millis(seconds * 1_000));
+                world.edge.link_queue.packets()
+            });
+            answers.sum::<usize>()
+        };
+        for refuses in [false, true] {
+            // At once, and what has come back of it after a second or more.
+            assert_eq!(answered(0, refuses), 1_000, "{shards} shards");
+            assert_eq!(answered(10, refuses), 2_000, "{shards} shards");
+        }
+    }
 }
 
 #[test]
