@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::edge::uplink::counts::LinkCounts;
 use crate::edge::uplink::hold::Wrong;
-use crate::edge::uplink::receipts::Receipts;
 use crate::id::ShardId;
 use crate::link::v3::{Ask, Feature, Features, Grant, LinkAck};
 use crate::time::Time;
@@ -78,18 +78,14 @@ pub(super) struct Granting {
     pub(super) grant: Option<Grant>,
 }
 
+/// The counts of the link, and whose the frames are that they count.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
-    pub(super) boot: [u8; 16],
+    pub(super) link: LinkCounts,
     /// The run of this edge, once a shard has told it.
     run: Option<[u8; 8]>,
-    /// Whether counts of this boot are these, as in an edge alone (SPEC 37.4(d)).
-    is_confirmed: bool,
-    pub(super) features: Features,
     /// An ASK that some shard has not taken up yet.
     pub(super) granting: Option<Granting>,
-    /// The frames of the backend.
-    pub(super) receipts: Receipts,
     pub(super) of_shards: Box<[OfShard]>,
     /// The frames that wait here: announcements, and others.
     pub(super) announced: Origins,
@@ -99,55 +95,37 @@ pub(super) struct Counts {
     acknowledged: u64,
     /// The highest count that was written on any link.
     highest: u64,
-    /// What is to be acknowledged behind the frame of this count.
-    ack: Option<(u64, u64)>,
-    /// The acknowledgement in ASK, and the frames of the backend that go before it.
-    asked: Option<(u64, u64)>,
-    /// GRANT or LINK_ACK, and how much of it is written.
-    control: Vec<u8>,
-    control_written: usize,
 }
 
 impl Counts {
     /// Begins to count for a boot that knows nothing.
     pub(super) fn new(now: Time, ask: &Ask, features: Features, shards: usize) -> Self {
         Counts {
-            boot: ask.boot,
+            link: LinkCounts::new(now, ask.boot, features, false),
             run: None,
-            is_confirmed: false,
-            features,
             granting: Some(Granting {
                 asked_run: ask.run,
                 ..Granting::default()
             }),
-            receipts: Receipts::new(now),
             of_shards: vec![OfShard::default(); shards].into(),
             announced: Origins::default(),
             queued: Origins::default(),
             sent: Origins::default(),
             acknowledged: 0,
             highest: 0,
-            ack: None,
-            asked: None,
-            control: Vec::new(),
-            control_written: 0,
         }
     }
 
     /// Goes on where the last link ended. Returns false if the backend does not know these counts.
     pub(super) fn resume(&mut self, now: Time, ask: &Ask, features: Features) -> bool {
-        let is_known = self.is_confirmed
-            && self.boot == ask.boot
-            && self.features == features
-            && ask.run.is_some()
-            && ask.run == self.run;
+        let run = self.run;
+        let is_known = run.is_some_and(|run| self.link.are_those_of(ask, run, features));
         let received = self.acknowledged..=self.highest;
-        if !is_known || ask.acknowledged > ask.received || !received.contains(&ask.received) {
+        if !is_known || !received.contains(&ask.received) {
             return false;
         }
         self.sent.truncate(ask.received - self.acknowledged);
-        self.asked = Some((ask.acknowledged, ask.sent));
-        self.receipts.resume(now);
+        self.link.resume(now, ask);
         self.granting = Some(Granting {
             goes_on: true,
             asked_run: ask.run,
@@ -195,28 +173,27 @@ impl Counts {
         let knows_run = granting.asked_run == self.run;
         if !granting.goes_on {
             // One that knows the run and loses the link before it reads GRANT asks again with the counts that it had (SPEC 37.4(d)).
-            self.is_confirmed = !knows_run;
+            self.link.confirm(!knows_run);
         }
         grant.received = match granting.goes_on {
-            true => self.receipts.received(),
+            true => self.link.receipts.received(),
             // A backend that thinks that it goes on is told (SPEC 34.3(c)).
             false if knows_run => u64::MAX,
             false => 0,
         };
-        grant.encode(&mut self.control);
+        self.link.make_control(|out| grant.encode(out));
     }
 
     /// Handles that the link is gone.
     pub(super) fn lose_link(&mut self) {
         (self.announced, self.queued) = (Origins::default(), Origins::default());
-        (self.ack, self.asked, self.granting) = (None, None, None);
-        self.control.clear();
-        self.control_written = 0;
+        self.granting = None;
+        self.link.lose_link();
     }
 
     /// Forgets the counts: the two ends do not agree on them.
     pub(super) fn forget(&mut self) {
-        self.is_confirmed = false;
+        self.link.forget();
     }
 
     /// Returns the count of the last frame that was written whole on this link, or that the backend had before.
@@ -238,54 +215,32 @@ impl Counts {
 
     /// Counts a frame of the backend.
     pub(super) fn count(&mut self, now: Time, bytes: usize) {
-        if self.granting.is_none() {
-            self.is_confirmed = true;
-        }
-        if self.receipts.count(now, bytes) {
+        // A backend sends nothing before GRANT.
+        self.link.confirm(true);
+        if self.link.receipts.count(now, bytes) {
             self.acknowledge(now);
         }
     }
 
-    /// Acknowledges all that was received, behind all that waits here. One that waits already goes first.
+    /// Acknowledges all that was received, behind all that waits here.
     pub(super) fn acknowledge(&mut self, now: Time) {
-        let are_granted = self.features.has(Feature::LinkAcks);
-        if !are_granted || self.ack.is_some() || self.granting.is_some() {
-            self.receipts.put_off(now, are_granted);
+        if self.granting.is_some() {
+            let are_granted = self.link.features.has(Feature::LinkAcks);
+            self.link.receipts.put_off(now, are_granted);
         } else {
             let end = self.written() + self.announced.frames() + self.queued.frames();
-            self.ack = Some((self.receipts.tell(now), end));
+            self.link.acknowledge(now, end);
         }
     }
 
     /// Returns whether an acknowledgement is next, once no frame is half-written.
     pub(super) fn is_ack_next(&self) -> bool {
-        self.ack.is_some_and(|(_, behind)| self.written() >= behind)
+        self.link.is_ack_next(self.written())
     }
 
     /// Makes the acknowledgement that is next. No frame is half-written.
     pub(super) fn make_ack(&mut self) {
-        if self.control.is_empty() && self.is_ack_next() {
-            let sent = self.written();
-            if let Some((acknowledged, _)) = self.ack.take() {
-                LinkAck { acknowledged, sent }.encode(&mut self.control);
-            }
-        }
-    }
-
-    /// Returns what goes before all else.
-    pub(super) fn control(&self) -> &[u8] {
-        self.control.get(self.control_written..).unwrap_or_default()
-    }
-
-    /// Handles that `bytes` bytes of the output were written. Returns how many of them are behind the [control](Self::control).
-    pub(super) fn control_written(&mut self, bytes: usize) -> usize {
-        let of_control = bytes.min(self.control().len());
-        self.control_written += of_control;
-        if self.control_written == self.control.len() {
-            self.control.clear();
-            self.control_written = 0;
-        }
-        bytes - of_control
+        self.link.make_ack(self.written());
     }
 
     /// Handles an acknowledgement of the backend. Passes what it acknowledges to `each`, shard by shard.
@@ -297,15 +252,9 @@ impl Counts {
         ack: LinkAck,
         each: impl FnMut(ShardId, u64),
     ) -> Result<(), Wrong> {
-        let ours = self.receipts.received();
-        if ack.sent != ours {
-            return Err(Wrong::Miscounted {
-                theirs: ack.sent,
-                ours,
-            });
-        }
+        self.link.check(ack)?;
         if self.granting.is_none() {
-            self.is_confirmed = true;
+            self.link.confirm(true);
         }
         let sent = self.written();
         if ack.acknowledged > sent {
@@ -333,14 +282,5 @@ impl Counts {
                 each(shard, of_shard.acknowledged);
             }
         });
-    }
-
-    /// Takes the acknowledgement in ASK, once the frames have come that go before it.
-    pub(super) fn take_asked(&mut self) -> Option<LinkAck> {
-        let (acknowledged, sent) = self.asked?;
-        (sent <= self.receipts.received()).then(|| {
-            self.asked = None;
-            LinkAck { acknowledged, sent }
-        })
     }
 }

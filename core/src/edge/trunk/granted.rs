@@ -179,7 +179,7 @@ impl Trunk {
             // It would be counted before GRANT (SPEC 34.1(g)).
             return self.handle_wrong(Wrong::Early);
         }
-        let features = counts.features;
+        let features = counts.link.features;
         if is_counted(body) {
             counts.count(now, body.len());
             self.make_ack();
@@ -256,7 +256,10 @@ impl Trunk {
 
     /// Applies the acknowledgement in ASK once it counts.
     fn hear_asked(&mut self) {
-        let asked = self.counts.as_mut().and_then(|counts| counts.take_asked());
+        let asked = self
+            .counts
+            .as_mut()
+            .and_then(|counts| counts.link.take_asked());
         if let Some(ack) = asked {
             self.hear_ack(ack);
         }
@@ -295,7 +298,7 @@ impl Trunk {
         if !self.hold.is_granted() || counts.granting.is_some() {
             return [&[], &[]];
         }
-        let (control, rest) = (counts.control(), self.rest_of_frame());
+        let (control, rest) = (counts.link.control(), self.rest_of_frame());
         if !control.is_empty() {
             return [control, self.plain_output()[0]];
         }
@@ -316,7 +319,7 @@ impl Trunk {
     /// Handles that `bytes` bytes were written. Returns how many of them were handed up by the shards.
     pub(super) fn control_written(&mut self, bytes: usize) -> usize {
         match &mut self.counts {
-            Some(counts) => counts.control_written(bytes),
+            Some(counts) => counts.link.control_written(bytes),
             None => bytes,
         }
     }
@@ -329,7 +332,7 @@ impl Trunk {
         let announced = announced - self.announcements.packets();
         let queued = queued - self.queue.packets();
         counts.write(announced as u64, queued as u64);
-        if !counts.features.has(Feature::LinkAcks) {
+        if !counts.link.features.has(Feature::LinkAcks) {
             let mut told = vec![None; self.branches.len()];
             counts.drop_written(|shard, acknowledged| tell(&mut told, shard, acknowledged));
             self.tell_acknowledged(&told);
@@ -349,7 +352,7 @@ impl Trunk {
 
     pub(super) fn granted_deadline(&self) -> Option<Deadline> {
         let acks = self.counts.as_ref().filter(|_| self.hold.is_granted());
-        let acks = acks.map(|counts| counts.receipts.deadline());
+        let acks = acks.map(|counts| counts.link.receipts.deadline());
         let at = self.hold.deadline().or(acks)?;
         Some(Deadline {
             at,
@@ -363,7 +366,7 @@ impl Trunk {
         }
         if self.hold.is_granted()
             && let Some(counts) = &mut self.counts
-            && counts.receipts.deadline() <= now
+            && counts.link.receipts.deadline() <= now
         {
             counts.acknowledge(now);
             self.make_ack();

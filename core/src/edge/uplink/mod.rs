@@ -3,6 +3,7 @@
 pub(crate) mod announce;
 pub(crate) mod batch;
 pub(crate) mod branch;
+pub(crate) mod counts;
 pub(crate) mod hold;
 pub(crate) mod line;
 pub(crate) mod link;

@@ -9,8 +9,8 @@ use crate::code::Code;
 use crate::edge::config::LinkProtocol;
 use crate::edge::counters::UNKNOWN_CLIENT;
 use crate::edge::uplink::batch::{BATCH_BYTES, Batch};
+use crate::edge::uplink::counts::LinkCounts;
 use crate::edge::uplink::hold::{Hold, Plain, Wrong};
-use crate::edge::uplink::receipts::Receipts;
 use crate::id::ClientId;
 use crate::ledger::Ledger;
 use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
@@ -28,28 +28,16 @@ pub(crate) enum Granting {
     Anew,
 }
 
-/// What both ends count (SPEC 37), from the first grant on.
+/// What both ends count, and the frames that are kept (SPEC 37), from the first grant on.
 #[derive(Clone, Debug)]
 struct Counted {
-    boot: [u8; 16],
-    /// Whether counts of this boot are these: it has read GRANT, or has none of this run from before.
-    is_confirmed: bool,
-    features: Features,
+    link: LinkCounts,
     /// The longest body that the backend takes, in bytes.
     longest_body: u32,
     /// The frames of the queue.
     sent: Sent,
     /// The count of the last OWN of this boot.
     owned: u64,
-    /// The frames that come.
-    receipts: Receipts,
-    /// What is to be acknowledged behind the frame of this count.
-    ack: Option<(u64, u64)>,
-    /// The acknowledgement in ASK, and the frames of the backend that go before it.
-    asked: Option<(u64, u64)>,
-    /// GRANT or LINK_ACK, and how much of it is written.
-    control: Vec<u8>,
-    control_written: usize,
 }
 
 /// What another process of this run knew of its link.
@@ -156,7 +144,7 @@ impl Speech {
     #[inline(never)]
     fn features_if_new(&self) -> Option<Features> {
         match &self.counted {
-            Some(counted) => Some(counted.features),
+            Some(counted) => Some(counted.link.features),
             None if self.hold.is_decided() => None,
             None => Some(Features::from_bits(u32::MAX)),
         }
@@ -165,7 +153,7 @@ impl Speech {
     /// Returns whether a packet of a client is acknowledged to it when the backend has it.
     pub(crate) fn is_end_to_end(&self) -> bool {
         let counted = self.counted.as_deref();
-        counted.is_some_and(|counted| counted.features.has(Feature::EndToEnd))
+        counted.is_some_and(|counted| counted.link.features.has(Feature::EndToEnd))
     }
 
     /// Returns whether frames are kept until they are acknowledged.
@@ -189,8 +177,7 @@ impl Speech {
         match &mut self.counted {
             Some(counted) => {
                 counted.sent.lose_stream(frames);
-                counted.control.clear();
-                (counted.control_written, counted.ack, counted.asked) = (0, None, None);
+                counted.link.lose_link();
             }
             None => frames.rewind(),
         }
@@ -202,7 +189,7 @@ impl Speech {
         let acks = acks.filter(|_| self.hold.is_granted() && !self.is_of_shard);
         self.hold
             .deadline()
-            .or(acks.map(|counted| counted.receipts.deadline()))
+            .or(acks.map(|counted| counted.link.receipts.deadline()))
     }
 
     /// Handles that a hold may be over. Returns how the link came to have version 2, if it did.
@@ -239,12 +226,10 @@ impl Speech {
             return out.push(form);
         };
         out.push(SavedSpeech::COUNTED);
-        out.extend_from_slice(&counted.boot);
-        out.push(counted.is_confirmed.into());
-        out.extend_from_slice(&counted.features.bits().to_le_bytes());
+        counted.link.save(out);
         out.extend_from_slice(&counted.longest_body.to_le_bytes());
         let sent = &counted.sent;
-        let received = counted.receipts.received();
+        let received = counted.link.receipts.received();
         put_numbers(
             out,
             &[sent.acknowledged(), sent.highest(), counted.owned, received],
@@ -265,18 +250,13 @@ impl Speech {
             _ if !self.may_be_new => to_tagged(frames),
             SavedSpeech::Counted(counted) if with_counts && counted.fits(frames) => {
                 self.hold.decide();
+                let features = Features::from_bits(counted.features);
+                let link = LinkCounts::new(now, counted.boot, features, counted.is_confirmed);
                 self.counted = Some(Box::new(Counted {
-                    boot: counted.boot,
-                    is_confirmed: counted.is_confirmed,
-                    features: Features::from_bits(counted.features),
+                    link: link.after(now, counted.received),
                     longest_body: counted.longest_body,
                     sent: Sent::after(counted.acknowledged, counted.highest),
                     owned: counted.owned,
-                    receipts: Receipts::after(now, counted.received),
-                    ack: None,
-                    asked: None,
-                    control: Vec::new(),
-                    control_written: 0,
                 }));
             }
             SavedSpeech::New | SavedSpeech::Counted(_) => {}
@@ -326,35 +306,22 @@ impl Speech {
         self.hold.grant(written)?;
         let features = Features::built().grant(ask.features);
         let known = self.counted.as_deref_mut();
-        let known = known.filter(|counted| {
-            counted.boot == ask.boot
-                && counted.is_confirmed
-                && ask.run == Some(run)
-                && counted.features == features
-        });
+        let known = known.filter(|counted| counted.link.are_those_of(ask, run, features));
         if let Some(counted) = known
-            && ask.acknowledged <= ask.received
             && counted.sent.resume(ask.received, frames).is_ok()
         {
-            counted.asked = Some((ask.acknowledged, ask.sent));
             counted.longest_body = ask.longest_body;
-            counted.receipts.resume(now);
+            counted.link.resume(now, ask);
             return Ok(Granting::GoesOn);
         }
         frames.rewind();
+        // One that knows the run and loses the link before it reads GRANT asks again with the counts that it had (SPEC 37.4(d)).
+        let is_confirmed = ask.run != Some(run);
         self.counted = Some(Box::new(Counted {
-            boot: ask.boot,
-            // One that knows the run and loses the link before it reads GRANT asks again with the counts that it had (SPEC 37.4(d)).
-            is_confirmed: ask.run != Some(run),
-            features,
+            link: LinkCounts::new(now, ask.boot, features, is_confirmed),
             longest_body: ask.longest_body,
             sent: Sent::default(),
             owned: 0,
-            receipts: Receipts::new(now),
-            ack: None,
-            asked: None,
-            control: Vec::new(),
-            control_written: 0,
         }));
         Ok(Granting::Anew)
     }
@@ -363,7 +330,7 @@ impl Speech {
     pub(crate) fn received(&self) -> u64 {
         self.counted
             .as_ref()
-            .map_or(0, |counted| counted.receipts.received())
+            .map_or(0, |counted| counted.link.receipts.received())
     }
 
     /// Returns the longest body that the backend takes, in bytes (SPEC 34.2(d)).
@@ -383,7 +350,7 @@ impl Speech {
     /// Makes GRANT, which goes before everything that waits.
     pub(crate) fn make_control(&mut self, make: impl FnOnce(&mut Vec<u8>)) {
         if let Some(counted) = &mut self.counted {
-            make(&mut counted.control);
+            counted.link.make_control(make);
         }
     }
 
@@ -395,8 +362,8 @@ impl Speech {
             return;
         };
         // A backend sends nothing before GRANT.
-        counted.is_confirmed = true;
-        if counted.receipts.count(now, body.len()) && !self.is_of_shard {
+        counted.link.confirm(true);
+        if counted.link.receipts.count(now, body.len()) && !self.is_of_shard {
             counted.acknowledge(now, frames);
         }
     }
@@ -406,7 +373,7 @@ impl Speech {
         if self.hold.is_granted()
             && !self.is_of_shard
             && let Some(counted) = self.counted.as_deref_mut()
-            && counted.receipts.deadline() <= now
+            && counted.link.receipts.deadline() <= now
         {
             counted.acknowledge(now, frames);
         }
@@ -425,13 +392,9 @@ impl Speech {
         let Some(counted) = self.counted.as_deref_mut() else {
             return Ok(0);
         };
-        match counted.asked {
-            Some((acknowledged, sent)) if sent <= counted.receipts.received() => {
-                counted.asked = None;
-                let ack = LinkAck { acknowledged, sent };
-                counted.hear(ack, frames, each)
-            }
-            _ => Ok(0),
+        match counted.link.take_asked() {
+            Some(ack) => counted.hear(ack, frames, each),
+            None => Ok(0),
         }
     }
 
@@ -454,7 +417,7 @@ impl Speech {
     /// Forgets the counts: the two ends do not agree on them. The next link begins anew.
     pub(crate) fn forget_counts(&mut self) {
         if let Some(counted) = &mut self.counted {
-            counted.boot = [0; 16];
+            counted.link.forget();
         }
     }
 
@@ -498,8 +461,7 @@ impl Speech {
             Some(counted) if self.hold.is_granted() => counted,
             _ => return [&[], &[]],
         };
-        let control = counted.control.get(counted.control_written..);
-        let control = control.unwrap_or_default();
+        let control = counted.link.control();
         if control.is_empty() && counted.is_ack_next() && counted.sent.is_mid_frame() {
             return [counted.sent.rest_of_frame(frames), &[]];
         }
@@ -513,15 +475,9 @@ impl Speech {
         let Some(counted) = &mut self.counted else {
             return;
         };
-        let control = counted.control.len() - counted.control_written;
-        let of_control = bytes.min(control);
-        counted.control_written += of_control;
-        if counted.control_written == counted.control.len() {
-            counted.control.clear();
-            counted.control_written = 0;
-        }
-        counted.sent.advance(bytes - of_control, frames);
-        if !counted.features.has(Feature::LinkAcks) {
+        let bytes = counted.link.control_written(bytes);
+        counted.sent.advance(bytes, frames);
+        if !counted.link.features.has(Feature::LinkAcks) {
             let sent = counted.sent.sent();
             // What was sent is gone, as in version 2.
             let _none_is_beyond = counted.sent.acknowledge(sent, frames);
@@ -531,29 +487,20 @@ impl Speech {
 }
 
 impl Counted {
-    /// Acknowledges all that was received, behind all that waits. One that waits already goes first.
+    /// Acknowledges all that was received, behind all that waits.
     fn acknowledge(&mut self, now: Time, frames: &FrameQueue) {
-        let are_granted = self.features.has(Feature::LinkAcks);
-        if !are_granted || self.ack.is_some() {
-            self.receipts.put_off(now, are_granted);
-        } else {
-            self.ack = Some((self.receipts.tell(now), self.sent.end(frames)));
-            self.make_ack();
-        }
+        self.link.acknowledge(now, self.sent.end(frames));
+        self.make_ack();
     }
 
     /// Returns whether an acknowledgement is next.
     fn is_ack_next(&self) -> bool {
-        self.ack
-            .is_some_and(|(_, behind)| self.sent.sent() >= behind)
+        self.link.is_ack_next(self.sent.sent())
     }
 
     fn make_ack(&mut self) {
-        if self.control.is_empty() && self.is_ack_next() && !self.sent.is_mid_frame() {
-            let sent = self.sent.sent();
-            if let Some((acknowledged, _)) = self.ack.take() {
-                LinkAck { acknowledged, sent }.encode(&mut self.control);
-            }
+        if !self.sent.is_mid_frame() {
+            self.link.make_ack(self.sent.sent());
         }
     }
 
@@ -563,16 +510,10 @@ impl Counted {
         frames: &mut FrameQueue,
         each: impl FnMut(&[u8]),
     ) -> Result<usize, Wrong> {
-        let ours = self.receipts.received();
-        if ack.sent != ours {
-            return Err(Wrong::Miscounted {
-                theirs: ack.sent,
-                ours,
-            });
-        }
-        self.is_confirmed = true;
+        self.link.check(ack)?;
+        self.link.confirm(true);
         let known = self.sent.acknowledged()..=self.sent.sent();
-        if self.features.has(Feature::EndToEnd) && known.contains(&ack.acknowledged) {
+        if self.link.features.has(Feature::EndToEnd) && known.contains(&ack.acknowledged) {
             let gone = ack.acknowledged - known.start();
             let gone = usize::try_from(gone).unwrap_or(usize::MAX);
             frames.bodies().take(gone).for_each(each);
