@@ -17,9 +17,8 @@ use crate::edge::lifecycle::notices::living;
 use crate::edge::sessions::Place;
 use crate::edge::uplink::Uplink;
 use crate::edge::uplink::hold::{Plain, Wrong};
-use crate::edge::uplink::speech::{
-    Granting, Waiting, drop_beyond, to_new_boot, to_tagged, waiting_of,
-};
+use crate::edge::uplink::rewrite::{Waiting, drop_beyond, to_new_boot, to_tagged, waiting_of};
+use crate::edge::uplink::speech::Granting;
 
 /// Packets that the backend has acknowledged, by session.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ pub(crate) mod link;
 pub(crate) mod pass;
 pub(crate) mod queue;
 pub(crate) mod receipts;
+pub(crate) mod rewrite;
 pub(crate) mod speech;
 
 use rand_chacha::ChaCha20Rng;
