@@ -596,9 +596,9 @@ impl Edge {
             link_bytes: self.link_queue.packets_bytes(),
             held_bytes: self.held_bytes(),
             link_is_up: self.uplink.link().is_some_and(Link::is_up)
-                && !self.link_queue.speech.is_held(),
+                && !self.link_queue.version.is_held(),
             link_is_doubted: self.uplink.link().is_some_and(Link::is_doubted),
-            link_is_unasked: self.link_queue.speech.is_unasked(),
+            link_is_unasked: self.link_queue.version.is_unasked(),
             link_is_unproven: self
                 .uplink
                 .link()

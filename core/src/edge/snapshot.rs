@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::edge::sessions::ends::{End, MOST};
 use crate::edge::sessions::ids::ClientIds;
 use crate::edge::sessions::saved::SavedSession;
-use crate::edge::uplink::speech::SavedSpeech;
+use crate::edge::uplink::version::SavedVersion;
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
 use crate::protocol::Master;
@@ -262,7 +262,7 @@ pub(super) struct Contribution<'a> {
     pub(super) shard: ShardId,
     /// The ids of this shard, and those that it kept for others.
     pub(super) ids: Vec<ClientIds>,
-    pub(super) speech: SavedSpeech,
+    pub(super) version: SavedVersion,
     pub(super) ends: Vec<(ClientId, End)>,
     /// The bodies of frames for the backend.
     pub(super) frames: Vec<&'a [u8]>,
@@ -319,7 +319,7 @@ impl<'a> Contribution<'a> {
         let part = Contribution {
             shard: ShardId::new(saved.u8()?),
             ids: saved.list(25, ClientIds::load)?,
-            speech: SavedSpeech::load(saved)?,
+            version: SavedVersion::load(saved)?,
             ends: saved.list(34, End::load)?,
             frames: saved.list(4, Saved::bytes)?,
             sessions: saved.list(4, Saved::bytes)?,

@@ -232,7 +232,7 @@ impl Trunk {
     pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         let is_granted = self.hold.is_granted();
-        let tells_version = self.hold.may_be_new() && !is_granted;
+        let tells_version = self.hold.may_be_version_3() && !is_granted;
         if self.branch_accepts(shard)
             && let Some(branch) = self.branch_mut(shard)
         {
@@ -403,7 +403,7 @@ impl Trunk {
         }
         let branch = self.branch_mut(shard)?;
         if core::mem::take(&mut branch.tells_version) {
-            return Some(Downward::Tagged);
+            return Some(Downward::Version2);
         }
         if let Some(batch) = branch.returned.take() {
             return Some(Downward::Returned(batch));
@@ -531,7 +531,7 @@ impl Trunk {
     pub fn handle_timeout(&mut self, now: Time) {
         let now = self.advance(now);
         self.link.handle_timeout(now);
-        if self.hold.may_be_new() {
+        if self.hold.may_be_version_3() {
             self.handle_granted_timeout(now);
         }
     }
@@ -690,7 +690,7 @@ impl HasLink for Trunk {
             self,
             |trunk| &mut trunk.link,
             bytes,
-            |trunk, body, _| match trunk.hold.may_be_new() {
+            |trunk, body, _| match trunk.hold.may_be_version_3() {
                 true => trunk.handle_frame(body),
                 false => trunk.route(body),
             },

@@ -174,7 +174,7 @@ impl Rig {
             match output {
                 Downward::Released => heard.extend(MARK),
                 Downward::Packets(batch) => heard.extend(batch.bytes()),
-                Downward::Tagged | Downward::Returned(_) => panic!("a link of version 2 alone"),
+                Downward::Version2 | Downward::Returned(_) => panic!("a link of version 2 alone"),
             }
         }
         assert!(!self.trunk.branch_has_output(shard));

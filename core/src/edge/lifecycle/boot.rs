@@ -16,9 +16,9 @@ use crate::edge::counters::EndReason;
 use crate::edge::lifecycle::notices::living;
 use crate::edge::sessions::Place;
 use crate::edge::uplink::Uplink;
-use crate::edge::uplink::hold::{Plain, Wrong};
-use crate::edge::uplink::rewrite::{Waiting, drop_beyond, to_new_boot, to_tagged, waiting_of};
-use crate::edge::uplink::speech::Granting;
+use crate::edge::uplink::hold::{Version2, Wrong};
+use crate::edge::uplink::rewrite::{Waiting, drop_beyond, to_new_boot, to_version_2, waiting_of};
+use crate::edge::uplink::version::Granting;
 
 /// Packets that the backend has acknowledged, by session.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Edge {
         }
         let of_edge = (self.run, self.counters.link_bytes_out);
         let queue = &mut self.link_queue;
-        let granted = queue.speech.grant(now, &ask, of_edge, &mut queue.frames);
+        let granted = queue.version.grant(now, &ask, of_edge, &mut queue.frames);
         let granting = match granted {
             Ok(granting) => granting,
             Err(wrong) => return self.handle_wrong(wrong),
@@ -57,11 +57,11 @@ impl Edge {
         if self.config.shard == ShardId::default() {
             self.warn_of_length(ask.longest_body);
         }
-        let features = self.link_queue.speech.features().unwrap_or_default();
+        let features = self.link_queue.version.features().unwrap_or_default();
         let (received, ended) = match granting {
             Granting::GoesOn => {
                 self.settling.hurry(now);
-                (self.link_queue.speech.received(), 0)
+                (self.link_queue.version.received(), 0)
             }
             Granting::Anew => {
                 let ended = self.begin_boot(features);
@@ -87,7 +87,9 @@ impl Edge {
         };
         match &mut self.uplink {
             Uplink::Link(_) => {
-                self.link_queue.speech.make_control(|out| grant.encode(out));
+                self.link_queue
+                    .version
+                    .make_control(|out| grant.encode(out));
                 tracing::info!(%features, ?granting, "the backend asked for version 3 of the link");
             }
             Uplink::Branch(branch) => branch.grant(grant),
@@ -119,7 +121,7 @@ impl Edge {
         let queue = &mut self.link_queue;
         let mut gone = Gone::default();
         let heard = queue
-            .speech
+            .version
             .hear_asked(&mut queue.frames, |body| gone.add(body));
         self.end_hearing(now, heard, gone);
     }
@@ -129,7 +131,7 @@ impl Edge {
         let queue = &mut self.link_queue;
         let mut gone = Gone::default();
         let heard = queue
-            .speech
+            .version
             .hear(ack, &mut queue.frames, |body| gone.add(body));
         self.end_hearing(now, heard, gone);
     }
@@ -158,17 +160,17 @@ impl Edge {
     /// Handles the first frame of a backend that does not ask. Returns false if it had to.
     pub(crate) fn handle_not_asked(&mut self) {
         let queue = &mut self.link_queue;
-        match queue.speech.is_not_asked(&mut queue.frames) {
-            Ok(Some(plain)) => self.speak_tagged(plain),
+        match queue.version.is_not_asked(&mut queue.frames) {
+            Ok(Some(how)) => self.begin_version_2(how),
             Ok(None) => {}
             Err(wrong) => self.handle_wrong(wrong),
         }
     }
 
     /// Rewrites what waits in line, since the link has version 2.
-    pub(crate) fn speak_tagged(&mut self, plain: Plain) {
-        if plain == Plain::First {
-            self.rewrite_backlogs(to_tagged);
+    pub(crate) fn begin_version_2(&mut self, how: Version2) {
+        if how == Version2::First {
+            self.rewrite_backlogs(to_version_2);
         }
         let announces = self.config.master.announce_all;
         self.link_queue.begin_announcing(announces, &self.sessions);
@@ -186,19 +188,19 @@ impl Edge {
     /// Drops a link on which something is wrong.
     pub(crate) fn handle_wrong(&mut self, wrong: Wrong) {
         let link = self.uplink.link_mut();
-        let is_new = || self.link_queue.speech.complains();
+        let is_new = || self.link_queue.version.complains();
         if link.drop_for(wrong, is_new) {
             self.counters.link_violations += 1;
-            self.link_queue.speech.forget_counts();
+            self.link_queue.version.forget_counts();
         }
     }
 
     /// Handles that what is due of the link's version is due.
     pub(crate) fn link_timeout(&mut self, now: Time) {
         let queue = &mut self.link_queue;
-        match queue.speech.end_hold(now, &mut queue.frames) {
-            Ok(Some(plain)) => self.speak_tagged(plain),
-            Ok(None) => queue.speech.handle_timeout(now, &queue.frames),
+        match queue.version.end_hold(now, &mut queue.frames) {
+            Ok(Some(how)) => self.begin_version_2(how),
+            Ok(None) => queue.version.handle_timeout(now, &queue.frames),
             Err(wrong) => self.handle_wrong(wrong),
         }
     }
@@ -222,7 +224,7 @@ impl Edge {
             }
         }
         let owns = frames.packets() as u64;
-        self.link_queue.speech.begin_with_owns(owns);
+        self.link_queue.version.begin_with_owns(owns);
         let unacknowledged = self.sessions.iter().map(|(session, entry)| {
             let waiting = waiting.get(&entry.id);
             (session, waiting.map_or(0, |waiting| waiting.packets))
@@ -235,7 +237,7 @@ impl Edge {
             }
         }
         to_new_boot(&mut self.link_queue.frames, features);
-        let longest = self.link_queue.speech.longest_body() as usize;
+        let longest = self.link_queue.version.longest_body() as usize;
         let mut beyond = BTreeSet::new();
         drop_beyond(&mut self.link_queue.frames, longest, &mut beyond);
         self.rewrite_backlogs(|frames| {

@@ -64,7 +64,7 @@ impl Edge {
     /// Handles a frame. `calm` means that no memory bound is near even with this packet in a queue (SPEC 10.5).
     #[inline]
     fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
-        if self.link_queue.speech.may_be_new()
+        if self.link_queue.version.may_be_version_3()
             && let Some(outcome) = self.handle_frame(now, body, calm)
         {
             return outcome;

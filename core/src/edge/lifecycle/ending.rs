@@ -228,7 +228,7 @@ impl Edge {
             }
         }
         self.tell_ended(session, reason, kick);
-        if self.link_queue.speech.may_be_new() {
+        if self.link_queue.version.may_be_version_3() {
             self.forget_linked(session);
         }
     }

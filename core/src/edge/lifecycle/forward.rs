@@ -52,7 +52,7 @@ impl Edge {
         self.uplink.seal_full(&mut self.link_queue);
         self.counters.packets_up += packets;
         entry.count_sent(packets);
-        if self.link_queue.speech.may_be_new() {
+        if self.link_queue.version.may_be_version_3() {
             entry.count_up(packets);
         }
         let is_numbered = channel.numbered().is_some();
@@ -132,7 +132,7 @@ impl Edge {
                 }
             }
             entry.count_sent(packets);
-            if self.link_queue.speech.may_be_new() {
+            if self.link_queue.version.may_be_version_3() {
                 entry.count_up(packets);
             }
             self.counters.packets_up += packets;

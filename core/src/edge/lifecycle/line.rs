@@ -84,7 +84,7 @@ impl Edge {
         );
         self.counters.packets_up += packets;
         entry.count_sent(packets);
-        if self.link_queue.speech.may_be_new() {
+        if self.link_queue.version.may_be_version_3() {
             entry.count_up(packets);
         }
         served

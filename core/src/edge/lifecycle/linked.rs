@@ -33,7 +33,7 @@ impl Edge {
             };
             match input {
                 Downward::Released => branch.release(),
-                Downward::Tagged => edge.handle_not_asked(),
+                Downward::Version2 => edge.handle_not_asked(),
                 Downward::Returned(batch) => edge.link_queue.take_back(batch),
                 Downward::Packets(batch) => edge.handle_batch(now, batch),
             }
@@ -54,10 +54,10 @@ impl HasLink for Edge {
         self.step(now, |edge, now| {
             if edge.uplink.connected(now, &mut edge.counters) {
                 edge.link_queue
-                    .speech
+                    .version
                     .connected(now, edge.counters.link_bytes_out);
                 let announces =
-                    edge.config.master.announce_all && edge.link_queue.speech.is_plain();
+                    edge.config.master.announce_all && edge.link_queue.version.is_version_2();
                 edge.link_queue.begin_announcing(announces, &edge.sessions);
             }
         });

@@ -51,7 +51,7 @@ impl Edge {
     /// Returns whether notices have the form of version 3.
     #[inline(always)]
     pub(crate) fn has_notices(&self) -> bool {
-        let features = self.link_queue.speech.features();
+        let features = self.link_queue.version.features();
         features.is_some_and(|features| features.has(Feature::Notices))
     }
 
@@ -67,7 +67,7 @@ impl Edge {
     #[inline(never)]
     fn notify_joined(&mut self, index: u32, session: u32, newcomer: &Newcomer<'_>) {
         let peer = self.peer_of(index);
-        let longest = self.link_queue.speech.longest_packet() as usize;
+        let longest = self.link_queue.version.longest_packet() as usize;
         let has_room = JOINED_BYTES + newcomer.token.len() <= longest;
         let token = match has_room {
             true => newcomer.token.get(..MAX_TOKEN_BYTES),
@@ -105,7 +105,7 @@ impl Edge {
 
     /// Tells the backend that the client at `index` took up the session after it was `away`, before anything that the connection brings.
     pub(crate) fn tell_resumed(&mut self, index: u32, session: u32, away: Duration, replay: u64) {
-        match self.link_queue.speech.features() {
+        match self.link_queue.version.features() {
             None => self.tell_backend(session, Flag::Resumed, &[]),
             Some(features) if features.has(Feature::Notices) => {
                 let resumed = Resumed {
@@ -142,7 +142,7 @@ impl Edge {
 
     /// Tells the backend how the session ends, behind everything that it has sent.
     pub(crate) fn tell_ended(&mut self, session: u32, reason: EndReason, kick: Option<&Kick<'_>>) {
-        match self.link_queue.speech.features() {
+        match self.link_queue.version.features() {
             None => self.tell_backend(session, Flag::Failure, reason.text().as_bytes()),
             Some(features) if features.has(Feature::Notices) => {
                 let entry = self.sessions.live(session);

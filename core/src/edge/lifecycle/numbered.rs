@@ -37,7 +37,7 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         let has_backlog = entry.backlog_bytes() > 0;
         let unacknowledged = entry.unacknowledged_up();
-        let is_end_to_end = self.link_queue.speech.is_end_to_end();
+        let is_end_to_end = self.link_queue.version.is_end_to_end();
         let Some(records) = conn.channel().records(entry.lend()) else {
             return;
         };
@@ -73,7 +73,8 @@ impl Edge {
         self.sessions.recount(session, &mut self.account);
         self.set_alarm(now, index, session);
         let entry = self.sessions.live(session);
-        if self.link_queue.speech.may_be_new() && entry.outbox.acked() > entry.told_settled() {
+        if self.link_queue.version.may_be_version_3() && entry.outbox.acked() > entry.told_settled()
+        {
             self.note_settled(now, session);
         }
         if has_output {

@@ -19,7 +19,7 @@ impl Edge {
         if self.uplink.wants_close() {
             return Some(Outcome::Other);
         }
-        if !self.link_queue.speech.is_granted() {
+        if !self.link_queue.version.is_granted() {
             return match self.uplink.hear_ask(body, &mut self.rng) {
                 Heard::Ask(ask) => {
                     self.handle_ask(now, ask);
@@ -31,21 +31,21 @@ impl Edge {
                 }
                 Heard::Waits => Some(Outcome::Other),
                 Heard::Refused => {
-                    let drops = self.link_queue.speech.refuse(now);
+                    let drops = self.link_queue.version.refuse(now);
                     self.uplink.link_mut().refuse_secret(drops);
                     Some(Outcome::Other)
                 }
             };
         }
         let queue = &mut self.link_queue;
-        queue.speech.count(now, body, &queue.frames);
+        queue.version.count(now, body, &queue.frames);
         let outcome = self.handle_order(now, body, calm);
         self.hear_asked(now);
         Some(outcome)
     }
 
     fn handle_order(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
-        let mut features = self.link_queue.speech.features().unwrap_or_default();
+        let mut features = self.link_queue.version.features().unwrap_or_default();
         if self.uplink.link().is_none() {
             // By it the trunk tells what the backend has taken, whatever the backend does.
             features = features.with(Feature::LinkAcks);

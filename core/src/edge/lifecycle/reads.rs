@@ -11,7 +11,7 @@ impl Edge {
     /// Arms the timer of an unfinished frame, from its first byte, or else that of silence. `restart` if a frame was finished since.
     #[inline]
     pub(crate) fn watch_reads(&mut self, now: Time, index: u32, restart: bool) {
-        if self.link_queue.speech.may_be_new() && self.is_paused(index) {
+        if self.link_queue.version.may_be_version_3() && self.is_paused(index) {
             // A frame that is not read is not late.
             return self.conns.disarm(Slot::Read, index);
         }

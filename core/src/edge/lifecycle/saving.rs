@@ -64,7 +64,7 @@ impl Edge {
         put_count(&mut out, 1 + self.kept_ids.len());
         self.ids.save(&mut out);
         self.kept_ids.iter().for_each(|ids| ids.save(&mut out));
-        self.link_queue.speech.save(&mut out);
+        self.link_queue.version.save(&mut out);
         self.ends.save(&mut out);
         self.save_frames(&mut out);
         put_count(&mut out, self.sessions.away());
@@ -200,8 +200,8 @@ impl Edge {
         }
         // A trunk counts for its shards, and does not go on.
         let with_counts = is_same && self.config.shards == 0;
-        let speech = &mut self.link_queue.speech;
-        speech.restore(now, &part.speech, with_counts, &mut frames);
+        let version = &mut self.link_queue.version;
+        version.restore(now, &part.version, with_counts, &mut frames);
         for body in frames.bodies() {
             self.link_queue.frames.push_body(body);
         }

@@ -75,7 +75,7 @@ impl Edge {
     #[cold]
     #[inline(never)]
     pub(crate) fn note_settled(&mut self, now: Time, session: u32) {
-        let features = self.link_queue.speech.features();
+        let features = self.link_queue.version.features();
         if !features.is_some_and(|features| features.has(Feature::Settled)) {
             return;
         }
@@ -99,14 +99,14 @@ impl Edge {
             return;
         }
         (self.settling.at, self.settling.is_put_off) = (None, false);
-        if !self.link_queue.speech.is_granted() {
+        if !self.link_queue.version.is_granted() {
             // OWN tells a new boot, and the next change the present one.
             return;
         }
         let mut sessions = core::mem::take(&mut self.settling.sessions);
         // In the order of the table: one lies behind the other in memory.
         sessions.sort_unstable();
-        let most = most_in(self.link_queue.speech.longest_body());
+        let most = most_in(self.link_queue.version.longest_body());
         let mut told = 0;
         for some in sessions.chunks(most) {
             if !self

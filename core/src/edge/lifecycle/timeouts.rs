@@ -52,8 +52,8 @@ impl Edge {
             reason: DeadlineReason::Shutdown,
         });
         let link = self.uplink.deadline();
-        if self.link_queue.speech.may_be_new() {
-            return self.earliest_with_speech(due, link, shutdown);
+        if self.link_queue.version.may_be_version_3() {
+            return self.earliest_with_version_3(due, link, shutdown);
         }
         let others = [due, link, shutdown];
         others.into_iter().flatten().min_by_key(|due| due.at)
@@ -62,19 +62,19 @@ impl Edge {
     /// Returns the earliest of these and of what is due of a link that may have version 3.
     #[cold]
     #[inline(never)]
-    fn earliest_with_speech(
+    fn earliest_with_version_3(
         &self,
         due: Option<Deadline>,
         link: Option<Deadline>,
         shutdown: Option<Deadline>,
     ) -> Option<Deadline> {
-        let all = [due, link, self.speech_deadline(), shutdown];
+        let all = [due, link, self.version_deadline(), shutdown];
         all.into_iter().flatten().min_by_key(|due| due.at)
     }
 
     /// Returns when something is due of a link that may have version 3.
-    fn speech_deadline(&self) -> Option<Deadline> {
-        let dues = [self.link_queue.speech.deadline(), self.settling.deadline()];
+    fn version_deadline(&self) -> Option<Deadline> {
+        let dues = [self.link_queue.version.deadline(), self.settling.deadline()];
         let at = dues.into_iter().flatten().min()?;
         Some(Deadline {
             at,
@@ -97,7 +97,7 @@ impl Edge {
             }
         }
         self.uplink.handle_timeout(now);
-        if self.link_queue.speech.may_be_new() {
+        if self.link_queue.version.may_be_version_3() {
             self.link_timeout(now);
             self.tell_settled(now);
         }

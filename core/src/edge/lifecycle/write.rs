@@ -23,7 +23,7 @@ impl Edge {
     /// Handles that the client at `index` took `bytes` bytes.
     #[inline(always)]
     pub(crate) fn written(&mut self, now: Time, index: u32, bytes: usize) {
-        if self.link_queue.speech.may_be_new() {
+        if self.link_queue.version.may_be_version_3() {
             self.written_and_told(now, index, bytes);
         } else {
             self.written_by::<false>(now, index, bytes);

@@ -166,7 +166,7 @@ pub enum Downward {
     /// There is room for what waits at the shard (SPEC 9.9(e)).
     Released,
     /// The link has version 2. Comes first, where it may have version 3.
-    Tagged,
+    Version2,
     /// Packets that the shard handed up to a link of version 2, and that no backend got. Comes before an ASK.
     Returned(Batch),
     /// Packets of the backend. Those of version 3 begin with an ASK.
@@ -179,7 +179,7 @@ impl Downward {
     pub const fn batch(&self) -> Option<&Batch> {
         match self {
             Downward::Packets(batch) | Downward::Returned(batch) => Some(batch),
-            Downward::Released | Downward::Tagged => None,
+            Downward::Released | Downward::Version2 => None,
         }
     }
 
@@ -188,7 +188,7 @@ impl Downward {
     pub fn into_batch(self) -> Option<Batch> {
         match self {
             Downward::Packets(batch) | Downward::Returned(batch) => Some(batch),
-            Downward::Released | Downward::Tagged => None,
+            Downward::Released | Downward::Version2 => None,
         }
     }
 }

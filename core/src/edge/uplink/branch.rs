@@ -66,7 +66,7 @@ impl Branch {
     #[inline]
     pub(crate) fn has_output(&self, queue: &LinkQueue) -> bool {
         self.is_up()
-            && !queue.speech.is_held()
+            && !queue.version.is_held()
             && (self.granted.is_some()
                 || !queue.announcements.is_empty()
                 || (!self.announced && !queue.is_announcing())
@@ -79,13 +79,13 @@ impl Branch {
         queue: &mut LinkQueue,
         spare: &mut Batch,
     ) -> Option<Upward> {
-        if !self.is_up() || queue.speech.is_held() {
+        if !self.is_up() || queue.version.is_held() {
             return None;
         }
         if let Some(grant) = self.granted.take() {
             return Some(Upward::Granted(grant));
         }
-        if queue.speech.has_owns() {
+        if queue.version.has_owns() {
             return Some(Upward::Announcements(queue.copy_packets(spare)));
         }
         if !queue.announcements.is_empty() {
@@ -98,7 +98,7 @@ impl Branch {
         if !self.released {
             return None;
         }
-        if queue.speech.is_granted() {
+        if queue.version.is_granted() {
             let has_packets = queue.has_packets();
             return has_packets.then(|| Upward::Packets(queue.copy_packets(spare)));
         }

@@ -17,7 +17,7 @@ pub(crate) const REFUSED: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// There is none, or it has version 2.
-    Tagged,
+    Version2,
     /// It waits for the backend's first frame until then; a branch, for the trunk's word. `demands` it to be an ASK.
     Held { until: Option<Time>, demands: bool },
     /// The backend is refused, and closes the link until then.
@@ -64,14 +64,14 @@ pub(crate) enum Wrong {
 
 /// How a link came to have version 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plain {
+pub(crate) enum Version2 {
     /// It is the first decision of this run. What waits has the form of version 3.
     First,
     /// What waits has the form of version 2.
     Again,
 }
 
-/// The version of the link, and how it came to it.
+/// How far it is decided which version a link has: of the link of an edge alone, of a shard's branch, and of a trunk's link.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
     protocol: LinkProtocol,
@@ -89,7 +89,7 @@ impl Hold {
     pub(crate) fn new(protocol: LinkProtocol) -> Self {
         Hold {
             protocol,
-            stage: Stage::Tagged,
+            stage: Stage::Version2,
             is_decided: protocol == LinkProtocol::V2,
             was_late: false,
             written_before: 0,
@@ -98,14 +98,14 @@ impl Hold {
     }
 
     /// Returns whether a link may have version 3.
-    pub(crate) fn may_be_new(&self) -> bool {
+    pub(crate) fn may_be_version_3(&self) -> bool {
         self.protocol != LinkProtocol::V2
     }
 
     /// Returns whether the link has version 2, so that what is written is gone.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.stage == Stage::Tagged
+    pub(crate) fn is_version_2(&self) -> bool {
+        self.stage == Stage::Version2
     }
 
     /// Returns whether the link has version 3.
@@ -145,29 +145,29 @@ impl Hold {
             demands,
         };
         self.stage = match self.protocol {
-            LinkProtocol::V2 => Stage::Tagged,
+            LinkProtocol::V2 => Stage::Version2,
             LinkProtocol::V3 => held(LONG_HOLD, true),
             LinkProtocol::Auto if keeps => held(LONG_HOLD, true),
             LinkProtocol::Auto if self.was_late => held(LONG_HOLD, false),
             LinkProtocol::Auto if !self.is_decided => held(HOLD, false),
-            LinkProtocol::Auto => Stage::Tagged,
+            LinkProtocol::Auto => Stage::Version2,
         };
     }
 
     /// Handles that a branch is open, whose trunk tells the version.
     pub(crate) fn await_trunk(&mut self) {
-        self.stage = match self.may_be_new() {
+        self.stage = match self.may_be_version_3() {
             true => Stage::Held {
                 until: None,
                 demands: false,
             },
-            false => Stage::Tagged,
+            false => Stage::Version2,
         };
     }
 
     /// Handles that the link is gone.
     pub(crate) fn closed(&mut self) {
-        self.stage = Stage::Tagged;
+        self.stage = Stage::Version2;
     }
 
     /// Returns when the hold is over.
@@ -175,7 +175,7 @@ impl Hold {
         match self.stage {
             Stage::Held { until, .. } => until,
             Stage::Refused { until } => Some(until),
-            Stage::Tagged | Stage::Granted => None,
+            Stage::Version2 | Stage::Granted => None,
         }
     }
 
@@ -183,7 +183,7 @@ impl Hold {
     ///
     /// # Errors
     /// When the backend had to ask.
-    pub(crate) fn end(&mut self, now: Time) -> Result<Option<Plain>, Wrong> {
+    pub(crate) fn end(&mut self, now: Time) -> Result<Option<Version2>, Wrong> {
         match self.stage {
             Stage::Held {
                 until: Some(until),
@@ -213,15 +213,19 @@ impl Hold {
     ///
     /// # Errors
     /// When it had to.
-    pub(crate) fn is_not_asked(&mut self) -> Result<Option<Plain>, Wrong> {
+    pub(crate) fn is_not_asked(&mut self) -> Result<Option<Version2>, Wrong> {
         match self.stage {
             Stage::Held { demands: true, .. } => Err(Wrong::NotAsked),
             Stage::Held { .. } => {
-                self.stage = Stage::Tagged;
+                self.stage = Stage::Version2;
                 let again = core::mem::replace(&mut self.is_decided, true);
-                Ok(Some(if again { Plain::Again } else { Plain::First }))
+                Ok(Some(if again {
+                    Version2::Again
+                } else {
+                    Version2::First
+                }))
             }
-            Stage::Tagged | Stage::Refused { .. } | Stage::Granted => Ok(None),
+            Stage::Version2 | Stage::Refused { .. } | Stage::Granted => Ok(None),
         }
     }
 
@@ -230,7 +234,7 @@ impl Hold {
     /// # Errors
     /// When it is too late.
     pub(crate) fn grant(&mut self, written: u64) -> Result<(), Wrong> {
-        if self.stage == Stage::Tagged && written > self.written_before {
+        if self.stage == Stage::Version2 && written > self.written_before {
             self.was_late = true;
             return Err(Wrong::Late);
         }

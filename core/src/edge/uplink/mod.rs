@@ -11,7 +11,7 @@ pub(crate) mod pass;
 pub(crate) mod queue;
 pub(crate) mod receipts;
 pub(crate) mod rewrite;
-pub(crate) mod speech;
+pub(crate) mod version;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;

@@ -5,7 +5,7 @@ use core::mem;
 use crate::edge::config::MasterConfig;
 use crate::edge::uplink::batch::{Batch, Sealed, exchange};
 use crate::edge::uplink::link::push_tagged;
-use crate::edge::uplink::speech::Speech;
+use crate::edge::uplink::version::LinkVersion;
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES};
 use crate::queue::FrameQueue;
@@ -28,7 +28,7 @@ pub(crate) struct LinkQueue {
     pub(crate) announcements: FrameQueue,
     pub(super) announced_to: Option<u32>,
     /// The version of the link that takes it.
-    pub(crate) speech: Speech,
+    pub(crate) version: LinkVersion,
     max_packets: usize,
     max_bytes: usize,
     /// What is left of these bounds beside the full batches.
@@ -43,7 +43,7 @@ impl LinkQueue {
             sealed: Sealed::default(),
             announcements: FrameQueue::new(),
             announced_to: None,
-            speech: Speech::new(config.link_protocol(), is_of_shard),
+            version: LinkVersion::new(config.link_protocol(), is_of_shard),
             max_packets: 0,
             max_bytes: 0,
             room_packets: 0,
@@ -78,8 +78,8 @@ impl LinkQueue {
     /// 34.2(d)).
     #[inline(always)]
     pub(crate) fn longest(&self, longest: u32) -> u32 {
-        match self.speech.may_be_new() {
-            true => longest.min(self.speech.longest_packet()),
+        match self.version.may_be_version_3() {
+            true => longest.min(self.version.longest_packet()),
             false => longest,
         }
     }
@@ -140,7 +140,7 @@ impl LinkQueue {
 
     /// Handles that the carrier is gone. What was announced is announced to the next backend, and a frame that was begun is sent in full.
     pub(super) fn rewind(&mut self) {
-        self.speech.closed(&mut self.frames);
+        self.version.closed(&mut self.frames);
         self.announced_to = None;
         self.announcements = FrameQueue::new();
     }
@@ -150,8 +150,8 @@ impl LinkQueue {
     /// Returns the bytes to be written now.
     #[inline(always)]
     pub(super) fn output(&self) -> [&[u8]; 2] {
-        if !self.speech.is_plain() {
-            return self.speech.output(&self.frames);
+        if !self.version.is_version_2() {
+            return self.version.output(&self.frames);
         }
         let queued = if self.announced_to.is_some() {
             &[]
@@ -163,8 +163,8 @@ impl LinkQueue {
 
     /// Handles that the first `bytes` bytes of [`output`](Self::output) are written.
     pub(super) fn written(&mut self, bytes: usize) {
-        if !self.speech.is_plain() {
-            return self.speech.written(bytes, &mut self.frames);
+        if !self.version.is_version_2() {
+            return self.version.written(bytes, &mut self.frames);
         }
         let announced = bytes.min(self.announcements.bytes());
         self.announcements.advance(announced);
@@ -175,7 +175,7 @@ impl LinkQueue {
 
     /// Makes a batch of the packets, if they are enough to fill one. Those of version 3 are kept until they are acknowledged.
     pub(super) fn seal_full(&mut self) {
-        if self.speech.features().is_some() {
+        if self.version.features().is_some() {
             return;
         }
         self.sealed.seal_full(&mut self.frames);
@@ -210,7 +210,7 @@ impl LinkQueue {
     pub(super) fn copy_packets(&mut self, spare: &mut Batch) -> Batch {
         let mut batch = mem::take(spare);
         batch.clear();
-        self.speech.hand_up(&mut self.frames, &mut batch);
+        self.version.hand_up(&mut self.frames, &mut batch);
         batch
     }
 

@@ -12,7 +12,7 @@ use crate::link::v3::{Ended, Feature, Features, ToBackend, flag};
 use crate::queue::FrameQueue;
 
 /// Rewrites frames in the form of version 2.
-pub(crate) fn to_tagged(frames: &mut FrameQueue) {
+pub(crate) fn to_version_2(frames: &mut FrameQueue) {
     let all = Features::from_bits(u32::MAX);
     rewrite(frames, |body, out| {
         let (id, flag, data) = match ToBackend::decode(body, all) {

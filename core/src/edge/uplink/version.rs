@@ -1,13 +1,14 @@
 //! The version of the link: the one place where it is told apart (SPEC 33.4, 34).
 //!
-//! A link is of version 2 until a backend asks. So that the first frames of a link count, it is held for a moment before anything is
-//! written. Frames for the backend are queued in the form of version 3 until it is decided, and rewritten once if it is version 2.
+//! A link is of version 2 until a backend asks, and of version 3 once it is granted. So that the first frames of a link count, it is held
+//! for a moment before anything is written (`hold.rs`). Frames for the backend are queued in the form of version 3 until it is decided, and
+//! rewritten once if it is version 2.
 
 use crate::edge::config::LinkProtocol;
 use crate::edge::uplink::batch::{BATCH_BYTES, Batch};
 use crate::edge::uplink::counts::LinkCounts;
-use crate::edge::uplink::hold::{Hold, Plain, Wrong};
-use crate::edge::uplink::rewrite::to_tagged;
+use crate::edge::uplink::hold::{Hold, Version2, Wrong};
+use crate::edge::uplink::rewrite::to_version_2;
 use crate::link::tagged::TAG_BYTES;
 use crate::link::v3::{Ask, Feature, Features, LinkAck, is_counted};
 use crate::queue::{FrameQueue, Sent};
@@ -37,11 +38,11 @@ struct Counted {
 
 /// What another process of this run knew of its link.
 #[derive(Clone, Debug)]
-pub(crate) enum SavedSpeech {
+pub(crate) enum SavedVersion {
     /// No link was decided: what waits has the form of version 3.
     New,
     /// The links had version 2: what waits has its form.
-    Tagged,
+    Version2,
     /// They had version 3.
     Counted(SavedCounts),
 }
@@ -59,17 +60,17 @@ pub(crate) struct SavedCounts {
     received: u64,
 }
 
-impl SavedSpeech {
+impl SavedVersion {
     const NEW: u8 = 0;
-    const TAGGED: u8 = 1;
+    const VERSION_2: u8 = 1;
     const COUNTED: u8 = 2;
 
-    /// Reads what [`Speech::save`] wrote.
+    /// Reads what [`LinkVersion::save`] wrote.
     pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
         Some(match saved.u8()? {
-            Self::NEW => SavedSpeech::New,
-            Self::TAGGED => SavedSpeech::Tagged,
-            Self::COUNTED => SavedSpeech::Counted(SavedCounts {
+            Self::NEW => SavedVersion::New,
+            Self::VERSION_2 => SavedVersion::Version2,
+            Self::COUNTED => SavedVersion::Counted(SavedCounts {
                 boot: saved.array()?,
                 is_confirmed: saved.flag()?,
                 features: saved.u32()?,
@@ -94,20 +95,20 @@ impl SavedCounts {
 
 /// The version of the link, or of a shard's branch, and what is counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Speech {
+pub(crate) struct LinkVersion {
     hold: Hold,
     /// Whether the link has, or could have, version 3: one load where each packet goes by.
-    may_be_new: bool,
+    may_be_version_3: bool,
     /// Whether it goes over a branch, whose trunk acknowledges what comes from the backend.
     is_of_shard: bool,
     counted: Option<Box<Counted>>,
 }
 
-impl Speech {
+impl LinkVersion {
     pub(crate) fn new(protocol: LinkProtocol, is_of_shard: bool) -> Self {
         let hold = Hold::new(protocol);
-        Speech {
-            may_be_new: hold.may_be_new(),
+        LinkVersion {
+            may_be_version_3: hold.may_be_version_3(),
             hold,
             is_of_shard,
             counted: None,
@@ -116,8 +117,8 @@ impl Speech {
 
     /// Returns whether the link has version 2, so that what is written is gone.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.hold.is_plain()
+    pub(crate) fn is_version_2(&self) -> bool {
+        self.hold.is_version_2()
     }
 
     /// Returns whether version 3 is over the link now.
@@ -128,8 +129,8 @@ impl Speech {
     /// Returns the features of notices that are made now; `None`: they are those of version 2.
     #[inline(always)]
     pub(crate) fn features(&self) -> Option<Features> {
-        if self.may_be_new {
-            self.features_if_new()
+        if self.may_be_version_3 {
+            self.features_if_version_3()
         } else {
             None
         }
@@ -137,7 +138,7 @@ impl Speech {
 
     #[cold]
     #[inline(never)]
-    fn features_if_new(&self) -> Option<Features> {
+    fn features_if_version_3(&self) -> Option<Features> {
         match &self.counted {
             Some(counted) => Some(counted.link.features),
             None if self.hold.is_decided() => None,
@@ -195,8 +196,8 @@ impl Speech {
         &mut self,
         now: Time,
         frames: &mut FrameQueue,
-    ) -> Result<Option<Plain>, Wrong> {
-        self.hold.end(now).map(|plain| rewritten(plain, frames))
+    ) -> Result<Option<Version2>, Wrong> {
+        self.hold.end(now).map(|how| rewritten(how, frames))
     }
 
     /// Returns whether the backend does not ask where it has to, as the log has it.
@@ -215,12 +216,12 @@ impl Speech {
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
         let Some(counted) = &self.counted else {
             let form = match self.features() {
-                None => SavedSpeech::TAGGED,
-                Some(_) => SavedSpeech::NEW,
+                None => SavedVersion::VERSION_2,
+                Some(_) => SavedVersion::NEW,
             };
             return out.push(form);
         };
-        out.push(SavedSpeech::COUNTED);
+        out.push(SavedVersion::COUNTED);
         counted.link.save(out);
         out.extend_from_slice(&counted.longest_body.to_le_bytes());
         let sent = &counted.sent;
@@ -236,14 +237,14 @@ impl Speech {
     pub(crate) fn restore(
         &mut self,
         now: Time,
-        saved: &SavedSpeech,
+        saved: &SavedVersion,
         with_counts: bool,
         frames: &mut FrameQueue,
     ) {
         match saved {
-            SavedSpeech::Tagged => self.hold.decide(),
-            _ if !self.may_be_new => to_tagged(frames),
-            SavedSpeech::Counted(counted) if with_counts && counted.fits(frames) => {
+            SavedVersion::Version2 => self.hold.decide(),
+            _ if !self.may_be_version_3 => to_version_2(frames),
+            SavedVersion::Counted(counted) if with_counts && counted.fits(frames) => {
                 self.hold.decide();
                 let features = Features::from_bits(counted.features);
                 let link = LinkCounts::new(now, counted.boot, features, counted.is_confirmed);
@@ -254,7 +255,7 @@ impl Speech {
                     owned: counted.owned,
                 }));
             }
-            SavedSpeech::New | SavedSpeech::Counted(_) => {}
+            SavedVersion::New | SavedVersion::Counted(_) => {}
         }
     }
 
@@ -262,8 +263,8 @@ impl Speech {
 
     /// Returns whether a frame of the backend may be one of version 3.
     #[inline]
-    pub(crate) fn may_be_new(&self) -> bool {
-        self.may_be_new
+    pub(crate) fn may_be_version_3(&self) -> bool {
+        self.may_be_version_3
     }
 
     /// Handles that the backend does not share the secret. Returns whether the link is to be dropped at once.
@@ -280,10 +281,11 @@ impl Speech {
     ///
     /// # Errors
     /// When it had to ask.
-    pub(crate) fn is_not_asked(&mut self, frames: &mut FrameQueue) -> Result<Option<Plain>, Wrong> {
-        self.hold
-            .is_not_asked()
-            .map(|plain| rewritten(plain, frames))
+    pub(crate) fn is_not_asked(
+        &mut self,
+        frames: &mut FrameQueue,
+    ) -> Result<Option<Version2>, Wrong> {
+        self.hold.is_not_asked().map(|how| rewritten(how, frames))
     }
 
     /// Handles an ASK to the edge of this run, which has written so many bytes to all links (SPEC 34.2). GRANT is to be
@@ -452,7 +454,7 @@ impl Speech {
     #[inline(never)]
     pub(crate) fn output<'a>(&'a self, frames: &'a FrameQueue) -> [&'a [u8]; 2] {
         let counted = match &self.counted {
-            _ if self.hold.is_plain() => return [frames.output(), &[]],
+            _ if self.hold.is_version_2() => return [frames.output(), &[]],
             Some(counted) if self.hold.is_granted() => counted,
             _ => return [&[], &[]],
         };
@@ -522,9 +524,9 @@ impl Counted {
 }
 
 /// Rewrites frames for the first link of version 2.
-fn rewritten(plain: Option<Plain>, frames: &mut FrameQueue) -> Option<Plain> {
-    if plain == Some(Plain::First) {
-        to_tagged(frames);
+fn rewritten(how: Option<Version2>, frames: &mut FrameQueue) -> Option<Version2> {
+    if how == Some(Version2::First) {
+        to_version_2(frames);
     }
-    plain
+    how
 }
