@@ -15,9 +15,7 @@ use crate::edge::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::link::v3::GroupId;
-use crate::protocol::Code;
-use crate::protocol::Standing;
-use crate::protocol::{Lent, Progress};
+use crate::protocol::{Code, Lent, Progress, Standing};
 use crate::queue::{FrameQueue, Outbox, Retention};
 use crate::time::Time;
 
@@ -37,7 +35,7 @@ pub(crate) enum Place {
     Attached(u32),
     /// Away; the timer has the time since when.
     Away,
-    /// Ended: only its final notices for the backend still wait for room, and its id is spent.
+    /// Ended: only its final notices for the backend still wait for room, and its id is retired.
     Ended,
 }
 
@@ -57,7 +55,7 @@ pub(crate) struct Session {
     holding: Holding,
     /// Whether a packet ever waited for its client.
     was_sent: bool,
-    /// The packets that its client has sent, or `u32::MAX` if there are more.
+    /// The packets that its client has sent, or `u32::MAX` if there are more. [`Linked::up`] has the rest for a backend of version 3.
     up: u32,
     /// When it began, in [`tick`]s.
     began: u32,
@@ -201,10 +199,12 @@ impl Session {
         }
     }
 
-    /// Returns the longest packet of its client in bytes. `now` is what the configuration says.
+    /// Returns the longest packet that its client may send, in bytes: what the client was told when it joined, or, since a client of version 2
+    /// was told nothing, `configured`.
     #[inline]
-    pub(crate) fn longest_up(&self, now: u32) -> u32 {
-        self.numbered().map_or(now, |numbered| numbered.longest_up)
+    pub(crate) fn longest_up(&self, configured: u32) -> u32 {
+        self.numbered()
+            .map_or(configured, |numbered| numbered.longest_up)
     }
 
     /// Returns what it has from its first claim on.
@@ -298,7 +298,7 @@ impl Session {
         linked.map_or(0, |linked| linked.unacknowledged)
     }
 
-    /// Returns the packets of its client that were counted.
+    /// Returns the packets that its client has sent, as they are counted for a backend of version 3.
     pub(crate) fn packets_up(&self) -> u64 {
         self.linked.as_deref().map_or(0, |linked| linked.up)
     }
