@@ -243,6 +243,7 @@ mod tests {
             (settings.master.address.clone(), settings.master_options()),
             (settings.general.log_level, settings.general.log_format),
             (
+                settings.general.pre_stop_secs,
                 settings.general.shutdown_timeout_secs,
                 settings.general.drain_secs,
             ),

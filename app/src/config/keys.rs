@@ -229,6 +229,9 @@ settings! {
         shards: u32 = 0, 0..=MAX_SHARDS;
         /// How long a shutdown may take to deliver queued packets. 0: it does not wait.
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;
+        /// How long the edge accepts clients after it was asked to end, while /readyz tells that it ends: as long as a load
+        /// balancer needs to notice. What follows comes afterwards.
+        pre_stop_secs: u32 = 0, 0..=HOUR;
         /// How long the edge goes on serving when it is asked to end. It accepts nobody then, and asks each client of
         /// version 3 to leave at another instant of that time. 0: it ends at once.
         drain_secs: u32 = 0, 0..=HOUR;

@@ -2,11 +2,12 @@
 
 use std::net::TcpStream;
 
+use conformance::metrics::get;
 use conformance::v3::Heard;
 use conformance::{ClientV3, Signal, bytes_of};
 use voltlane_core::client::{Code, DropCause};
 
-use super::super::rig;
+use super::super::{METRICS, rig};
 use super::{join, round_trip};
 
 /// Returns why the client leaves its connection, behind packets.
@@ -51,6 +52,38 @@ fn clients_are_asked_to_leave_before_the_end_and_served_until_they_do() {
     rig.round_trip(&mut old, b"still served");
     rig.edge.expect_log("shutting down");
     old.frames.expect_closed();
+    rig.edge.expect_end(Some(0));
+}
+
+#[test]
+fn before_the_end_the_edge_is_not_ready_and_accepts_clients() {
+    let mut rig = rig(&format!("general.pre_stop_secs = 3600\n{METRICS}"));
+    let address = rig.edge.metrics_address();
+    let mut early = join(&mut rig);
+    rig.edge.signal(Signal::TERM);
+    rig.edge
+        .expect_log("no longer ready, and still accepts clients");
+    let (status, why) = get(address, "/readyz");
+    assert_eq!(status, 503, "{why}");
+    assert_eq!(get(address, "/healthz").0, 200);
+    let mut late = join(&mut rig);
+    for client in [&mut early, &mut late] {
+        round_trip(&mut rig, client, b"as before");
+    }
+    rig.edge.expect_log("another signal ends it at once");
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_end(Some(143));
+}
+
+#[test]
+fn the_end_comes_after_its_announcement_and_a_drain() {
+    let rig = rig("general.pre_stop_secs = 1\ngeneral.drain_secs = 1\n");
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_log("shutting down");
+    let log = rig.edge.log();
+    let at = |part| log.find(part).unwrap_or_else(|| panic!("{part}: {log}"));
+    assert!(at("no longer ready") < at("asked to leave"), "{log}");
+    assert!(at("asked to leave") < at("shutting down"), "{log}");
     rig.edge.expect_end(Some(0));
 }
 

@@ -17,7 +17,7 @@ use crate::dial::{Dialer, dialer};
 use crate::listeners::{Opening, SocketChange};
 use crate::logging;
 use crate::supervisor::Supervisor;
-use voltlane_driver::{Runtime, Timer as _};
+use voltlane_driver::{Runtime, Timer};
 
 use crate::Resources;
 
@@ -75,9 +75,16 @@ pub(super) struct Orders<R: Runtime> {
 /// How far the end of the process is.
 enum Ending<R: Runtime> {
     No,
+    /// Until then clients are accepted, and those that ask for the readiness are told of the end.
+    Announced(R::Timer, Time),
     /// Clients have until then to leave.
     Drains(R::Timer, Time),
     Begun,
+}
+
+/// Returns whether the time has come. If not, the task is woken then.
+fn is_over(timer: &mut impl Timer, until: Time, cx: &mut Context<'_>) -> bool {
+    until <= timer.now() || timer.poll_until(cx, until).is_ready()
 }
 
 impl<R: Runtime> Orders<R> {
@@ -147,13 +154,31 @@ impl<R: Runtime> Orders<R> {
             logging::set(general.log_level, general.log_format);
         }
         if matches!(self.ending, Ending::No) && pin!(&mut self.stop).poll(cx).is_ready() {
+            let general = &self.settings.general;
+            let [within, drain, shutdown] = [
+                general.pre_stop_secs,
+                general.drain_secs,
+                general.shutdown_timeout_secs,
+            ]
+            .map(|secs| Duration::from_secs(secs.into()));
+            let timer = R::Timer::default();
+            let until = timer.now() + within;
+            self.ending = Ending::Announced(timer, until);
+            self.supervisor.ends(within + drain + shutdown);
+            if !within.is_zero() {
+                info!(
+                    ?within,
+                    "the edge is no longer ready, and still accepts clients"
+                );
+            }
+        }
+        if let Ending::Announced(timer, until) = &mut self.ending
+            && is_over(timer, *until, cx)
+        {
             let timer = R::Timer::default();
             let within = Duration::from_secs(self.settings.general.drain_secs.into());
             let until = timer.now() + within;
             self.ending = Ending::Drains(timer, until);
-            let shutdown = self.settings.general.shutdown_timeout_secs;
-            self.supervisor
-                .ends(within + Duration::from_secs(shutdown.into()));
             if !within.is_zero() {
                 info!(
                     ?within,
@@ -162,16 +187,14 @@ impl<R: Runtime> Orders<R> {
                 tell(Order::Leave(within));
             }
         }
-        if let Ending::Drains(timer, until) = &mut self.ending {
-            let until = *until;
-            let is_over = until <= timer.now() || timer.poll_until(cx, until).is_ready();
-            if is_over {
-                self.ending = Ending::Begun;
-                let within = self.settings.general.shutdown_timeout_secs;
-                let within = Duration::from_secs(within.into());
-                info!(?within, "shutting down");
-                tell(Order::Shutdown(within));
-            }
+        if let Ending::Drains(timer, until) = &mut self.ending
+            && is_over(timer, *until, cx)
+        {
+            self.ending = Ending::Begun;
+            let within = self.settings.general.shutdown_timeout_secs;
+            let within = Duration::from_secs(within.into());
+            info!(?within, "shutting down");
+            tell(Order::Shutdown(within));
         }
     }
 
