@@ -26,6 +26,16 @@ pub enum ConfigError {
         /// The largest value.
         max: usize,
     },
+    /// A number above its bound.
+    #[error("{name} is {value}, and at most {max} is allowed")]
+    TooMany {
+        /// The setting.
+        name: &'static str,
+        /// The value given.
+        value: usize,
+        /// The largest value.
+        max: usize,
+    },
     /// A timeout in which nothing could happen.
     #[error("{name} is zero, and nothing can happen in no time")]
     NoTime {

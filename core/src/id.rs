@@ -51,6 +51,14 @@ impl ClientId {
         let [top, ..] = self.0.to_be_bytes();
         ShardId(top)
     }
+
+    /// Returns the home of the edge that assigned it, if that has one (SPEC 40.2): the 12 bits below the shard.
+    #[inline]
+    #[must_use]
+    pub const fn home(self) -> u16 {
+        let [_, high, low, ..] = self.0.to_be_bytes();
+        u16::from_be_bytes([high, low]) >> 4
+    }
 }
 
 impl fmt::Display for ClientId {
@@ -78,5 +86,6 @@ mod tests {
             (id.shard().as_u8(), id.as_u64()),
             (1, 0x0102_0304_0506_0708)
         );
+        assert_eq!(id.home(), 0x020, "the 12 bits below the shard");
     }
 }

@@ -1,6 +1,7 @@
 //! The backend's side of the link to an edge, as a pure state machine. (SPEC 7)
 
 mod event;
+pub mod fleet;
 pub mod host;
 mod peer;
 

@@ -31,6 +31,10 @@ pub struct EdgeConfig {
     /// (SPEC 9.9): its link is a branch of a [`Trunk`](super::trunk::Trunk), and a claim of another shard's session is [handed
     /// over](super::Handover).
     pub shards: u8,
+    /// The home of an edge that is one of several at its backend, from 1 to 4,095. It is part of every client id that the machine assigns. 0: it
+    /// is the only one. (SPEC 40.2)
+    #[cfg(feature = "cluster")]
+    pub home: u16,
     /// Between the clients and the listener.
     pub listener: ListenerConfig,
     /// The same for further listeners, which are numbered from 1.

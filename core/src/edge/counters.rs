@@ -409,6 +409,9 @@ pub struct Gauges {
     pub link_is_unasked: bool,
     /// Whether the last backend that asked does not share the secret of the link (SPEC 34.5).
     pub link_is_unproven: bool,
+    /// Whether a later edge has the home of this one, or the backend has given this one up (SPEC 40.4).
+    #[cfg(feature = "cluster")]
+    pub link_is_displaced: bool,
     /// Whether an operator wants no more sessions (SPEC 9.8(e)).
     pub is_draining: bool,
     /// Banned networks. Those whose time is over count until they are forgotten.
@@ -433,6 +436,8 @@ impl Gauges {
             link_is_doubted,
             link_is_unasked,
             link_is_unproven,
+            #[cfg(feature = "cluster")]
+            link_is_displaced,
             is_draining,
             bans,
         } = *other;
@@ -450,6 +455,10 @@ impl Gauges {
         self.link_is_doubted |= link_is_doubted;
         self.link_is_unasked |= link_is_unasked;
         self.link_is_unproven |= link_is_unproven;
+        #[cfg(feature = "cluster")]
+        {
+            self.link_is_displaced |= link_is_displaced;
+        }
         self.is_draining |= is_draining;
         self.bans += bans;
     }

@@ -188,6 +188,8 @@ impl Edge {
             key
         };
         let ids = ClientIds::new(config.shard, draw());
+        #[cfg(feature = "cluster")]
+        let ids = ids.at_home(config.home);
         let mint = NonceMint::new(draw());
         let source_key = draw();
         let decoy = KeyPair::generate(&mut rng).agree(&keys.public());
@@ -252,6 +254,27 @@ impl Edge {
     /// process (SPEC 34.4). To be called before the first link. Without it a backend refuses every edge after the first one.
     pub fn set_term(&mut self, term: u32) {
         self.term = term;
+        #[cfg(feature = "cluster")]
+        self.tell_name();
+    }
+
+    /// Tells the link which of several edges this one is.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn tell_name(&mut self) {
+        let name = self.name();
+        if let Uplink::Link(link) = &mut self.uplink {
+            link.proving.set_name(name);
+        }
+    }
+
+    /// Returns which of several edges this one is.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn name(&self) -> Option<uplink::link::proof::Name> {
+        (self.config.home > 0).then_some(uplink::link::proof::Name {
+            home: self.config.home,
+            term: self.term,
+            run: self.run,
+        })
     }
 
     /// Returns the name of this run, which later runs of this edge are to be given.
@@ -603,6 +626,11 @@ impl Edge {
                 .uplink
                 .link()
                 .is_some_and(|link| link.proving.is_refused()),
+            #[cfg(feature = "cluster")]
+            link_is_displaced: self
+                .uplink
+                .link()
+                .is_some_and(|link| link.proving.is_displaced()),
             is_draining: self.is_draining,
             bans: match self.config.shard.as_u8() {
                 0 => self.shares.bans(),

@@ -213,6 +213,12 @@ impl Trunk {
         (trunk, edges)
     }
 
+    /// Tells the trunk which of several edges its shards are, of which this is one: after their term was set, and their sessions were restored.
+    #[cfg(feature = "cluster")]
+    pub fn set_name(&mut self, shard: &Edge) {
+        self.link.proving.set_name(shard.name());
+    }
+
     // ---- the shards
 
     /// Returns the number of shards.
@@ -574,6 +580,8 @@ impl Trunk {
             link_is_doubted: self.link.is_doubted(),
             link_is_unasked: self.hold.is_unasked(),
             link_is_unproven: self.link.proving.is_refused(),
+            #[cfg(feature = "cluster")]
+            link_is_displaced: self.link.proving.is_displaced(),
             ..Gauges::default()
         }
     }

@@ -8,15 +8,19 @@ use crate::link::v3::{LinkSecret, Overflow};
 /// Sessions that a host knows unless its configuration says otherwise.
 pub const MAX_SESSIONS: usize = 1_048_576;
 
+/// Edges at one backend, at most. (SPEC 40.7)
+pub const MAX_EDGES: usize = 64;
+
 /// The bounds of a [`Host`](super::Host).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
     pub(super) link: BackendConfig,
     pub(super) max_sessions: usize,
     pub(super) admits: bool,
-    pub(super) boot: Option<[u8; 16]>,
+    pub(in crate::backend) edges: usize,
+    pub(in crate::backend) boot: Option<[u8; 16]>,
     pub(super) overflow: Overflow,
-    pub(super) secret: Option<(LinkSecret, [u8; 32])>,
+    pub(in crate::backend) secret: Option<(LinkSecret, [u8; 32])>,
 }
 
 impl Default for HostConfig {
@@ -25,6 +29,7 @@ impl Default for HostConfig {
             link: BackendConfig::default(),
             max_sessions: MAX_SESSIONS,
             admits: false,
+            edges: 1,
             boot: None,
             overflow: Overflow::End,
             secret: None,
@@ -51,6 +56,23 @@ impl HostConfig {
     pub fn with_max_sessions(mut self, sessions: usize) -> Result<Self, ConfigError> {
         self.max_sessions = at_least("max_sessions", sessions, 1)?;
         Ok(self)
+    }
+
+    /// Sets how many edges a [`Fleet`](crate::backend::fleet::Fleet) takes, from 1 to [`MAX_EDGES`]. Default: 1. Of several, each has a home of
+    /// its own and grants version 3 of the link, so the fleet is to [ask](Self::asking) as well; the other bounds hold for each. (SPEC 40)
+    ///
+    /// # Errors
+    /// [`ConfigError`] outside of that range.
+    pub fn with_edges(mut self, edges: usize) -> Result<Self, ConfigError> {
+        self.edges = at_least("edges", edges, 1)?;
+        match edges > MAX_EDGES {
+            true => Err(ConfigError::TooMany {
+                name: "edges",
+                value: edges,
+                max: MAX_EDGES,
+            }),
+            false => Ok(self),
+        }
     }
 
     /// Asks each edge for version 3 of the link. An edge that does not grant it within [`ASK_WITHIN`](super::ASK_WITHIN) gets version 2. (SPEC 34)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::backend::BackendError;
 use crate::link::v3::{
-    Ask, Challenge, Feature, Features, Grant, GroupId, LinkAck, LinkSecret, MAX_LATEST_KEY,
+    Ask, Challenge, Feature, Features, Grant, GroupId, Known, LinkAck, LinkSecret, MAX_LATEST_KEY,
     PROOF_BYTES, Proof, Refusal, ToEdge, flag, refusal_of,
 };
 use crate::queue::{Sent, UnknownCount};
@@ -83,6 +83,12 @@ pub(super) struct Granted {
     /// The one that the edge was told last, and the one in the ASK of this link.
     told: u64,
     asked: u64,
+    /// Whether the ASK of this link names the run.
+    is_named: bool,
+    /// Frames that came on the link before, behind what the ASK of this one says. They come again.
+    repeats: u64,
+    /// Whether this is one of several edges, which is granted version 3 or nothing (SPEC 40).
+    is_of_several: bool,
     /// Whether the edge has granted on this link. Before, it gets nothing but ASK (SPEC 34.1(g)).
     is_open: bool,
     /// Bytes received since then.
@@ -100,11 +106,14 @@ pub(super) struct Granted {
 
 impl Prover {
     /// Asks, with the nonce of another link.
-    fn ask(&mut self, ask: &Ask, out: &mut Vec<u8>) {
+    fn ask(&mut self, ask: &Ask, known: Option<&[Known]>, out: &mut Vec<u8>) {
         let nonce = self.secret.nonce(&self.seed, self.links);
         self.links += 1;
         self.stage = Stage::Asked;
-        ask.encode_with_nonce(&nonce, out);
+        match known {
+            Some(known) => ask.encode_to_several(known, Some(&nonce), out),
+            None => ask.encode_with_nonce(&nonce, out),
+        }
         self.ask = out.get(LENGTH_BYTES..).unwrap_or_default().to_vec();
     }
 
@@ -161,6 +170,33 @@ pub enum GrantError {
         "the edge wants a secret for the link: give this backend that of its `master.token_file`"
     )]
     SecretWanted,
+    /// The edge says that a later one has its home.
+    #[error("the edge knows that another one has its home, and closes the link")]
+    HomeTaken,
+    /// An edge without a home, or without version 3 of the link, at a backend of several edges. (SPEC 40.4(a))
+    #[error(
+        "the edge has no home, and this backend takes several edges: set its `cluster.home` to a number of its own from 1 on, and `master.protocol` to \"3\""
+    )]
+    NoHome,
+    /// More edges than the backend takes. (SPEC 40.4(d))
+    #[error("the edge of home {} would be one more than the {most} that this backend takes", new.home)]
+    TooManyEdges {
+        /// How many it takes.
+        most: usize,
+        /// The one that has connected.
+        new: EdgeId,
+    },
+    /// Another edge has the home. (SPEC 40.4(b))
+    #[error(
+        "the edge of run {new} (term {}) has the home {} of that of run {known} (term {}), which stays. Give each edge a `cluster.home` of its own",
+        new.term, new.home, known.term
+    )]
+    HomeOfAnother {
+        /// The edge that has the home.
+        known: EdgeId,
+        /// The one that has connected.
+        new: EdgeId,
+    },
     /// A second edge. (SPEC 34.4(a))
     #[error(
         "a second edge, of run {new}; this backend has that of run {known}. Give each edge a backend of its own"
@@ -189,6 +225,9 @@ impl Granted {
             acknowledged: 0,
             told: 0,
             asked: 0,
+            is_named: true,
+            repeats: 0,
+            is_of_several: false,
             is_open: false,
             bytes: 0,
             ack_at: None,
@@ -214,7 +253,44 @@ impl Granted {
 
     /// Returns whether the edge has to grant.
     pub(super) fn demands(&self) -> bool {
-        self.edge.is_some() || self.prover.is_some()
+        self.edge.is_some() || self.prover.is_some() || self.is_of_several
+    }
+
+    /// Makes it the end of a link to one of several edges. `links`: how many were asked before, so that no nonce comes twice.
+    pub(super) fn set_of_several(&mut self, links: u64) {
+        self.is_of_several = true;
+        if let Some(prover) = self.prover.as_deref_mut() {
+            prover.links = links;
+        }
+    }
+
+    /// Returns what the ASK to one of several edges says of this one.
+    pub(super) fn known(&self) -> Option<Known> {
+        let edge = self.edge?;
+        Some(Known {
+            home: edge.home,
+            term: edge.term,
+            run: edge.run,
+            received: self.received,
+            acknowledged: self.acknowledged,
+            sent: self.highest,
+        })
+    }
+
+    /// Goes on with a link that was asked elsewhere: with what its ASK said of this edge, if it named it.
+    pub(super) fn take_asked(&mut self, asked: Option<&Known>) {
+        self.is_open = false;
+        self.is_named = asked.is_some();
+        self.asked = asked.map_or(0, |asked| asked.acknowledged);
+        let received = asked.map_or(0, |asked| asked.received);
+        self.repeats = self.received.saturating_sub(received);
+    }
+
+    /// Returns whether the next frame that counts came before, on the link before.
+    pub(super) fn skips(&mut self) -> bool {
+        let skips = self.repeats > 0;
+        self.repeats = self.repeats.saturating_sub(1);
+        skips
     }
 
     /// Returns whether the edge knows the sessions of which this end knows: it has granted, and the picture is complete.
@@ -227,14 +303,20 @@ impl Granted {
     }
 
     /// Asks, as the first frame of a link.
-    pub(super) fn ask(&mut self) {
+    ///
+    /// `known`: those that a backend of several edges knows.
+    pub(super) fn ask(&mut self, known: Option<&[Known]>) {
         let run = self.edge.map(|edge| edge.run);
         let count = |count| if run.is_some() { count } else { 0 };
         self.is_open = false;
         self.asked = count(self.acknowledged);
         let mut bytes = Vec::new();
+        let features = match known {
+            Some(_) => Features::built().with(Feature::Homes),
+            None => Features::built(),
+        };
         let ask = Ask {
-            features: Features::built(),
+            features,
             boot: self.boot,
             run,
             received: count(self.received),
@@ -242,9 +324,10 @@ impl Granted {
             sent: count(self.highest),
             longest_body: self.longest_body,
         };
-        match self.prover.as_deref_mut() {
-            Some(prover) => prover.ask(&ask, &mut bytes),
-            None => ask.encode(&mut bytes),
+        match (self.prover.as_deref_mut(), known) {
+            (Some(prover), known) => prover.ask(&ask, known, &mut bytes),
+            (None, Some(known)) => ask.encode_to_several(known, None, &mut bytes),
+            (None, None) => ask.encode(&mut bytes),
         }
         self.line = Some(Line {
             before: 0,
@@ -260,6 +343,7 @@ impl Granted {
             return match refusal {
                 Refusal::SecretWanted => refused(GrantError::SecretWanted),
                 Refusal::SecretUnknown => refused(GrantError::Unproven),
+                Refusal::HomeTaken => refused(GrantError::HomeTaken),
                 _ => refused(GrantError::OtherSecret),
             };
         }
@@ -304,8 +388,9 @@ impl Granted {
             run: grant.run,
         };
         let is_same = self.edge.is_some_and(|known| known.run == new.run);
-        if is_same && self.sent.resume(grant.received, &mut self.queue).is_ok() {
-            self.features = granted;
+        let is_named = is_same && self.is_named;
+        if is_named && self.sent.resume(grant.received, &mut self.queue).is_ok() {
+            (self.edge, self.features) = (Some(new), granted);
             self.is_open = true;
             self.told = self.asked;
             // The application may have come back from more meanwhile.
@@ -336,7 +421,7 @@ impl Granted {
         self.slots.clear();
         (self.highest, self.received, self.given) = (0, 0, 0);
         (self.acknowledged, self.told, self.bytes) = (0, 0, 0);
-        self.ack_at = None;
+        (self.ack_at, self.repeats) = (None, 0);
     }
 
     /// Forgets the edge: it has none of its sessions any more.
@@ -468,7 +553,7 @@ impl Granted {
 
     /// Puts an acknowledgement into the line, behind everything that was queued before.
     pub(super) fn acknowledge_if_due(&mut self, now: Time) {
-        if self.line.is_some() || self.ack_at.is_none_or(|at| now < at) {
+        if self.deadline().is_none_or(|at| now < at) {
             return;
         }
         let mut bytes = Vec::new();
@@ -487,16 +572,19 @@ impl Granted {
 
     /// Returns when an acknowledgement is due that has a place in the line.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.ack_at.filter(|_| self.line.is_none())
+        // The edge has not sent again yet what came before.
+        let may_ack = self.line.is_none() && self.repeats == 0;
+        self.ack_at.filter(|_| may_ack)
     }
 
     /// Takes an acknowledgement of the edge.
     pub(super) fn handle_ack(&mut self, ack: LinkAck) -> Result<(), UnknownCount> {
-        if ack.sent != self.received {
+        let received = self.received.saturating_sub(self.repeats);
+        if ack.sent != received {
             return Err(UnknownCount {
                 count: ack.sent,
                 acknowledged: self.acknowledged,
-                sent: self.received,
+                sent: received,
             });
         }
         self.sent.acknowledge(ack.acknowledged, &mut self.queue)?;

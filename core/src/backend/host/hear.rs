@@ -7,12 +7,12 @@ use crate::ClientId;
 use crate::code::Code;
 use crate::end::{End, Gap, Ledgers};
 use crate::link::tagged::Tagged;
-use crate::link::v3::{Feature, OwnState, ToBackend, is_counted};
+use crate::link::v3::{Feature, Known, OwnState, ToBackend, is_counted};
 use crate::wire::frame::FrameTooLong;
 
 use super::book::{Book, Entry};
 use super::event::code_of;
-use super::granted::{ASK_WITHIN, Answer, GRANT_WITHIN, Granted, Opened};
+use super::granted::{ASK_WITHIN, Answer, GRANT_WITHIN, GrantError, Granted, Opened};
 use super::{
     Delivery, Desk, EVERYONE, Event, Grant, Joined, Mode, Overflow, Time, ToEdge, policy_of,
 };
@@ -27,7 +27,7 @@ impl Desk {
         let Some(v3) = &mut self.v3 else {
             return self.fall_back();
         };
-        v3.ask();
+        v3.ask(None);
         let within = if v3.demands() {
             GRANT_WITHIN
         } else {
@@ -81,6 +81,13 @@ impl Desk {
                 let answer = self.v3.as_mut().map(|v3| v3.hear_answer(body));
                 match answer.transpose()?.unwrap_or(Answer::Other) {
                     Answer::Proves => return Ok(Some(Event::Link)),
+                    Answer::Grants(grant) if self.is_opening => {
+                        self.granted = Some(grant);
+                        return Ok(Some(Event::Link));
+                    }
+                    Answer::Other if self.is_opening => {
+                        return Err(BackendError::Refused(GrantError::NoHome));
+                    }
                     Answer::Grants(grant) => {
                         self.link.trust();
                         self.open(&grant)?;
@@ -100,6 +107,34 @@ impl Desk {
         }
         let event = self.link.handle_frame(taken, next)?;
         Ok(event.map(|event| hear_v2(&mut self.book, event)))
+    }
+
+    /// Asks an edge of which it is not known which one it is.
+    pub(super) fn ask_one_of(&mut self, now: Time, known: &[Known], links: u64) {
+        self.is_opening = true;
+        // Only version 3 of the link tells which one it is.
+        self.wants_close = self.v3.is_none();
+        if let Some(v3) = &mut self.v3 {
+            v3.set_of_several(links);
+            v3.ask(Some(known));
+        }
+        self.mode = Mode::Asking {
+            until: now + GRANT_WITHIN,
+        };
+    }
+
+    /// Takes the link over on which this edge has granted, whose ASK said so much of it.
+    pub(super) fn attach(
+        &mut self,
+        grant: &Grant,
+        asked: Option<&Known>,
+    ) -> Result<(), BackendError> {
+        self.close();
+        if let Some(v3) = &mut self.v3 {
+            v3.set_of_several(0);
+            v3.take_asked(asked);
+        }
+        self.open(grant)
     }
 
     /// Handles that the edge grants version 3.
@@ -186,6 +221,9 @@ impl Desk {
             return Ok(Event::Link);
         };
         let counts = is_counted(body);
+        if counts && v3.skips() {
+            return Ok(Event::Link);
+        }
         if counts {
             v3.count(body.len());
         }

@@ -16,8 +16,8 @@ use crate::code::Code;
 use crate::end::Ledgers;
 use crate::link::tagged::HEADER_BYTES;
 use crate::link::v3::{
-    ASK_BYTES, Delivery, Feature, GoAway, Grant, GroupSend, Kick, MAX_NOTE_BYTES, POLICY_BYTES,
-    Policy, ToEdge,
+    ASK_BYTES, Delivery, Feature, GoAway, Grant, GroupSend, Kick, Known, MAX_NOTE_BYTES,
+    POLICY_BYTES, Policy, ToEdge,
 };
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
@@ -26,7 +26,7 @@ use super::{Backend, BackendError, SendError};
 
 use book::Book;
 pub use book::{GroupError, GroupId, MAX_ENDED, MAX_GROUPS, MAX_GROUPS_OF_SESSION};
-pub use config::{HostConfig, MAX_SESSIONS};
+pub use config::{HostConfig, MAX_EDGES, MAX_SESSIONS};
 pub use event::{EdgeId, Event, Joined};
 use granted::Granted;
 pub use granted::{ASK_WITHIN, GRANT_WITHIN, GrantError};
@@ -57,6 +57,8 @@ fn policy_of(id: ClientId, overflow: Overflow, note: &str) -> ToEdge<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Mark {
+    /// The place of its edge among several.
+    pub(in crate::backend) lane: u16,
     /// The picture to which its count belongs.
     picture: u64,
     count: u64,
@@ -65,6 +67,7 @@ pub struct Mark {
 impl Mark {
     /// That of no frame.
     pub const NONE: Mark = Mark {
+        lane: 0,
         picture: 0,
         count: 0,
     };
@@ -73,9 +76,25 @@ impl Mark {
     #[must_use]
     pub const fn before(self) -> Mark {
         Mark {
-            picture: self.picture,
             count: self.count.saturating_sub(1),
+            ..self
         }
+    }
+
+    /// Returns the one before that of the first frame of its edge.
+    #[must_use]
+    pub const fn first_of_edge(self) -> Mark {
+        Mark {
+            picture: 0,
+            count: 0,
+            ..self
+        }
+    }
+
+    /// Returns whether both are of frames of one edge, so that one came before the other.
+    #[must_use]
+    pub const fn is_of_edge(self, other: Mark) -> bool {
+        self.lane == other.lane
     }
 }
 
@@ -155,6 +174,11 @@ struct Desk {
     wants_close: bool,
     /// Whether what is pending happened before the last frame.
     precedes: bool,
+    /// The place of the edge among several.
+    lane: u16,
+    /// Whether the link is one of which it is not known yet of what edge it is, and what that grants.
+    is_opening: bool,
+    granted: Option<Grant>,
 }
 
 impl Host {
@@ -191,6 +215,9 @@ impl Host {
                 pending: VecDeque::new(),
                 wants_close: false,
                 precedes: false,
+                lane: 0,
+                is_opening: false,
+                granted: None,
             },
         }
     }
@@ -205,6 +232,59 @@ impl Host {
         if let Ok(entry) = self.desk.book.address(id) {
             entry.up = up.min(MAX_NUMBER);
         }
+    }
+
+    // ---- one of several edges
+
+    /// Makes it the host of the edge with this place among several.
+    pub(super) fn set_lane(&mut self, lane: u16) {
+        self.desk.lane = lane;
+    }
+
+    /// Begins a link of which it is not known yet of what edge it is. `links` were begun before.
+    pub(super) fn ask_one_of(&mut self, now: Time, known: &[Known], links: u64) {
+        self.desk.ask_one_of(now, known, links);
+    }
+
+    /// Returns what the edge of such a link has granted.
+    pub(super) fn take_grant(&mut self) -> Option<Grant> {
+        self.desk.granted.take()
+    }
+
+    /// Goes on with the link on which this edge has granted. `asked`: what its ASK said of the edge.
+    pub(super) fn attach(
+        &mut self,
+        grant: &Grant,
+        asked: Option<&Known>,
+    ) -> Result<(), BackendError> {
+        self.reader.clear();
+        self.desk.attach(grant, asked)
+    }
+
+    /// Returns what the next ASK says of this edge.
+    pub(super) fn known(&self) -> Option<Known> {
+        self.desk.v3.as_ref().and_then(|v3| v3.known())
+    }
+
+    /// Ends all sessions, and forgets the edge.
+    pub(super) fn give_up(&mut self) {
+        self.reader.clear();
+        self.desk.give_up();
+    }
+
+    /// Returns whether there is room for a packet for many.
+    pub(super) fn has_room_for_many(
+        &self,
+        to: Option<GroupId>,
+        without: usize,
+        length: usize,
+    ) -> bool {
+        self.desk.has_room_for_many(to, without, length)
+    }
+
+    /// Returns the bytes for which there is room.
+    pub(super) fn room(&self) -> usize {
+        self.desk.room()
     }
 
     // ---- the stream
@@ -261,6 +341,7 @@ impl Host {
     pub fn mark(&self) -> Mark {
         match (&self.desk.v3, self.desk.mode) {
             (Some(v3), Mode::V3) => Mark {
+                lane: self.desk.lane,
                 picture: v3.picture,
                 count: v3.received(),
             },

@@ -60,6 +60,16 @@ impl Desk {
         held == 0 || held.saturating_add(bytes) <= self.queue_bytes
     }
 
+    /// Returns the bytes for which there is room.
+    pub(super) fn room(&self) -> usize {
+        let of_v3 = self.v3.as_ref().map_or(0, |v3| v3.held_bytes());
+        let held = of_v3.saturating_add(self.link.queued_bytes());
+        match held {
+            0 => usize::MAX,
+            held => self.queue_bytes.saturating_sub(held),
+        }
+    }
+
     pub(super) fn receivers(&self, to: Option<GroupId>) -> Vec<ClientId> {
         match to {
             Some(group) => self.book.members(group).collect(),
@@ -175,6 +185,38 @@ impl Desk {
             });
         }
         Ok(())
+    }
+
+    /// Returns whether there is room for a packet for many.
+    pub(super) fn has_room_for_many(
+        &self,
+        to: Option<GroupId>,
+        without: usize,
+        length: usize,
+    ) -> bool {
+        let v3 = self.v3.as_deref();
+        let fans_out = v3.is_some_and(|v3| v3.is_ready() && v3.features().has(Feature::Groups));
+        let copies = if fans_out {
+            1
+        } else {
+            self.receivers(to).len()
+        };
+        let each = length
+            .saturating_add(HEADER_BYTES)
+            .saturating_add(GroupSend::bytes_before(without));
+        self.has_room(copies.saturating_mul(each))
+    }
+
+    /// Ends all sessions: the edge is given up.
+    pub(super) fn give_up(&mut self) {
+        self.close();
+        if let Some(v3) = &mut self.v3 {
+            v3.forget();
+        }
+        let _ = self.link.take_frames();
+        for id in self.book.missing_since(u64::MAX) {
+            self.gone(id, "its edge was given up");
+        }
     }
 
     /// Queues one of the copies for many, which have room together.

@@ -74,10 +74,17 @@ impl Edge {
         };
         let living = self.sessions.iter().filter_map(|(_, entry)| living(entry));
         let sessions = living.count().saturating_add(ended);
+        #[cfg(feature = "cluster")]
+        let (home, granted) = match self.config.home {
+            home @ 1.. if ask.features.has(Feature::Homes) => (home, features.with(Feature::Homes)),
+            home => (home, features),
+        };
+        #[cfg(not(feature = "cluster"))]
+        let (home, granted) = (0, features);
         let grant = Grant {
-            features,
+            features: granted,
             boot: ask.boot,
-            home: 0,
+            home,
             term: self.term,
             run: self.run,
             continues: None,

@@ -103,6 +103,8 @@ impl Edge {
 
     fn take_back(&mut self, now: Time, contents: &Contents<'_>) {
         self.run = contents.run;
+        #[cfg(feature = "cluster")]
+        self.tell_name();
         let shards = self.config.shards.max(1);
         let mut parts = contents.parts.iter();
         // As many machines as before: what waits stays with its shard, in order.
@@ -181,6 +183,10 @@ impl Edge {
             let shard = ids.shard();
             if shard == self.config.shard {
                 self.ids = ids.clone();
+                #[cfg(feature = "cluster")]
+                {
+                    self.ids = ids.clone().at_home(self.config.home);
+                }
             } else if self.config.shard.as_u8() == 0 && shard.as_u8() >= shards {
                 self.kept_ids.push(ids.clone());
             }

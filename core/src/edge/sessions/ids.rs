@@ -12,7 +12,11 @@ use crate::wire::saved::Saved;
 /// The number of bits of an id below its shard.
 const SEQUENCE_BITS: u32 = 56;
 const HALF_BITS: u32 = SEQUENCE_BITS / 2;
-const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
+/// The number of bits of a home.
+#[cfg(feature = "cluster")]
+const HOME_BITS: u32 = 12;
+#[cfg(feature = "cluster")]
+const HOME_MASK: u16 = (1 << HOME_BITS) - 1;
 /// Four rounds of good round functions make a strong pseudo-random permutation. Ten leave a margin for small halves.
 const ROUNDS: u8 = 10;
 
@@ -24,6 +28,10 @@ const ROUNDS: u8 = 10;
 pub(crate) struct ClientIds {
     #[zeroize(skip)]
     shard: ShardId,
+    /// The home of its edge, or 0: then the numbers below the shard are all permuted. (SPEC 40.2)
+    #[cfg(feature = "cluster")]
+    #[zeroize(skip)]
+    home: u16,
     key: [u8; 16],
     issued: u64,
 }
@@ -34,15 +42,45 @@ impl ClientIds {
     pub(crate) const fn new(shard: ShardId, key: [u8; 16]) -> Self {
         Self {
             shard,
+            #[cfg(feature = "cluster")]
+            home: 0,
             key,
             issued: 0,
         }
+    }
+
+    /// Makes them those of an edge with this home.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub(crate) fn at_home(self, home: u16) -> Self {
+        let mut ids = self;
+        ids.home = home & HOME_MASK;
+        ids
+    }
+
+    /// Returns the number of bits below what all of them have in common.
+    const fn sequence_bits(&self) -> u32 {
+        #[cfg(feature = "cluster")]
+        if self.home > 0 {
+            return SEQUENCE_BITS - HOME_BITS;
+        }
+        SEQUENCE_BITS
+    }
+
+    /// Returns what all of them have in common below the shard.
+    const fn common(&self) -> u64 {
+        #[cfg(feature = "cluster")]
+        return (self.home as u64) << (SEQUENCE_BITS - HOME_BITS);
+        #[cfg(not(feature = "cluster"))]
+        0
     }
 
     /// Goes on with the ids of another process of this run (SPEC 39.2). `None`: it cannot have issued so many.
     pub(crate) fn load(saved: &mut Saved<'_>) -> Option<Self> {
         let ids = ClientIds {
             shard: ShardId::new(saved.u8()?),
+            #[cfg(feature = "cluster")]
+            home: 0,
             key: saved.array()?,
             issued: saved.u64()?,
         };
@@ -61,19 +99,21 @@ impl ClientIds {
         self.shard
     }
 
-    /// Permutes the numbers below 2^56 with a Feistel network over two halves of 28 bits.
+    /// Permutes the numbers below 2^56, or 2^44 with a home, with a Feistel network over two halves.
     fn permute(&self, sequence: u64) -> u64 {
-        let (mut left, mut right) = (sequence >> HALF_BITS, sequence & HALF_MASK);
+        let half_bits = self.sequence_bits() / 2;
+        let mask = (1 << half_bits) - 1;
+        let (mut left, mut right) = (sequence >> half_bits, sequence & mask);
         for round in 0..ROUNDS {
-            (left, right) = (right, left ^ self.round(round, right));
+            (left, right) = (right, left ^ (self.round(round, right) & mask));
         }
-        (left << HALF_BITS) | right
+        (left << half_bits) | right
     }
 
     fn round(&self, round: u8, half: u64) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write_u64((u64::from(round) << HALF_BITS) | half);
-        hasher.finish() & HALF_MASK
+        hasher.finish()
     }
 }
 
@@ -81,13 +121,13 @@ impl Iterator for ClientIds {
     type Item = ClientId;
 
     fn next(&mut self) -> Option<ClientId> {
-        if self.issued >> SEQUENCE_BITS != 0 {
+        if self.issued >> self.sequence_bits() != 0 {
             return None;
         }
         let sequence = self.issued;
         self.issued += 1;
         let shard = u64::from(self.shard.as_u8()) << SEQUENCE_BITS;
-        match shard | self.permute(sequence) {
+        match shard | self.common() | self.permute(sequence) {
             // The link itself has it (SPEC 33.4(b)).
             0 => self.next(),
             id => Some(ClientId::from_u64(id)),
@@ -109,6 +149,7 @@ mod tests {
     use super::*;
 
     const LAST: u64 = (1 << SEQUENCE_BITS) - 1;
+    const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
 
     fn ids() -> ClientIds {
         ClientIds::new(ShardId::new(0xa5), *b"a key of 16 byte")
@@ -118,7 +159,7 @@ mod tests {
     fn invert(ids: &ClientIds, permuted: u64) -> u64 {
         let (mut left, mut right) = (permuted >> HALF_BITS, permuted & HALF_MASK);
         for round in (0..ROUNDS).rev() {
-            (left, right) = (right ^ ids.round(round, left), left);
+            (left, right) = (right ^ (ids.round(round, left) & HALF_MASK), left);
         }
         (left << HALF_BITS) | right
     }
@@ -220,6 +261,31 @@ mod tests {
         assert_eq!(ids.next().map(|id| id.as_u64() & LAST), Some(last));
         assert_eq!(ids.next(), None);
         assert_eq!(ids.next(), None);
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn an_edge_with_a_home_issues_2_44_ids_that_have_it() {
+        let at = |home| ids().at_home(home);
+        let mut issued: Vec<ClientId> = at(0xabc).take(100_000).collect();
+        assert!(issued.iter().all(|id| id.home() == 0xabc));
+        assert!(issued.iter().all(|id| id.shard() == ShardId::new(0xa5)));
+        let mut flips = 0;
+        for pair in issued.windows(2) {
+            flips += (pair[0].as_u64() ^ pair[1].as_u64()).count_ones();
+        }
+        assert!(
+            (20 * 100_000..24 * 100_000).contains(&flips),
+            "half of 44 bits"
+        );
+        issued.sort_unstable();
+        issued.dedup();
+        assert_eq!(issued.len(), 100_000);
+        let mut last = at(0xabc);
+        last.issued = (1 << 44) - 1;
+        assert!(last.next().is_some() && last.next().is_none());
+        assert!(at(0).take(1_000).eq(ids().take(1_000)), "none is as ever");
+        assert_eq!(at(0x1001).next(), at(1).next(), "a home has 12 bits");
     }
 
     #[test]

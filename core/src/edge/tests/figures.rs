@@ -269,6 +269,8 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         link_is_doubted: false,
         link_is_unasked: false,
         link_is_unproven: false,
+        #[cfg(feature = "cluster")]
+        link_is_displaced: false,
         is_draining: false,
         bans: count,
     };

@@ -16,6 +16,8 @@ pub enum Refusal {
     SecretUnknown,
     /// The two have different secrets.
     SecretWrong,
+    /// A later edge has the home of this one, or the backend has given this one up (SPEC 40.4).
+    HomeTaken,
 }
 
 impl Refusal {
@@ -27,6 +29,7 @@ impl Refusal {
             4 => Some(Refusal::SecretWanted),
             5 => Some(Refusal::SecretUnknown),
             6 => Some(Refusal::SecretWrong),
+            7 => Some(Refusal::HomeTaken),
             _ => None,
         }
     }
@@ -41,6 +44,7 @@ impl Refusal {
             Refusal::SecretWanted => 4,
             Refusal::SecretUnknown => 5,
             Refusal::SecretWrong => 6,
+            Refusal::HomeTaken => 7,
         }
     }
 }

@@ -27,10 +27,13 @@ pub enum Feature {
     Kick = 6,
     /// GOAWAY.
     GoAway = 8,
+    /// Several edges at one backend: the list of ASK, and ids that have the home of their edge.
+    Homes = 10,
 }
 
 impl Feature {
-    /// All features that are not reserved.
+    /// All features that are not reserved, but [`Homes`](Self::Homes): that is asked for by a backend of several edges, and granted by an edge
+    /// that has a home.
     pub const ALL: [Feature; 8] = [
         Feature::Notices,
         Feature::Groups,
@@ -58,6 +61,7 @@ impl Feature {
             Feature::Classes => "classes",
             Feature::Kick => "kick",
             Feature::GoAway => "go away",
+            Feature::Homes => "homes",
         }
     }
 
@@ -181,7 +185,10 @@ impl fmt::Debug for Features {
 
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = Feature::ALL.into_iter().filter(|known| self.has(*known));
+        let named = Feature::ALL.into_iter();
+        #[cfg(any(feature = "cluster", feature = "backend"))]
+        let named = named.chain([Feature::Homes]);
+        let known = named.filter(|known| self.has(*known));
         for (at, feature) in known.enumerate() {
             let comma = if at == 0 { "" } else { ", " };
             write!(f, "{comma}{}", feature.name())?;

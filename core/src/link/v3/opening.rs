@@ -1,6 +1,8 @@
 //! Ask and grant, by which a link becomes one of version 3, and its acknowledgements. (SPEC 34, 37.2)
 
 use super::error::{Cause, FrameError};
+#[cfg(any(feature = "cluster", feature = "backend"))]
+use super::features::Feature;
 use super::features::Features;
 use super::fields::{Fields, frame, split};
 use super::{VERSION, flag};
@@ -28,6 +30,77 @@ pub struct Ask {
     pub longest_body: u32,
 }
 
+/// Bytes of an edge in the list of an ASK.
+#[cfg(any(feature = "cluster", feature = "backend"))]
+pub(crate) const KNOWN_BYTES: usize = 38;
+
+/// An edge that the backend knows, in the list of an ASK to one of several. (SPEC 40.3)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg(any(feature = "cluster", feature = "backend"))]
+#[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
+pub struct Known {
+    /// The range of ids that it issues.
+    pub home: u16,
+    /// Grows with each process that serves this home.
+    pub term: u32,
+    /// Its run. Zeros: the backend has given it up, and no run of this term goes on.
+    pub run: [u8; 8],
+    /// What [`Ask`] says of the run that it names.
+    pub received: u64,
+    /// See `received`.
+    pub acknowledged: u64,
+    /// See `received`.
+    pub sent: u64,
+}
+
+#[cfg(any(feature = "cluster", feature = "backend"))]
+impl Known {
+    fn read(fields: &mut Fields<'_>) -> Result<Known, Cause> {
+        Ok(Known {
+            home: fields.u16()?,
+            term: fields.u32()?,
+            run: fields.array()?,
+            received: fields.u64()?,
+            acknowledged: fields.u64()?,
+            sent: fields.u64()?,
+        })
+    }
+}
+
+#[cfg(any(feature = "cluster", feature = "backend"))]
+impl Ask {
+    /// Returns the edges that the backend knows, from the body of an ASK. (SPEC 40.3)
+    #[must_use]
+    pub fn known_of(body: &[u8]) -> Vec<Known> {
+        let Some(Ok(ask)) = Ask::of(body) else {
+            return Vec::new();
+        };
+        let Ok((_, _, mut fields)) = split(body) else {
+            return Vec::new();
+        };
+        if !ask.features.has(Feature::Homes) || fields.slice(ASK_BYTES).is_err() {
+            return Vec::new();
+        }
+        let count = fields.u8().unwrap_or(0);
+        let known = (0..count).map_while(|_| Known::read(&mut fields).ok());
+        known.collect()
+    }
+
+    /// Appends the list to what [`encode`](Self::encode) writes.
+    #[cfg(feature = "backend")]
+    pub(crate) fn write_known(known: &[Known], out: &mut Vec<u8>) {
+        out.push(u8::try_from(known.len()).unwrap_or(u8::MAX));
+        for edge in known.iter().take(usize::from(u8::MAX)) {
+            out.extend_from_slice(&edge.home.to_le_bytes());
+            out.extend_from_slice(&edge.term.to_le_bytes());
+            out.extend_from_slice(&edge.run);
+            for count in [edge.received, edge.acknowledged, edge.sent] {
+                out.extend_from_slice(&count.to_le_bytes());
+            }
+        }
+    }
+}
+
 impl Ask {
     /// Reads the first body of a link. `None`: it is no ASK, so the link is one of version 2.
     ///
@@ -49,6 +122,12 @@ impl Ask {
         let has_run = run != [0; 8];
         let counts = [fields.u64()?, fields.u64()?, fields.u64()?];
         let [received, acknowledged, sent] = if has_run { counts } else { [0; 3] };
+        let longest_body = fields.u32()?;
+        #[cfg(any(feature = "cluster", feature = "backend"))]
+        if features.has(Feature::Homes) && !fields.is_empty() {
+            let count = usize::from(fields.u8()?);
+            fields.slice(count.saturating_mul(KNOWN_BYTES))?;
+        }
         // A longer one is of a later backend.
         Ok(Ask {
             features,
@@ -57,7 +136,7 @@ impl Ask {
             received,
             acknowledged,
             sent,
-            longest_body: fields.u32()?,
+            longest_body,
         })
     }
 

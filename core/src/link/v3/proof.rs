@@ -8,8 +8,14 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::error::{Cause, FrameError, Refusal};
+#[cfg(any(feature = "cluster", feature = "backend"))]
+use super::features::Feature;
 use super::fields::{Fields, frame, split};
 use super::flag;
+#[cfg(any(feature = "cluster", feature = "backend"))]
+use super::opening::KNOWN_BYTES;
+#[cfg(feature = "backend")]
+use super::opening::Known;
 use super::opening::{ASK_BYTES, Ask, link_wide};
 
 /// The length of a nonce, and of a proof, in bytes.
@@ -104,11 +110,34 @@ impl Ask {
         });
     }
 
+    /// Appends the frame of a backend of several edges to `out`: with those that it knows, and a nonce if there is a secret. (SPEC 40.3)
+    #[cfg(feature = "backend")]
+    pub fn encode_to_several(
+        &self,
+        known: &[Known],
+        nonce: Option<&[u8; PROOF_BYTES]>,
+        out: &mut Vec<u8>,
+    ) {
+        frame(out, 0, flag::ASK, |out| {
+            self.write(out);
+            Ask::write_known(known, out);
+            out.extend_from_slice(nonce.map_or(&[][..], |nonce| nonce));
+        });
+    }
+
     /// Returns the nonce in the body of an ASK, if there is one.
     #[must_use]
     pub fn nonce_of(body: &[u8]) -> Option<[u8; PROOF_BYTES]> {
         let (_, _, mut fields) = split(body).ok()?;
         fields.slice(ASK_BYTES).ok()?;
+        #[cfg(any(feature = "cluster", feature = "backend"))]
+        if let Some(Ok(ask)) = Ask::of(body)
+            && ask.features.has(Feature::Homes)
+            && !fields.is_empty()
+        {
+            let count = usize::from(fields.u8().ok()?);
+            fields.slice(count.saturating_mul(KNOWN_BYTES)).ok()?;
+        }
         fields.array().ok()
     }
 }

@@ -2,6 +2,8 @@
 
 use core::mem;
 
+#[cfg(feature = "cluster")]
+use crate::link::v3::Known;
 use crate::link::v3::{
     Ask, Challenge, FrameError, LinkSecret, PROOF_BYTES, Proof, Refusal, flag, refuse_ask,
 };
@@ -55,6 +57,37 @@ pub(crate) struct Proving {
     written: usize,
     /// Why the last backend that asked was refused.
     refused: Option<Refusal>,
+    #[cfg(feature = "cluster")]
+    name: Option<Name>,
+}
+
+/// Which of several edges this one is. (SPEC 40.2)
+#[cfg(feature = "cluster")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name {
+    pub(crate) home: u16,
+    pub(crate) term: u32,
+    pub(crate) run: [u8; 8],
+}
+
+#[cfg(feature = "cluster")]
+impl Name {
+    /// Puts into an ASK what its list says of this edge. The error is the edge that has taken the home (SPEC 40.4).
+    fn find(self, known_edges: &[Known], ask: &mut Ask) -> Result<(), Known> {
+        let Some(known) = known_edges.iter().find(|known| known.home == self.home) else {
+            return Ok(());
+        };
+        let is_same = known.run == self.run;
+        if known.term > self.term || (known.term == self.term && !is_same) {
+            return Err(*known);
+        }
+        if is_same {
+            ask.run = Some(known.run);
+            (ask.received, ask.acknowledged, ask.sent) =
+                (known.received, known.acknowledged, known.sent);
+        }
+        Ok(())
+    }
 }
 
 impl Proving {
@@ -65,7 +98,20 @@ impl Proving {
             output: Vec::new(),
             written: 0,
             refused: None,
+            #[cfg(feature = "cluster")]
+            name: None,
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn set_name(&mut self, name: Option<Name>) {
+        self.name = name;
+    }
+
+    /// Returns whether another edge has taken the home of this one, as the last backend that asked has it.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.refused == Some(Refusal::HomeTaken)
     }
 
     /// Takes another secret, for links to come.
@@ -82,6 +128,10 @@ impl Proving {
 
     /// Returns whether the last backend that asked does not share the secret.
     pub(crate) fn is_refused(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.is_displaced() {
+            return false;
+        }
         self.refused.is_some()
     }
 
@@ -105,7 +155,7 @@ impl Proving {
                         .is_some_and(|secret| secret.is_proven(&shown, flag::PROOF, &nonce, &asked))
                 };
                 match shown.is_some_and(is_proven) {
-                    true => self.accept(Ok(ask)),
+                    true => self.accept(ask, &asked),
                     false => self.refuse(Refusal::SecretWrong),
                 }
             }
@@ -123,7 +173,7 @@ impl Proving {
             Some(Ok(ask)) => ask,
         };
         match (&self.secret, Ask::nonce_of(body)) {
-            (None, None) => self.accept(Ok(ask)),
+            (None, None) => self.accept(ask, body),
             (None, Some(_)) => self.refuse(Refusal::SecretUnknown),
             (Some(_), None) => self.refuse(Refusal::SecretWanted),
             (Some(secret), Some(_)) => {
@@ -137,9 +187,46 @@ impl Proving {
         }
     }
 
-    fn accept(&mut self, ask: Result<Ask, FrameError>) -> Heard {
+    #[cfg_attr(not(feature = "cluster"), expect(unused_mut, unused_variables))]
+    fn accept(&mut self, mut ask: Ask, body: &[u8]) -> Heard {
+        #[cfg(feature = "cluster")]
+        if let Some(name) = self.name
+            && let Err(other) = name.find(&Ask::known_of(body), &mut ask)
+        {
+            return self.yield_to(other, name);
+        }
         self.refused = None;
-        Heard::Ask(ask)
+        Heard::Ask(Ok(ask))
+    }
+
+    /// Leaves the backend to the edge that has taken the home of this one.
+    #[cfg(feature = "cluster")]
+    #[cold]
+    fn yield_to(&mut self, other: Known, name: Name) -> Heard {
+        self.stage = Stage::Refused;
+        let refusal = Refusal::HomeTaken;
+        refuse_ask(refusal, &mut self.output);
+        if self.refused.replace(refusal) != Some(refusal) {
+            let (home, term) = (name.home, name.term);
+            let other_run = u64::from_be_bytes(other.run);
+            let other_term = other.term;
+            match other_run {
+                0 => tracing::error!(
+                    home,
+                    term,
+                    "the backend has given this edge up, and its sessions have ended. Restart it"
+                ),
+                _ => tracing::error!(
+                    home,
+                    term,
+                    other_run = %format_args!("{other_run:016x}"),
+                    other_term,
+                    "another edge has the home of this one, which the backend does not hear any more. Give each edge a cluster.home of its \
+                     own, and end this one if the other replaces it"
+                ),
+            }
+        }
+        Heard::Refused
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Heard {

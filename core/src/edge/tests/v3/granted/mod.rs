@@ -9,6 +9,8 @@ mod orders;
 mod saved;
 #[cfg(feature = "backend")]
 mod secret;
+#[cfg(all(feature = "backend", feature = "cluster"))]
+mod several;
 mod shards;
 
 use super::*;

@@ -1,0 +1,516 @@
+//! Several edges at one backend: one book of sessions for each, and one stream of events of all. (SPEC 40)
+
+mod sending;
+#[cfg(test)]
+mod tests;
+
+use crate::backend::BackendError;
+use crate::link::tagged::TAG_BYTES;
+use crate::link::v3::{Feature, Grant, Known, flag};
+use crate::wire::frame::FrameReader;
+use crate::{ClientId, Time};
+
+use super::host::{EdgeId, Event, GrantError, Host, HostConfig, Mark};
+
+/// Links of which it is not known yet of what edge they are, at most. (SPEC 40.7)
+pub const MAX_OPENING: usize = 16;
+
+/// A stream to an edge. None is used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(u64);
+
+/// What is known of an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EdgeState {
+    /// Its life that granted last.
+    pub edge: EdgeId,
+    /// Its link, if there is one.
+    pub link: Option<LinkId>,
+    /// Sessions that it has, as far as is known.
+    pub sessions: usize,
+    /// Whether it was [given up](Fleet::give_up).
+    pub is_given_up: bool,
+}
+
+/// An edge, or a home of which something was said before its edge has come.
+#[derive(Debug)]
+struct Lane {
+    home: u16,
+    host: Host,
+    edge: Option<EdgeId>,
+    link: Option<LinkId>,
+    is_given_up: bool,
+}
+
+/// A link of which it is not known yet of what edge it is.
+#[derive(Debug)]
+struct Opening {
+    link: LinkId,
+    host: Host,
+    /// What its ASK says.
+    known: Vec<Known>,
+}
+
+/// A link of an edge that another one has displaced, or that was refused (SPEC 40.1). Its frames are dropped and counted, and its stream is to
+/// be closed.
+#[derive(Debug)]
+struct Fenced {
+    link: LinkId,
+    reader: FrameReader,
+}
+
+/// A backend's end of the links to its edges, with the sessions at all of them: like a [`Host`], of which it has one for each edge.
+///
+/// # Contract
+/// It is that of a [`Host`], but for the streams (SPEC 40.5). The adapter calls [`handle_connected`](Self::handle_connected) for each new stream, and
+/// names it with what that returns. It reads each stream whose link does not [want to be closed](Self::wants_close), writes its
+/// [`output`](Self::output), and calls [`handle_closed`](Self::handle_closed) when it is gone. It gives each stream its turn, of as many bytes as
+/// the others have.
+///
+/// # One edge
+/// If its [configuration](HostConfig::with_edges) has one edge, it is a [`Host`], and a new stream takes the place of the one before.
+#[derive(Debug)]
+pub struct Fleet {
+    config: HostConfig,
+    max_packet_bytes: usize,
+    lanes: Vec<Lane>,
+    opening: Vec<Opening>,
+    fenced: Vec<Fenced>,
+    /// Streams so far.
+    links: u64,
+    /// Frames that were dropped since their edge was displaced.
+    fenced_frames: u64,
+    /// Sessions that an earlier life of the application has saved, of edges that have not come.
+    restored: Vec<(ClientId, u64)>,
+    /// The lane whose events come first.
+    turn: usize,
+    /// The lanes that may have more room than at the last look, a bit for each.
+    touched: u64,
+}
+
+impl Fleet {
+    /// Creates one that knows no edge yet.
+    #[must_use]
+    pub fn new(config: impl Into<HostConfig>) -> Self {
+        let config = config.into();
+        // That of each edge.
+        let max_packet_bytes = Host::new(config.clone()).max_packet_bytes();
+        let mut fleet = Fleet {
+            config,
+            max_packet_bytes,
+            lanes: Vec::new(),
+            opening: Vec::new(),
+            fenced: Vec::new(),
+            links: 0,
+            fenced_frames: 0,
+            restored: Vec::new(),
+            turn: 0,
+            touched: 0,
+        };
+        if !fleet.is_of_several() {
+            let host = Host::new(fleet.config.clone());
+            fleet.add_lane(0, host);
+        }
+        fleet
+    }
+
+    /// Returns whether it takes several edges.
+    #[must_use]
+    pub fn is_of_several(&self) -> bool {
+        self.config.edges > 1
+    }
+
+    /// Like [`Host::restore`].
+    pub fn restore(&mut self, id: ClientId, up: u64) {
+        match self.lane_of(id) {
+            Some(lane) => lane.host.restore(id, up),
+            None => self.restored.push((id, up)),
+        }
+    }
+
+    fn add_lane(&mut self, home: u16, mut host: Host) -> usize {
+        let place = self.lanes.len();
+        host.set_lane(u16::try_from(place).unwrap_or(u16::MAX));
+        self.restored.retain(|&(id, up)| {
+            let is_here = id.home() == home;
+            if is_here {
+                host.restore(id, up);
+            }
+            !is_here
+        });
+        self.lanes.push(Lane {
+            home,
+            host,
+            edge: None,
+            link: None,
+            is_given_up: false,
+        });
+        place
+    }
+
+    /// Returns the lane of the edge that has issued an id, if it is known.
+    fn lane_of(&mut self, id: ClientId) -> Option<&mut Lane> {
+        match self.is_of_several() {
+            true => self.lanes.iter_mut().find(|lane| lane.home == id.home()),
+            false => self.lanes.first_mut(),
+        }
+    }
+
+    /// Returns the host of the edge that has issued an id.
+    fn host_of(&self, id: ClientId) -> Option<&Host> {
+        let lane = match self.is_of_several() {
+            true => self.lanes.iter().find(|lane| lane.home == id.home()),
+            false => self.lanes.first(),
+        };
+        lane.map(|lane| &lane.host)
+    }
+
+    /// Returns the host of a home to which something is sent, which may be before its edge has come.
+    fn host_to(&mut self, id: ClientId) -> Option<&mut Host> {
+        let home = id.home();
+        if self.is_of_several()
+            && home > 0
+            && self.lanes.len() < self.config.edges
+            && !self.lanes.iter().any(|lane| lane.home == home)
+        {
+            let host = Host::new(self.config.clone());
+            self.add_lane(home, host);
+        }
+        self.lane_of(id).map(|lane| &mut lane.host)
+    }
+
+    // ---- streams
+
+    /// Handles that an edge has connected.
+    pub fn handle_connected(&mut self, now: Time) -> LinkId {
+        self.links += 1;
+        let link = LinkId(self.links);
+        if !self.is_of_several() {
+            if let Some(lane) = self.lanes.first_mut() {
+                lane.link = Some(link);
+                lane.host.handle_connected(now);
+            }
+            return link;
+        }
+        if self.opening.len() >= MAX_OPENING {
+            let oldest = self.opening.remove(0);
+            self.fence(oldest.link);
+        }
+        let known: Vec<Known> = self.lanes.iter().filter_map(Lane::known).collect();
+        let mut host = Host::new(self.config.clone());
+        host.ask_one_of(now, &known, self.links);
+        self.opening.push(Opening { link, host, known });
+        link
+    }
+
+    /// Handles bytes of a stream, like [`Host::handle_bytes`]. `None`: `input` is empty.
+    ///
+    /// # Errors
+    /// [`BackendError`]: the stream must be closed.
+    pub fn handle_bytes<'a, 'input: 'a>(
+        &'a mut self,
+        link: LinkId,
+        now: Time,
+        input: &mut &'input [u8],
+    ) -> Result<Option<Event<'a>>, BackendError> {
+        if let Some(place) = self.place_of(link) {
+            self.touch(link);
+            return match self.lanes.get_mut(place) {
+                Some(lane) => lane.host.handle_bytes(now, input),
+                None => Ok(None),
+            };
+        }
+        let place = self.opening.iter().position(|opening| opening.link == link);
+        let Some(place) = place else {
+            self.drop_frames(link, input);
+            return Ok(None);
+        };
+        let Some(opening) = self.opening.get_mut(place) else {
+            return Ok(None);
+        };
+        if opening.host.handle_bytes(now, input)?.is_none() {
+            return Ok(None);
+        }
+        let Some(grant) = opening.host.take_grant() else {
+            return Ok(Some(Event::Link));
+        };
+        let opening = self.opening.remove(place);
+        if let Err(error) = self.place(opening, &grant) {
+            // What came with it is dropped as well.
+            self.drop_frames(link, input);
+            return Err(error);
+        }
+        Ok(Some(Event::Link))
+    }
+
+    /// Gives a link to the edge that has granted on it.
+    fn place(&mut self, opening: Opening, grant: &Grant) -> Result<(), BackendError> {
+        let new = EdgeId {
+            home: grant.home,
+            term: grant.term,
+            run: grant.run,
+        };
+        let refused = |error| Err(BackendError::Refused(error));
+        if new.home == 0 || !grant.features.has(Feature::Homes) {
+            return refused(GrantError::NoHome);
+        }
+        let is_other = |lane: &&Lane| lane.home != new.home;
+        let others = self.lanes.iter().filter(is_other);
+        let same_run = others
+            .filter_map(|lane| lane.edge)
+            .find(|edge| edge.run == new.run);
+        if let Some(known) = same_run {
+            return refused(GrantError::HomeOfAnother { known, new });
+        }
+        let place = self.lanes.iter().position(|lane| lane.home == new.home);
+        let known = place
+            .and_then(|place| self.lanes.get(place))
+            .and_then(|lane| {
+                let is_over = lane.is_given_up;
+                lane.edge.map(|edge| (edge, is_over))
+            });
+        if let Some((known, is_given_up)) = known {
+            let is_same = known.run == new.run && !is_given_up;
+            let is_later = match is_same {
+                true => new.term >= known.term,
+                false => new.term > known.term,
+            };
+            if !is_later {
+                return refused(GrantError::HomeOfAnother { known, new });
+            }
+        }
+        let place = match place {
+            Some(place) => place,
+            None if self.lanes.len() < self.config.edges => {
+                let host = Host::new(self.config.clone());
+                self.add_lane(new.home, host)
+            }
+            None => {
+                let most = self.config.edges;
+                return refused(GrantError::TooManyEdges { most, new });
+            }
+        };
+        let Some(lane) = self.lanes.get_mut(place) else {
+            return Ok(());
+        };
+        let asked = opening.known.iter().find(|known| known.run == new.run);
+        let displaced = lane.link.take();
+        lane.host.attach(grant, asked)?;
+        (lane.edge, lane.link) = (Some(new), Some(opening.link));
+        lane.is_given_up = false;
+        if let Some(displaced) = displaced {
+            self.fence(displaced);
+        }
+        Ok(())
+    }
+
+    fn fence(&mut self, link: LinkId) {
+        let reader = FrameReader::default();
+        self.fenced.push(Fenced { link, reader });
+    }
+
+    /// Drops the frames in `input`, and counts them.
+    fn drop_frames(&mut self, link: LinkId, input: &mut &[u8]) {
+        let fenced = self.fenced.iter_mut().find(|fenced| fenced.link == link);
+        let mut own = FrameReader::default();
+        let reader = fenced.map_or(&mut own, |fenced| &mut fenced.reader);
+        while let Ok(Some(body)) = reader.next_frame(input, u32::MAX) {
+            let flag = body.get(TAG_BYTES.saturating_sub(1));
+            self.fenced_frames += u64::from(flag != Some(&flag::LINK_ACK));
+        }
+        *input = &[];
+    }
+
+    /// Handles that a stream is gone.
+    pub fn handle_closed(&mut self, link: LinkId) {
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.link == Some(link)) {
+            lane.link = None;
+            lane.host.handle_closed();
+        }
+        self.opening.retain(|opening| opening.link != link);
+        self.fenced.retain(|fenced| fenced.link != link);
+    }
+
+    /// Returns whether a stream is to be closed, once what has come on it was read: its edge does not grant, or was displaced.
+    #[must_use]
+    pub fn wants_close(&self, link: LinkId) -> bool {
+        match self.host_at(link) {
+            Some(host) => host.wants_close(),
+            None => true,
+        }
+    }
+
+    /// Returns whether another edge has taken the place of that of this stream.
+    #[must_use]
+    pub fn is_fenced(&self, link: LinkId) -> bool {
+        self.fenced.iter().any(|fenced| fenced.link == link)
+    }
+
+    /// Returns the bytes to write to a stream now.
+    #[must_use]
+    pub fn output(&self, link: LinkId) -> &[u8] {
+        self.host_at(link).map_or(&[], Host::output)
+    }
+
+    /// Handles that a stream took the first `n` bytes of its output.
+    ///
+    /// # Panics
+    /// If `n` is more than was offered.
+    pub fn handle_written(&mut self, link: LinkId, n: usize) {
+        if let Some(host) = self.host_at_mut(link) {
+            host.handle_written(n);
+            self.touch(link);
+        }
+    }
+
+    /// Notes that the edge of a stream may have more room.
+    fn touch(&mut self, link: LinkId) {
+        let place = self
+            .place_of(link)
+            .and_then(|place| u32::try_from(place).ok());
+        self.touched |= place
+            .and_then(|place| 1_u64.checked_shl(place))
+            .unwrap_or(0);
+    }
+
+    fn place_of(&self, link: LinkId) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.link == Some(link))
+    }
+
+    fn host_at(&self, link: LinkId) -> Option<&Host> {
+        let lane = self.lanes.iter().find(|lane| lane.link == Some(link));
+        let opening = || self.opening.iter().find(|opening| opening.link == link);
+        lane.map(|lane| &lane.host)
+            .or_else(|| opening().map(|opening| &opening.host))
+    }
+
+    fn host_at_mut(&mut self, link: LinkId) -> Option<&mut Host> {
+        if let Some(place) = self.place_of(link) {
+            return self.lanes.get_mut(place).map(|lane| &mut lane.host);
+        }
+        let opening = self.opening.iter_mut().find(|opening| opening.link == link);
+        opening.map(|opening| &mut opening.host)
+    }
+
+    // ---- events
+
+    /// Returns what happened without a frame, or with one, and the stream of its edge. Events of one edge are in order; edges take turns.
+    pub fn poll_event(&mut self) -> Option<(Option<LinkId>, Event<'static>)> {
+        let count = self.lanes.len();
+        for step in 0..count {
+            let place = (self.turn + step) % count;
+            if let Some(lane) = self.lanes.get_mut(place)
+                && let Some(event) = lane.host.poll_event()
+            {
+                self.turn = place;
+                return Some((lane.link, event));
+            }
+        }
+        self.turn = self.turn.wrapping_add(1) % count.max(1);
+        None
+    }
+
+    /// Like [`Host::pending_precedes`], for the stream read last.
+    pub fn pending_precedes(&mut self, link: LinkId) -> bool {
+        self.host_at_mut(link).is_some_and(Host::pending_precedes)
+    }
+
+    /// Returns the mark of the last frame received on a stream.
+    #[must_use]
+    pub fn mark(&self, link: LinkId) -> Mark {
+        self.host_at(link).map_or(Mark::NONE, Host::mark)
+    }
+
+    /// The application came back from everything of this edge up to the frame of this [mark](Self::mark).
+    pub fn taken_up(&mut self, now: Time, mark: Mark) {
+        if let Some(lane) = self.lanes.get_mut(usize::from(mark.lane)) {
+            lane.host.taken_up(now, mark);
+        }
+    }
+
+    /// Returns when something is to be done even if nothing happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let lanes = self.lanes.iter().map(|lane| &lane.host);
+        let opening = self.opening.iter().map(|opening| &opening.host);
+        lanes.chain(opening).filter_map(Host::poll_timeout).min()
+    }
+
+    /// Handles that time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let lanes = self.lanes.iter_mut().map(|lane| &mut lane.host);
+        let opening = self.opening.iter_mut().map(|opening| &mut opening.host);
+        lanes
+            .chain(opening)
+            .for_each(|host| host.handle_timeout(now));
+    }
+
+    // ---- edges
+
+    /// Returns the edges that have granted, in the order in which they came first.
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeState> {
+        let states = self.lanes.iter().filter_map(|lane| {
+            Some(EdgeState {
+                edge: lane.edge.or_else(|| lane.host.edge())?,
+                link: lane.link,
+                sessions: lane.host.sessions().len(),
+                is_given_up: lane.is_given_up,
+            })
+        });
+        states.collect()
+    }
+
+    /// Returns the edge of a stream, once it has granted.
+    #[must_use]
+    pub fn edge_of(&self, link: LinkId) -> Option<EdgeId> {
+        let lane = self.lanes.iter().find(|lane| lane.link == Some(link))?;
+        lane.edge.or_else(|| lane.host.edge())
+    }
+
+    /// Returns the edge, or the first of several that has granted.
+    #[must_use]
+    pub fn edge(&self) -> Option<EdgeId> {
+        self.lanes
+            .iter()
+            .find_map(|lane| lane.edge.or_else(|| lane.host.edge()))
+    }
+
+    /// Returns how many frames were dropped since they came from an edge that another one has displaced.
+    #[must_use]
+    pub fn fenced_frames(&self) -> u64 {
+        self.fenced_frames
+    }
+
+    /// Gives up the edge of a home, of several, that has no link: its sessions end with 301, and its run is refused from now on. A later one of
+    /// that home is taken. Returns whether there was such an edge. (SPEC 40.6)
+    pub fn give_up(&mut self, home: u16) -> bool {
+        let is_of_several = self.is_of_several();
+        let lane = self.lanes.iter_mut().find(|lane| lane.home == home);
+        let Some(lane) = lane.filter(|lane| is_of_several && lane.link.is_none()) else {
+            return false;
+        };
+        lane.is_given_up = lane.edge.is_some();
+        lane.host.give_up();
+        true
+    }
+}
+
+impl Lane {
+    /// Returns what an ASK says of the edge.
+    fn known(&self) -> Option<Known> {
+        let edge = self.edge?;
+        match self.is_given_up {
+            true => Some(Known {
+                home: edge.home,
+                term: edge.term,
+                run: [0; 8],
+                received: 0,
+                acknowledged: 0,
+                sent: 0,
+            }),
+            false => self.host.known(),
+        }
+    }
+}
