@@ -43,6 +43,7 @@ const MAX_NOTE_BYTES = 64;
 const MAX_TEXT_BYTES = 256;
 /** The group of everyone, which the library keeps. */
 const EVERYONE = u64(0xffff_ffff_ffff_ffffn);
+const GOING_AWAY = 101;
 const GONE = 301;
 /** Frames that are given to the link at once: the most bytes, but for a longer packet, and the least that are set aside. */
 const BATCH_BYTES = 65_536;
@@ -66,6 +67,12 @@ export interface BackendOptions {
    * something else, the client is refused. Over a link of version 2 there are no tokens.
    */
   verify?: Verify;
+  /**
+   * Goes on where an earlier process of the application ended, so that each packet counts once even if that process was killed: the number of
+   * the last packet of each client that the application has saved with what came of it. Those packets are not told again. What it sent it
+   * compares with {@link Joined.sent}. A client that is not there any more ends. Version 3 of the link.
+   */
+  restore?: Iterable<readonly [ClientId, number]>;
   /** The longest packet to a client and from one, in bytes. Default: 8 MiB, as max_frame_bytes of the edge. */
   maxPacket?: number;
 }
@@ -102,6 +109,8 @@ export class Joined {
     readonly again: boolean,
     /** Where it comes from, if the edge tells. */
     readonly address: string | undefined,
+    /** The packets to it that the edge has numbered for earlier processes of the backend: the next one has the number behind. */
+    readonly sent = 0,
   ) {}
 
   /** The token as UTF-8. */
@@ -258,6 +267,10 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     if (options.version === 3 || options.secret !== undefined) {
       const secret = options.secret === undefined ? undefined : bytesOf(options.secret);
       this.links = new Links(this.maxPacket + TAG_BYTES, secret, () => this.flushSoon());
+      for (const [id, number] of options.restore ?? []) {
+        const tag = tagOf(id);
+        (this.find(tag) ?? this.enter(tag)).received = number;
+      }
     }
     server.on(event, (socket: net.Socket) => this.accept(socket));
     server.on("tlsClientError", () => undefined);
@@ -641,7 +654,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     client.isTold = true;
     if (client.nextUp === 0) client.nextUp = 1;
     const token = data.slice(JOINED_BYTES);
-    this.join(client, new Joined(client.id, token, "", false, addressOf(data)), token.length);
+    this.join(client, new Joined(client.id, token, "", false, addressOf(data), client.sent - client.waiting), token.length);
     return true;
   }
 
@@ -668,7 +681,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     // JOINED follows.
     if ((data[32]! & 0x80) !== 0) return false;
     client.isTold = true;
-    this.join(client, new Joined(client.id, EMPTY, note ?? "", true, undefined));
+    this.join(client, new Joined(client.id, EMPTY, note ?? "", true, undefined, numbered));
     return true;
   }
 
@@ -745,8 +758,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
 
   private know(body: Bytes): Known {
     const found = this.find(body);
-    if (found) return found;
-    const client = this.enter(body);
+    if (found?.isTold) return found;
+    const client = found ?? this.enter(body);
     client.isTold = true;
     this.join(client, new Joined(client.id, EMPTY, "", body[ID_BYTES] === RESUMED, undefined));
     return client;
@@ -962,6 +975,19 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     const client = this.known.get(id);
     const { links } = this;
     if (client && links?.edge && links.has(Feature.settled)) links.push(client.tag, pauses ? Flag.pause : Flag.goOn);
+  }
+
+  /**
+   * Asks a client, or everyone, to leave and to come back: it does so at a random time within `within` ms. One that is still there then is
+   * closed, and so is one of version 2, which cannot be asked. Its session goes on, and nothing is lost. A link of version 2 cannot carry it.
+   */
+  askToLeave(who: ClientId | Everyone, within: number): void {
+    if (!(within >= 0 && within <= 0xffff_ffff)) throw new ConfigError(`${within}: no time of 0 to 4,294,967,295 ms`);
+    const { links } = this;
+    const client = who === everyone ? undefined : this.known.get(who);
+    if (!links?.edge || !links.has(Feature.goAway) || (who !== everyone && !client?.isTold)) return;
+    const ms = u32(Math.floor(within));
+    links.push(client?.tag ?? new Uint8Array(ID_BYTES), Flag.goAway, concat(u32(GOING_AWAY).subarray(0, 2), u32(0), ms, ms));
   }
 
   private put<T>(put: () => T): Promise<T> {

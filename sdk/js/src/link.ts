@@ -30,16 +30,17 @@ export const Flag = {
   groupEnd: 0x25,
   kick: 0x26,
   policy: 0x27,
+  goAway: 0x28,
   pause: 0x29,
   goOn: 0x2a,
   proof: 0x2d,
 } as const;
 
-/** Bits of features (SPEC 33.5): all but "go away". */
-const FEATURES = 0x7f;
+/** Bits of features (SPEC 33.5). */
+const FEATURES = 0x17f;
 /** Notices and link acks. */
 const NEEDED = 0x09;
-export const Feature = { groups: 0x02, settled: 0x04, classes: 0x20, kick: 0x40 } as const;
+export const Feature = { groups: 0x02, settled: 0x04, classes: 0x20, kick: 0x40, goAway: 0x100 } as const;
 
 /** The time in which an edge answers ASK, in ms. After it the link is one of version 2. */
 export const ASK_MS = 1_000;

@@ -66,6 +66,53 @@ for (const versions of ["2", "3"]) {
   });
 }
 
+test("a client that is asked to leave comes back, and so does everyone", async (context) => {
+  const { backend, join } = await rig(context);
+  const clients = [await join(), await join(), await join({ versions: "2" })];
+  let joins = 0;
+  await readUntil(backend, (event) => event.type === "joined" && ++joins === 3);
+  assert.throws(() => backend.askToLeave(everyone, -1), { name: "ConfigError" });
+  backend.askToLeave("00000000000000ff", 0);
+  backend.askToLeave(clients[0].id, 0);
+  assert.equal(last(await readUntil(backend, of("resumed"))).id, clients[0].id);
+  backend.askToLeave(everyone, 0);
+  const back = new Set();
+  await readUntil(backend, (event) => event.type === "resumed" && back.add(event.id).size === 3);
+  await backend.send(everyone, "still here");
+  for (const client of clients) await readUntil(client, (event) => event.text === "still here");
+});
+
+test("a backend that was killed goes on: each packet up is told once, and who has left ends", async (context) => {
+  const path = scratch(context);
+  const first = await listen("127.0.0.1:0", { version: 3 });
+  const relay = await Relay.to(`127.0.0.1:${first.address.port}`);
+  const edge = await Edge.start(relay.address, GRANTS, path);
+  const client = await connect(edge.address, { edgeKeys: [] });
+  context.after(async () => {
+    await client.suspend();
+    await edge.stop("SIGKILL");
+    relay.stop();
+  });
+  for (const text of ["1", "2", "3"]) await client.send(text);
+  await first.send(client.id, "down").catch(() => undefined);
+  const heard = last(await readUntil(first, (event) => event.text === "2"));
+  await first.send(client.id, "down");
+  await readUntil(client, (event) => event.text === "down");
+  // What it told of 3, if anything, was not saved.
+  await first.close();
+  const gone = "00000000000000ff";
+  const second = await listen("127.0.0.1:0", { version: 3, restore: [[heard.id, heard.number], [gone, 5]] });
+  context.after(() => second.close());
+  relay.leadTo(`127.0.0.1:${second.address.port}`);
+  const events = await readUntil(second, (event) => event.text === "3");
+  const joined = events.find(of("joined"));
+  // It is told as new where no backend has acknowledged that it joined.
+  assert.deepEqual([joined.id, joined.sent], [client.id, 1]);
+  assert.deepEqual(events.filter(of("packet")).map(({ text, number }) => [text, number]), [["3", 3]]);
+  const ends = events.some(of("ended")) ? events : await readUntil(second, of("ended"));
+  assert.equal(ends.find(of("ended")).id, gone);
+});
+
 test("groups and everyone cross the link once, and the newest of a key is what arrives", async (context) => {
   const { backend, relay, join } = await rig(context);
   const clients = [await join(), await join(), await join({ versions: "2" })];

@@ -69,10 +69,11 @@ export class Relay {
 
   static async to(address) {
     const relay = new Relay();
-    const [host, port] = address.split(":");
+    relay.leadTo(address);
     relay.server = net.createServer((near) => {
       if (relay.isOff) return near.destroy();
       relay.accepted += 1;
+      const [host, port] = relay.to.split(":");
       const far = net.connect({ host, port: Number(port), noDelay: true });
       near.setNoDelay(true);
       let passed = 0;
@@ -100,6 +101,11 @@ export class Relay {
     await new Promise((done) => relay.server.listen(0, "127.0.0.1", done));
     relay.address = `127.0.0.1:${relay.server.address().port}`;
     return relay;
+  }
+
+  /** Where those go that come from now on. */
+  leadTo(address) {
+    this.to = address;
   }
 
   cut() {
