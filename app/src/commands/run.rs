@@ -200,11 +200,16 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
             .map_err(cannot)?;
     } else {
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
-        machines.1.iter_mut().for_each(|edge| edge.set_term(term()));
+        let term = term();
+        machines.1.iter_mut().for_each(|edge| edge.set_term(term));
         if keeping.keeps() {
             machines.0.keep_sessions();
         }
         keeping.restore(now, &mut machines.1);
+        #[cfg(feature = "cluster")]
+        if let Some(first) = machines.1.first() {
+            machines.0.set_name(first);
+        }
         run = machines.1.first().map_or([0; 8], Edge::run);
         enter_run(runs.as_mut(), &mut machines.1);
         let links = (backend, own);

@@ -20,6 +20,8 @@ const AT_START: &[&str] = &[
     "listener.unsent_bytes",
     "master.protocol",
     "master.required_at_start",
+    #[cfg(feature = "cluster")]
+    "cluster.home",
     "metrics.address",
     "admin.address",
     "admin.socket_mode",

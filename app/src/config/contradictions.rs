@@ -229,6 +229,14 @@ const RULES: &[Rule] = &[
         ],
         link,
     ),
+    #[cfg(feature = "cluster")]
+    (&["cluster.home", "master.protocol"], |settings| {
+        let needs = settings.cluster.home > 0 && settings.master.protocol != LinkProtocol::V3;
+        needs.then(|| {
+            let what = "cluster.home is set and master.protocol is not \"3\": version 2 of the link names no edge";
+            Fault::new(what).remedy("set master.protocol to \"3\", or leave home out")
+        })
+    }),
     (&["master.token_file", "master.protocol"], |settings| {
         let master = &settings.master;
         let needs = master.token_file.is_some() && master.protocol != LinkProtocol::V3;

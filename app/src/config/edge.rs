@@ -149,6 +149,10 @@ impl Settings {
             (given, _) => size(given),
         };
         let mut config = defaults;
+        #[cfg(feature = "cluster")]
+        {
+            config.home = u16::try_from(self.cluster.home).unwrap_or(0);
+        }
         config.listener = self.listener.machine_config();
         let more = self.more_listeners.iter();
         config.more_listeners = more.map(Listener::machine_config).collect();

@@ -149,6 +149,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
 macro_rules! settings {
     ($(
         $(#[doc = $about:literal])+
+        $(#[cfg($gate:meta)])?
         $section:ident: $Section:ident {
             $( $(#[doc = $doc:literal])+ $key:ident: $Type:ty = $default:expr, $allowed:expr; )+
         }
@@ -156,16 +157,18 @@ macro_rules! settings {
         /// Every value that is in effect, section by section as in the file.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Settings {
-            $( $(#[doc = $about])+ pub $section: $Section, )+
+            $( $(#[doc = $about])+ $(#[cfg($gate)])? pub $section: $Section, )+
             /// The listeners after the first, if there are several.
             pub more_listeners: Vec<Listener>,
         }
 
         $(
             $(#[doc = $about])+
+            $(#[cfg($gate)])?
             #[derive(Clone, Debug, PartialEq)]
             pub struct $Section { $( $(#[doc = $doc])+ pub $key: $Type, )+ }
 
+            $(#[cfg($gate)])?
             impl Default for $Section {
                 fn default() -> $Section {
                     $Section { $( $key: $default, )+ }
@@ -174,7 +177,7 @@ macro_rules! settings {
         )+
 
         /// The whole table.
-        pub static SECTIONS: &[Section] = &[ $( Section {
+        pub static SECTIONS: &[Section] = &[ $( $(#[cfg($gate)])? Section {
             name: stringify!($section),
             comment: &[$($about),+],
             keys: &[ $( Key {
@@ -208,6 +211,10 @@ const MAX_QUEUE: u64 = 1 << 40;
 const MAX_SOCKET_BUFFER: u32 = 1 << 30;
 /// The longest time that one step may take: an hour.
 const HOUR: u32 = 3_600;
+
+/// An id has 12 bits for its home.
+#[cfg(feature = "cluster")]
+const MAX_HOME: u32 = 4_095;
 
 settings! {
     /// The process.
@@ -375,6 +382,14 @@ settings! {
         /// How long data sent to the backend may stay unacknowledged before the link is given up. The edge waits for
         /// a backend that acknowledges but has no room. 0: the system decides, after about a quarter of an hour.
         user_timeout_secs: u32 = 35, 0..=HOUR;
+    }
+
+    /// Several edges at one backend.
+    #[cfg(feature = "cluster")]
+    cluster: Cluster {
+        /// Number of this edge among several at one backend, another one for each: it is in the ids of its clients. It needs
+        /// protocol "3" of the link. 0: it is the only one.
+        home: u32 = 0, 0..=MAX_HOME;
     }
 
     /// Clients: their queues, and the rules while they are away.

@@ -34,6 +34,8 @@ pub use certificates::{
 pub use change::Change;
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
+#[cfg(feature = "cluster")]
+pub use keys::Cluster;
 pub use keys::{
     Admin, Clients, General, Key, Limits, Listener, Master, Metrics, SECTIONS, Section, Settings,
     VARIABLE_PREFIX, keys,

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Exchange, Snapshot, text};
+use super::{Exchange, Gauges, Snapshot, text};
 use crate::config::Address;
 use crate::http::{Pages, Response, Server};
 #[cfg(feature = "figures")]
@@ -88,6 +88,17 @@ fn page(path: &str, snapshot: &Snapshot) -> Response {
     }
 }
 
+/// Returns whether a later edge has the home of this one, so that the backend hears it no more.
+#[cfg(feature = "cluster")]
+fn is_displaced(gauges: &Gauges) -> bool {
+    gauges.link_is_displaced
+}
+
+#[cfg(not(feature = "cluster"))]
+fn is_displaced(_: &Gauges) -> bool {
+    false
+}
+
 /// Returns why the edge is not ready for clients, unless it is.
 pub(crate) fn readiness(snapshot: &Snapshot) -> Option<&'static str> {
     let gauges = &snapshot.gauges;
@@ -95,6 +106,8 @@ pub(crate) fn readiness(snapshot: &Snapshot) -> Option<&'static str> {
         Some("the edge is shutting down")
     } else if gauges.is_draining {
         Some("the edge is drained by an operator")
+    } else if is_displaced(gauges) {
+        Some("another edge has the home of this one (cluster.home)")
     } else if gauges.link_is_unproven {
         Some("the backend does not share the secret of the link (master.token_file)")
     } else if gauges.link_is_unasked {

@@ -148,6 +148,8 @@ fn status(snapshot: &Snapshot) -> String {
     let gauges = &snapshot.gauges;
     let backend = match (gauges.link_is_up, gauges.link_is_doubted) {
         _ if snapshot.is_ending => "shutting down",
+        #[cfg(feature = "cluster")]
+        _ if gauges.link_is_displaced => "another edge has the home of this one",
         _ if gauges.link_is_unproven => "the backend does not share the secret of the link",
         _ if gauges.link_is_unasked => "the backend does not ask for version 3 of the link",
         (_, true) => "the program at master.address is no backend",
