@@ -208,13 +208,13 @@ impl Conns {
     // ---- what they wait for
 
     /// Arms a wait of the connection at `index` from `now` on, replacing any other of the same timer.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn arm(&mut self, wait: Wait, index: u32, now: Time) {
         self.waits.arm(&mut self.slab, wait, index, now);
     }
 
     /// Disarms a timer of the connection at `index`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn disarm(&mut self, slot: Slot, index: u32) {
         self.waits.disarm(&mut self.slab, slot, index);
     }
@@ -316,7 +316,9 @@ impl Conns {
     /// Removes the connection at `index` from the counts of a state that it was in.
     fn leave_crowd(&mut self, index: u32, crowd: Crowd) {
         match crowd {
-            Crowd::Strangers => self.strangers.remove(&mut self.slab, index),
+            Crowd::Strangers => {
+                self.strangers.remove(&mut self.slab, index);
+            }
             Crowd::Unopened => {
                 let only_claim = self.live_mut(index).only_claim_mut().take();
                 self.claimants
@@ -378,7 +380,7 @@ impl Conns {
     fn offer_first(&mut self, index: u32, timed: bool, now: Time) {
         self.mark_ready(index);
         if timed && !self.live(index).waits_for(Wait::Write) {
-            self.arm(Wait::Write, index, now);
+            self.waits.start_write(&mut self.slab, index, now);
         }
     }
 

@@ -66,7 +66,9 @@ impl<T: Holds> BySize<T> {
         match (class_of(before), class_of(after)) {
             (before, after) if before == after => {}
             (_, Some(class)) => self.0.push_back(slab, index, class),
-            (_, None) => self.0.remove(slab, index),
+            (_, None) => {
+                self.0.remove(slab, index);
+            }
         }
     }
 

@@ -9,6 +9,11 @@ use crate::edge::table::list::{HasNode, Lists, Node};
 use crate::edge::table::slab::Slab;
 use crate::time::Time;
 
+/// An entry's timer is disarmed before the entry is removed from its slab.
+const LIVE: &str = "a timer that is armed, or comes to be, is in the slab";
+/// A kind is named by a constant of its owner.
+const KNOWN: &str = "a kind has a number below how many there are";
+
 /// A deadline's node in the list of its kind. It is stored in the entry that it watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timer {
@@ -92,50 +97,49 @@ impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
     /// Returns the entry whose timer of `kind` was armed first, and when.
     #[inline]
     pub(crate) fn first(&self, kind: u8) -> Option<(u32, Time)> {
-        self.lists
-            .first(kind)
-            .zip(self.firsts.get(usize::from(kind)).copied())
+        let since = *self.firsts.get(usize::from(kind)).expect(KNOWN);
+        self.lists.first(kind).map(|index| (index, since))
     }
 
     /// Arms the timer of the entry at `index` as `kind` from `now`, or arms it again. `now` never goes back.
+    ///
+    /// # Panics
+    /// When there is no such entry, as in [`disarm`](Self::disarm): the owner of the index was not told that its entry is gone.
     #[inline]
+    #[track_caller]
     pub(crate) fn arm(&mut self, slab: &mut Slab<T>, index: u32, kind: u8, now: Time) {
-        self.disarm(slab, index);
-        let Some(entry) = slab.at_mut(index) else {
-            return;
-        };
-        W::timer(entry).set_since(now);
-        self.lists.append(slab, index, kind);
-        if self.lists.first(kind) == Some(index)
-            && let Some(first) = self.firsts.get_mut(usize::from(kind))
-        {
-            *first = now;
+        if W::timer(slab.at_mut(index).expect(LIVE)).is_armed() {
+            self.disarm(slab, index);
+        }
+        self.start(slab, index, kind, now);
+    }
+
+    /// Arms the timer of the entry at `index`, which is not armed.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn start(&mut self, slab: &mut Slab<T>, index: u32, kind: u8, now: Time) {
+        let timer = W::timer(slab.at_mut(index).expect(LIVE));
+        debug_assert!(!timer.is_armed(), "a timer is armed once");
+        timer.set_since(now);
+        if self.lists.append(slab, index, kind) {
+            *self.first_mut(kind) = now;
         }
     }
 
     /// Disarms the timer of the entry at `index`. Harmless if it is not armed.
     #[inline]
+    #[track_caller]
     pub(crate) fn disarm(&mut self, slab: &mut Slab<T>, index: u32) {
-        let Some(entry) = slab.at_mut(index) else {
-            return;
-        };
-        let Some(kind) = W::timer(entry).node.list() else {
-            return;
-        };
-        let was_first = self.lists.first(kind) == Some(index);
-        self.lists.remove(slab, index);
-        if was_first {
-            self.note_first(slab, kind);
+        if let Some(kind) = self.lists.remove(slab, index)
+            && let Some(first) = self.lists.first(kind)
+        {
+            *self.first_mut(kind) = W::timer(slab.at_mut(first).expect(LIVE)).since();
         }
     }
 
-    fn note_first(&mut self, slab: &mut Slab<T>, kind: u8) {
-        if let Some(first) = self.lists.first(kind)
-            && let Some(entry) = slab.at_mut(first)
-            && let Some(since) = self.firsts.get_mut(usize::from(kind))
-        {
-            *since = W::timer(entry).since();
-        }
+    #[inline]
+    fn first_mut(&mut self, kind: u8) -> &mut Time {
+        self.firsts.get_mut(usize::from(kind)).expect(KNOWN)
     }
 }
 
@@ -180,5 +184,15 @@ mod tests {
             (0, None, 1)
         );
         assert!(slab.at(2).unwrap().timer.is(1) && !slab.at(1).unwrap().timer.is_armed());
+    }
+
+    #[test]
+    #[should_panic(expected = "is in the slab")]
+    fn arming_what_is_gone_is_noticed() {
+        let mut slab = Slab::default();
+        let mut timers: Deadlines<Entry, ItsTimer, 1> = Deadlines::new();
+        let key = slab.insert(Entry::default()).unwrap();
+        slab.remove(key.index);
+        timers.arm(&mut slab, key.index, 0, Time::ZERO);
     }
 }

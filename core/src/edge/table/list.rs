@@ -7,6 +7,11 @@ use crate::edge::table::slab::Slab;
 const NONE: u32 = u32::MAX;
 const OUT: u8 = u8::MAX;
 
+/// An entry is removed from its list before it is removed from its slab.
+const LIVE: &str = "what is in a list, or is added to one, is in the slab";
+/// A list is named by a constant of its owner.
+const KNOWN: &str = "a list has a number below how many there are";
+
 /// An entry's node in one of the lists of a [`Lists`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
@@ -70,69 +75,68 @@ impl<T, L: HasNode<T>, const N: usize> Lists<T, L, N> {
     /// Returns the number of entries in `list`.
     #[inline]
     pub(crate) fn len(&self, list: u8) -> usize {
-        self.ends.get(usize::from(list)).map_or(0, |ends| ends.len)
+        self.ends(list).len
     }
 
     /// Returns the first entry of `list`.
     #[inline]
     pub(crate) fn first(&self, list: u8) -> Option<u32> {
-        self.ends
-            .get(usize::from(list))
-            .map(|ends| ends.head)
-            .filter(|&head| head != NONE)
+        Some(self.ends(list).head).filter(|&head| head != NONE)
+    }
+
+    #[inline]
+    fn ends(&self, list: u8) -> &Ends {
+        self.ends.get(usize::from(list)).expect(KNOWN)
     }
 
     /// Moves the entry at `index` to the end of `list`.
+    ///
+    /// # Panics
+    /// When there is no such entry, as in [`append`](Self::append) and [`remove`](Self::remove): the owner of the index was not told that its
+    /// entry is gone.
     #[inline]
+    #[track_caller]
     pub(crate) fn push_back(&mut self, slab: &mut Slab<T>, index: u32, list: u8) {
         self.remove(slab, index);
         self.append(slab, index, list);
     }
 
-    /// Appends the entry at `index`, which is in no list, to `list`.
+    /// Appends the entry at `index`, which is in no list, to `list`. Returns whether it is the first one there.
     #[inline]
-    pub(crate) fn append(&mut self, slab: &mut Slab<T>, index: u32, list: u8) {
-        let Some(ends) = self.ends.get_mut(usize::from(list)) else {
-            return;
-        };
-        let Some(entry) = slab.at_mut(index) else {
-            return;
-        };
-        *L::node(entry) = Node {
-            prev: ends.tail,
-            next: NONE,
-            list,
-        };
-        match slab.at_mut(ends.tail) {
-            Some(last) => L::node(last).next = index,
-            None => ends.head = index,
+    #[track_caller]
+    pub(crate) fn append(&mut self, slab: &mut Slab<T>, index: u32, list: u8) -> bool {
+        let ends = self.ends.get_mut(usize::from(list)).expect(KNOWN);
+        let prev = ends.tail;
+        match prev {
+            NONE => ends.head = index,
+            last => L::node(slab.at_mut(last).expect(LIVE)).next = index,
         }
         ends.tail = index;
         ends.len += 1;
+        let next = NONE;
+        *L::node(slab.at_mut(index).expect(LIVE)) = Node { prev, next, list };
+        prev == NONE
     }
 
-    /// Removes the entry at `index` from its list. Harmless if it is in none.
+    /// Removes the entry at `index` from its list. Harmless if it is in none. Returns the list that it was the first of, if it was.
     #[inline]
-    pub(crate) fn remove(&mut self, slab: &mut Slab<T>, index: u32) {
-        let Some(entry) = slab.at_mut(index) else {
-            return;
-        };
-        let node = L::node(entry);
+    #[track_caller]
+    pub(crate) fn remove(&mut self, slab: &mut Slab<T>, index: u32) -> Option<u8> {
+        let node = L::node(slab.at_mut(index).expect(LIVE));
         let Node { prev, next, list } = *node;
         node.list = OUT;
         // An entry that is in no list has a number that no list has.
-        let Some(ends) = self.ends.get_mut(usize::from(list)) else {
-            return;
-        };
-        match slab.at_mut(prev) {
-            Some(before) => L::node(before).next = next,
-            None => ends.head = next,
+        let ends = self.ends.get_mut(usize::from(list))?;
+        match prev {
+            NONE => ends.head = next,
+            before => L::node(slab.at_mut(before).expect(LIVE)).next = next,
         }
-        match slab.at_mut(next) {
-            Some(after) => L::node(after).prev = prev,
-            None => ends.tail = prev,
+        match next {
+            NONE => ends.tail = prev,
+            after => L::node(slab.at_mut(after).expect(LIVE)).prev = prev,
         }
         ends.len -= 1;
+        (prev == NONE).then_some(list)
     }
 }
 
@@ -174,6 +178,32 @@ mod tests {
         assert_eq!((lists.len(0), lists.len(1)), (2, 1));
         assert_eq!(drained(&mut lists, &mut slab, 0), [3, 1]);
         assert_eq!(drained(&mut lists, &mut slab, 1), [4]);
-        assert_eq!((lists.len(0), lists.first(0), lists.len(7)), (0, None, 0));
+        assert_eq!((lists.len(0), lists.first(0)), (0, None));
+    }
+
+    #[test]
+    fn a_list_tells_of_its_first_entry() {
+        let mut slab = Slab::default();
+        let mut lists = Lists::<Node, Itself, 2>::new();
+        let mut insert = || slab.insert(Node::default()).unwrap().index;
+        let [first, second] = [insert(), insert()];
+        assert!(lists.append(&mut slab, first, 1));
+        assert!(!lists.append(&mut slab, second, 1));
+        assert_eq!(lists.remove(&mut slab, second), None);
+        assert_eq!(lists.remove(&mut slab, first), Some(1));
+        assert_eq!(lists.remove(&mut slab, first), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "is in the slab")]
+    fn an_entry_that_left_the_slab_without_its_list_is_noticed() {
+        let mut slab = Slab::default();
+        let mut lists = Lists::<Node, Itself, 2>::new();
+        for _ in 0..2 {
+            let key = slab.insert(Node::default()).unwrap();
+            lists.push_back(&mut slab, key.index, 0);
+        }
+        slab.remove(0);
+        lists.remove(&mut slab, 1);
     }
 }
