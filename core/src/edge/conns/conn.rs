@@ -1,6 +1,7 @@
 //! One accepted connection.
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use crate::edge::door::proxy::ProxyHeader;
 use crate::edge::table::list::Node;
@@ -12,7 +13,7 @@ use crate::queue::Outbox;
 use crate::wire::frame::FrameReader;
 
 use crate::edge::conns::state::{Claim, Crowd, LastWords, OnlyClaim, Phase, State};
-use crate::edge::conns::wait::{Timers, Wait};
+use crate::edge::conns::wait::{Slot, Timers, Wait};
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Pace;
 use crate::edge::door::sources::Admission;
@@ -249,6 +250,15 @@ impl Conn {
         let control = self.opening.as_deref();
         let control = control.map_or(&[][..], |opening| &opening.control);
         [control, queued]
+    }
+
+    /// Returns whether its read timer may have to change after a read. Most often it has no unfinished frame, no running timer, and no limit
+    /// on its silence.
+    #[inline(always)]
+    pub(crate) fn may_be_late(&self, idle_timeout: Duration) -> bool {
+        self.reader.buffered_bytes() > 0
+            || self.timers.is_any_armed(Slot::Read)
+            || !idle_timeout.is_zero()
     }
 
     /// Returns its channel.

@@ -220,18 +220,40 @@ impl Edge {
         self.forget_all_settled();
         self.link_queue.unseal();
         let waiting = self.waiting_for_backend();
+        let (mut frames, ended) = self.owns(&waiting, features);
+        self.link_queue
+            .version
+            .begin_with_owns(frames.packets() as u64);
+        self.count_unacknowledged(&waiting);
+        let beyond = self.rewrite_waiting(features);
+        for body in self.link_queue.frames.bodies() {
+            frames.push_body(body);
+        }
+        self.link_queue.frames = frames;
+        ended + self.end_beyond(beyond)
+    }
+
+    /// Returns an OWN for each session, and how many of these sessions have ended. Where the link has no acknowledgements, there are none.
+    fn owns(
+        &self,
+        waiting: &BTreeMap<ClientId, Waiting>,
+        features: Features,
+    ) -> (FrameQueue, usize) {
         let (mut frames, mut ended) = (FrameQueue::new(), 0);
         if features.has(Feature::LinkAcks) {
             let mut frame = Vec::new();
-            for (id, own) in self.owned(&waiting) {
+            for (id, own) in self.owned(waiting) {
                 ended += usize::from(own.state == OwnState::Ended);
                 frame.clear();
                 ToBackend::Own { id, own }.encode(&mut frame);
                 frames.push_frame(&frame, &[]);
             }
         }
-        let owns = frames.packets() as u64;
-        self.link_queue.version.begin_with_owns(owns);
+        (frames, ended)
+    }
+
+    /// Counts the packets of each session that this boot is to acknowledge: those that wait.
+    fn count_unacknowledged(&mut self, waiting: &BTreeMap<ClientId, Waiting>) {
         let unacknowledged = self.sessions.iter().map(|(session, entry)| {
             let waiting = waiting.get(&entry.id);
             (session, waiting.map_or(0, |waiting| waiting.packets))
@@ -243,21 +265,26 @@ impl Edge {
                 entry.linked().unacknowledged = packets;
             }
         }
-        to_new_boot(&mut self.link_queue.frames, features);
+    }
+
+    /// Rewrites what waits for a boot that knows nothing. Returns the sessions of which a packet is longer than the backend takes.
+    fn rewrite_waiting(&mut self, features: Features) -> BTreeSet<ClientId> {
         let longest = self.link_queue.version.longest_body() as usize;
         let mut beyond = BTreeSet::new();
-        drop_beyond(&mut self.link_queue.frames, longest, &mut beyond);
-        self.rewrite_backlogs(|frames| {
+        let mut rewrite = |frames: &mut FrameQueue| {
             to_new_boot(frames, features);
             drop_beyond(frames, longest, &mut beyond);
-        });
-        for body in self.link_queue.frames.bodies() {
-            frames.push_body(body);
-        }
-        self.link_queue.frames = frames;
+        };
+        rewrite(&mut self.link_queue.frames);
+        self.rewrite_backlogs(rewrite);
+        beyond
+    }
+
+    /// Ends the sessions of which a packet is longer than the backend takes (SPEC 34.2(d)). OWN has told of them. Returns how many they are.
+    fn end_beyond(&mut self, beyond: BTreeSet<ClientId>) -> usize {
+        let mut ended = 0;
         for id in beyond {
             if let Some(session) = self.sessions.lookup(id) {
-                // OWN has been told of it.
                 ended += 1;
                 self.end_session(self.now, session, EndReason::PacketTooLong);
             }

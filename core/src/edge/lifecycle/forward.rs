@@ -28,18 +28,11 @@ impl Edge {
         // If others wait, this session gets in line behind them. Otherwise a small packet would always find the room that a large one waits
         // for.
         if entry.waiting || !self.line.is_empty() {
-            conn.reader.hold(bytes);
-            self.conns.disarm(Slot::Read, index);
-            return self.line.join(session, entry);
+            return self.wait_in_line(index, session, bytes);
         }
         let mut input = bytes;
+        let sender = Sender::of(entry, &self.link_queue, self.config.clients.max_frame_bytes);
         let (channel, reader) = conn.input();
-        let sender = Sender {
-            id: entry.id,
-            max_body: self
-                .link_queue
-                .longest(entry.longest_up(self.config.clients.max_frame_bytes)),
-        };
         let opener = channel.opener(entry.lend());
         let (served, packets) = pass_on(
             opener,
@@ -51,10 +44,7 @@ impl Edge {
         );
         self.uplink.seal_full(&mut self.link_queue);
         self.counters.packets_up += packets;
-        entry.count_sent(packets);
-        if self.link_queue.version.may_be_version_3() {
-            entry.count_up(packets);
-        }
+        entry.count_passed(packets, self.link_queue.version.may_be_version_3());
         let is_numbered = channel.numbered().is_some();
         let records = if is_numbered {
             channel.take_records()
@@ -62,17 +52,9 @@ impl Edge {
             0
         };
         match served {
-            Served::Full | Served::Turn => {
-                conn.reader.hold(input);
-                self.conns.disarm(Slot::Read, index);
-                self.line.join(session, entry);
-            }
+            Served::Full | Served::Turn => self.wait_in_line(index, session, input),
             Served::All => {
-                // Most often there is no unfinished frame, no running timer, and no limit on silence.
-                if conn.reader.buffered_bytes() > 0
-                    || conn.timers.is_any_armed(Slot::Read)
-                    || !self.config.clients.idle_timeout.is_zero()
-                {
+                if conn.may_be_late(self.config.clients.idle_timeout) {
                     self.watch_reads(now, index, packets + records > 0);
                 }
                 self.pace(now, index, packets + records, count);
@@ -87,6 +69,14 @@ impl Edge {
         if is_numbered {
             self.heard(now, index, session);
         }
+    }
+
+    /// Keeps the `rest` of what the connection at `index` has sent, and lets its session wait for room on the link.
+    #[inline(never)]
+    fn wait_in_line(&mut self, index: u32, session: u32, rest: &[u8]) {
+        self.conns.live_mut(index).reader.hold(rest);
+        self.conns.disarm(Slot::Read, index);
+        self.line.join(session, self.sessions.live_mut(session));
     }
 
     /// Like [`forward`](Self::forward), for the bytes behind an opening.
@@ -112,9 +102,8 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         if entry.waiting && conn.is_established() {
             let (channel, reader) = conn.input();
-            let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
-            let max_body = self.link_queue.longest(max_body);
-            let id = entry.id;
+            let sender = Sender::of(entry, &self.link_queue, self.config.clients.max_frame_bytes);
+            let Sender { id, max_body } = sender;
             let (LineEntry { backlog, .. }, lent) = entry.lend_with_line_entry();
             let mut opener = channel.opener(lent);
             let mut packets = 0;
@@ -131,10 +120,7 @@ impl Edge {
                     }
                 }
             }
-            entry.count_sent(packets);
-            if self.link_queue.version.may_be_version_3() {
-                entry.count_up(packets);
-            }
+            entry.count_passed(packets, self.link_queue.version.may_be_version_3());
             self.counters.packets_up += packets;
             self.sessions.recount(session, &mut self.account);
         }

@@ -50,12 +50,7 @@ impl Edge {
     fn serve(&mut self, session: u32) -> Served {
         let entry = self.sessions.live_mut(session);
         let place = entry.place;
-        let sender = Sender {
-            id: entry.id,
-            max_body: self
-                .link_queue
-                .longest(entry.longest_up(self.config.clients.max_frame_bytes)),
-        };
+        let sender = Sender::of(entry, &self.link_queue, self.config.clients.max_frame_bytes);
         let (waiting, lent) = entry.lend_with_line_entry();
         while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {
             if frame_bytes > waiting.deficit {
@@ -83,10 +78,7 @@ impl Edge {
             Some(&mut waiting.deficit),
         );
         self.counters.packets_up += packets;
-        entry.count_sent(packets);
-        if self.link_queue.version.may_be_version_3() {
-            entry.count_up(packets);
-        }
+        entry.count_passed(packets, self.link_queue.version.may_be_version_3());
         served
     }
 }

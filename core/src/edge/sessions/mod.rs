@@ -249,9 +249,18 @@ impl Session {
         self.was_sent || self.up > 0
     }
 
+    /// Counts packets of its client that are passed on, perhaps to a backend of version 3.
+    #[inline(always)]
+    pub(crate) fn count_passed(&mut self, packets: u64, may_be_version_3: bool) {
+        self.count_sent(packets);
+        if may_be_version_3 {
+            self.count_up(packets);
+        }
+    }
+
     /// Counts packets that its client has sent.
     #[inline(always)]
-    pub(crate) fn count_sent(&mut self, packets: u64) {
+    fn count_sent(&mut self, packets: u64) {
         // Packets of one read, or of one turn.
         #[expect(clippy::cast_possible_truncation, reason = "a read is at most 64 KiB")]
         let packets = packets as u32;
@@ -278,7 +287,7 @@ impl Session {
     /// Counts packets of its client for a backend of version 3.
     #[cold]
     #[inline(never)]
-    pub(crate) fn count_up(&mut self, packets: u64) {
+    fn count_up(&mut self, packets: u64) {
         if packets > 0 {
             let linked = self.linked();
             linked.up += packets;

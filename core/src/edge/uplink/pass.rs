@@ -1,5 +1,6 @@
 //! Whole packets of a client go to the link.
 
+use crate::edge::sessions::Session;
 use crate::edge::uplink::link::reserve_tagged;
 use crate::edge::uplink::queue::LinkQueue;
 use crate::id::ClientId;
@@ -13,6 +14,17 @@ pub(crate) struct Sender {
     pub(crate) id: ClientId,
     /// The longest packet that it may send, in bytes.
     pub(crate) max_body: u32,
+}
+
+impl Sender {
+    /// The client of this session, where packets of version 2 may have `max_frame_bytes`.
+    #[inline(always)]
+    pub(crate) fn of(entry: &Session, link: &LinkQueue, max_frame_bytes: u32) -> Self {
+        Sender {
+            id: entry.id,
+            max_body: link.longest(entry.longest_up(max_frame_bytes)),
+        }
+    }
 }
 
 /// How far a session was served.
