@@ -3,7 +3,7 @@
 use crate::edge::config::ClientsConfig;
 use crate::edge::counters::EndReason;
 use crate::edge::sessions::{Numbered, Place};
-use crate::queue::{Bounds, Outbox};
+use crate::queue::{Amount, Bounds, Outbox};
 
 /// The bounds of one session's outbox.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +46,15 @@ impl Room {
 pub(crate) struct Lack {
     /// Why the session ends, unless packets of it are given up.
     pub(crate) reason: EndReason,
-    /// The packets and bytes to be given up. `None`: that would not help.
-    pub(crate) amount: Option<(usize, usize)>,
+    /// What is to be given up. `None`: that would not help.
+    pub(crate) amount: Option<Amount>,
 }
 
 /// Packets are given up in a number that makes room for a part of the bound: one of this many.
 const PART_GIVEN_UP: usize = 16;
 
 /// Returns how much goes at once where this much is too much of `most`.
-fn amount_of(lack: usize, most: usize) -> usize {
+fn given_up_at_once(lack: usize, most: usize) -> usize {
     match lack {
         0 => 0,
         lack => lack.saturating_add(most / PART_GIVEN_UP),
@@ -88,33 +88,39 @@ pub(crate) fn room_in_ring(
     } else {
         (outbox.acked(), Some(numbered.progress.ring()))
     };
-    let (mut held, mut held_bytes) = numbered.progress.waiting_above(outbox, above);
+    let mut held = numbered.progress.waiting_above(outbox, above);
     if let Some(replaced) = replaces {
-        (held, held_bytes) = (held.saturating_sub(1), held_bytes.saturating_sub(replaced));
+        held = held.minus(Amount {
+            packets: 1,
+            bytes: replaced,
+        });
     }
     let (packets, bytes) = ring.map_or((0, 0), |ring| (ring.packets as usize, ring.bytes as usize));
     let most = clients.channel_capacity.saturating_add(packets);
     let most_bytes = scaled(clients.channel_bytes.saturating_add(bytes));
-    let stored = held_bytes.saturating_add(Outbox::stored_bytes(length));
-    let fits = held < most && (held == 0 || stored <= most_bytes);
+    let stored = held.bytes.saturating_add(Outbox::stored_bytes(length));
+    let fits = held.packets < most && (held.packets == 0 || stored <= most_bytes);
     let reason = match attached {
         true => EndReason::SendQueueFull,
         false => EndReason::MissedPacketsFull,
     };
-    let packets = held.saturating_add(1).saturating_sub(most);
+    let packets = held.packets.saturating_add(1).saturating_sub(most);
     let bytes = stored.saturating_sub(most_bytes);
     (!fits).then_some(Lack {
         reason,
-        amount: Some((amount_of(packets, most), amount_of(bytes, most_bytes))),
+        amount: Some(Amount {
+            packets: given_up_at_once(packets, most),
+            bytes: given_up_at_once(bytes, most_bytes),
+        }),
     })
 }
 
 /// Returns whether a VOLATILE is sent to an attached client: less than half of what may wait does (SPEC 24.6(b)).
 pub(crate) fn has_room_for_volatile(
-    (packets, bytes): (usize, usize),
+    waiting: Amount,
     clients: &ClientsConfig,
     scaled: impl Fn(usize) -> usize,
 ) -> bool {
-    packets < clients.channel_capacity.div_ceil(2)
-        && bytes < scaled(clients.channel_bytes).div_ceil(2)
+    waiting.packets < clients.channel_capacity.div_ceil(2)
+        && waiting.bytes < scaled(clients.channel_bytes).div_ceil(2)
 }

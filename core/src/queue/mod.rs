@@ -1,9 +1,11 @@
 //! Queues of what is to be written: frames for a link, and the packets of a session for its peer.
 
+mod amount;
 mod frames;
 mod outbox;
 mod sent;
 
+pub use amount::Amount;
 pub use frames::{FrameQueue, Reservation, Walk};
 #[cfg(feature = "edge")]
 pub(crate) use outbox::KEPT_RING_CAPACITY_BYTES;

@@ -5,7 +5,7 @@ mod tests;
 
 use core::fmt;
 
-use super::{FrameQueue, Walk};
+use super::{Amount, FrameQueue, Walk};
 use crate::wire::frame::LENGTH_BYTES;
 
 /// The capacity above which memory is returned when an outbox becomes empty.
@@ -196,6 +196,26 @@ impl Outbox {
     #[must_use]
     pub const fn kept_bytes(&self) -> usize {
         self.frames.held_bytes() - self.frames.bytes()
+    }
+
+    /// Returns how much it holds, with the lengths of the packets.
+    #[inline]
+    #[must_use]
+    pub const fn held(&self) -> Amount {
+        Amount {
+            packets: self.packets(),
+            bytes: self.held_bytes(),
+        }
+    }
+
+    /// Returns how much of that was sent and is kept.
+    #[inline]
+    #[must_use]
+    pub const fn kept(&self) -> Amount {
+        Amount {
+            packets: self.kept_packets(),
+            bytes: self.kept_bytes(),
+        }
     }
 
     /// Returns whether no packet is held.

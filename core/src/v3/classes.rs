@@ -7,7 +7,7 @@
 use core::fmt;
 use std::collections::VecDeque;
 
-use crate::queue::Walk;
+use crate::queue::{Amount, Walk};
 
 #[cfg(feature = "edge")]
 mod saved;
@@ -255,15 +255,15 @@ impl Classes {
 
     // ---- what is given up
 
-    /// Gives packets up, the first of them under number `first` or above, until at least so many `packets` and `bytes` are gone or there are
-    /// no more. Those up to `sent` were sent. `walk` is at `first` in the outbox. `is_told`: the backend is told at once.
+    /// Gives packets up, the first of them under number `first` or above, until at least this amount is gone or there are no
+    /// more. Those up to `sent` were sent. `walk` is at `first` in the outbox. `is_told`: the backend is told at once.
     ///
     /// Returns what was given up, in runs with their places. (SPEC 24.4(c))
     pub fn give_up(
         &mut self,
         first: u64,
         sent: u64,
-        (mut packets, mut bytes): (usize, usize),
+        amount: Amount,
         mut walk: Walk<'_>,
         is_told: bool,
     ) -> Vec<(GivenUp, usize)> {
@@ -271,7 +271,8 @@ impl Classes {
         let mut rest = self.marks.split_off(at);
         let mut given_up: Vec<(GivenUp, usize)> = Vec::new();
         let mut number = first;
-        while packets > 0 || bytes > 0 {
+        let mut left = amount;
+        while left != Amount::default() {
             let mark = rest.pop_front_if(|mark| mark.first <= number);
             if let Some(run) = mark.filter(Mark::is_hole) {
                 let behind = run.last.saturating_add(1);
@@ -289,8 +290,10 @@ impl Classes {
             if let Some(at) = self.newest.iter().position(|it| it.number == number) {
                 length = self.newest.swap_remove(at).data.len();
             }
-            packets = packets.saturating_sub(1);
-            bytes = bytes.saturating_sub(length);
+            left = left.minus(Amount {
+                packets: 1,
+                bytes: length,
+            });
             // The client may have received it, and counts it until it is acknowledged.
             let place_in_sent = self.sent.partition_point(|(sent, _)| *sent < number);
             let is_known = self.sent.get(place_in_sent).map(|(sent, _)| *sent) == Some(number);
@@ -512,13 +515,15 @@ impl Classes {
         }
     }
 
-    /// Returns the number and the bytes of packets that the client may have beside those that the edge knows of. All up to `acked` are
-    /// acknowledged. (SPEC 24.6(g))
+    /// Returns how much the client may have beside what the edge knows of. All up to `acked` is acknowledged. (SPEC 24.6(g))
     #[must_use]
-    pub fn in_doubt(&self, acked: u64) -> (usize, usize) {
+    pub fn in_doubt(&self, acked: u64) -> Amount {
         match acked < self.doubted {
-            true => (self.missed.packets, self.missed.bytes),
-            false => (0, 0),
+            true => Amount {
+                packets: self.missed.packets,
+                bytes: self.missed.bytes,
+            },
+            false => Amount::default(),
         }
     }
 
@@ -583,14 +588,17 @@ impl Classes {
             .fold(0, u64::saturating_add)
     }
 
-    /// Returns the number and the bytes of what waits beside ordinary packets: VOLATILE packets, and the bytes of LATEST ones above
-    /// `number`, whose places are in the outbox.
+    /// Returns how much waits beside ordinary packets: VOLATILE packets, and the bytes of LATEST ones above `number`, whose places are in
+    /// the outbox.
     #[must_use]
-    pub fn waiting_above(&self, number: u64) -> (usize, usize) {
+    pub fn waiting_above(&self, number: u64) -> Amount {
         let of_latest = self.newest.iter().filter(|newest| newest.number > number);
         let latest: usize = of_latest.map(|newest| newest.data.len()).sum();
         let volatile: usize = self.volatile.iter().map(|(_, data)| data.len()).sum();
-        (self.volatile.len(), latest.saturating_add(volatile))
+        Amount {
+            packets: self.volatile.len(),
+            bytes: latest.saturating_add(volatile),
+        }
     }
 
     /// Returns the length of the packet of this key that a newer one would take the place of, if that is above `number`.
@@ -607,7 +615,7 @@ impl Classes {
     /// Returns an estimate of its memory in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        let (_, waiting) = self.waiting_above(0);
+        let waiting = self.waiting_above(0).bytes;
         let replaced = self
             .begun
             .as_ref()
@@ -637,6 +645,10 @@ impl fmt::Debug for Classes {
 mod tests {
     use super::*;
 
+    fn amount(packets: usize, bytes: usize) -> Amount {
+        Amount { packets, bytes }
+    }
+
     #[test]
     fn a_newer_packet_takes_the_place_of_an_older_one_of_its_key() {
         let mut classes = Classes::default();
@@ -651,8 +663,8 @@ mod tests {
         assert_eq!(classes.upcoming(4), None);
         assert_eq!(classes.upcoming(5), Some(Upcoming::Latest(8, b"other")));
         assert_eq!(classes.upcoming(6), Some(Upcoming::Latest(7, b"new")));
-        assert_eq!(classes.waiting_above(0), (0, 8));
-        assert_eq!(classes.waiting_above(5), (0, 3));
+        assert_eq!(classes.waiting_above(0), amount(0, 8));
+        assert_eq!(classes.waiting_above(5), amount(0, 3));
     }
 
     #[test]
@@ -703,7 +715,7 @@ mod tests {
         assert_eq!(classes.upcoming(3), Some(Upcoming::Volatile(b"one")));
         classes.finish_volatile();
         assert_eq!(classes.upcoming(3), Some(Upcoming::Volatile(b"two")));
-        assert_eq!(classes.waiting_above(9), (1, 3));
+        assert_eq!(classes.waiting_above(9), amount(1, 3));
         classes.skip(4);
         classes.lose();
         assert_eq!(classes.upcoming(3), None);

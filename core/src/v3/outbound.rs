@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::queue::Outbox;
+use crate::queue::{Amount, Outbox};
 use crate::wire::frame::LENGTH_BYTES;
 
 use super::MAX_NUMBER;
@@ -442,10 +442,10 @@ impl Outbound {
                 0 => used.saturating_add(needed) <= MAX_ITEMS_BYTES,
                 _ => used.saturating_add(needed) <= USUAL_ITEMS_BYTES,
             };
-            let kept = (
-                outbox.kept_packets().saturating_add(count),
-                outbox.kept_bytes().saturating_add(stored_bytes),
-            );
+            let kept = outbox.kept().plus(Amount {
+                packets: count,
+                bytes: stored_bytes,
+            });
             if !has_room || self.next > MAX_NUMBER || !progress.ring().has_room(kept, packet.len())
             {
                 break;

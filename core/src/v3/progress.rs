@@ -1,6 +1,6 @@
 //! What a session keeps of its numbers over all its connections, beside the packets in its outbox. (SPEC 24.1 to 24.3, 24.7)
 
-use crate::queue::Outbox;
+use crate::queue::{Amount, Outbox};
 #[cfg(feature = "edge")]
 use crate::wire::saved::Saved;
 
@@ -22,10 +22,10 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Returns whether one more packet of `length` bytes may go out, where so many packets of so many stored bytes are kept.
-    pub(super) fn has_room(self, (packets, bytes): (usize, usize), length: usize) -> bool {
-        let stored = bytes.saturating_add(Outbox::stored_bytes(length));
-        packets == 0 || (packets < self.packets as usize && stored <= self.bytes as usize)
+    /// Returns whether one more packet of `length` bytes may go out where this much is `kept`, with its lengths.
+    pub(super) fn has_room(self, kept: Amount, length: usize) -> bool {
+        let stored = kept.bytes.saturating_add(Outbox::stored_bytes(length));
+        kept.packets == 0 || (kept.packets < self.packets as usize && stored <= self.bytes as usize)
     }
 }
 
@@ -282,14 +282,14 @@ impl Progress {
         self.classes.get_or_insert_default().skip(1);
     }
 
-    /// Gives up packets that wait, the oldest above `above` first, until so many packets and bytes are gone, or there are no more. Returns
+    /// Gives up packets that wait, the oldest above `above` first, until this `amount` is gone, or there are no more. Returns
     /// them in runs; `None` if more than [`MAX_GIVEN_UP`] numbers would be given up and not acknowledged, and the session is to end then.
     /// (SPEC 24.4)
     pub fn give_up(
         &mut self,
         outbox: &mut Outbox,
         above: u64,
-        amount: (usize, usize),
+        amount: Amount,
         is_told: bool,
     ) -> Option<Vec<GivenUp>> {
         let above = above.max(outbox.acked());
@@ -325,16 +325,14 @@ impl Progress {
     /// Returns whether a packet of `length` bytes may go out now (SPEC 24.2(b), 24.6(f) and (g)).
     #[must_use]
     pub fn has_ring_room(&self, outbox: &Outbox, length: usize) -> bool {
-        let (mut packets, mut bytes) = (outbox.kept_packets(), outbox.kept_bytes());
+        let mut kept = outbox.kept();
         if let Some(classes) = &self.classes {
             let told = usize::try_from(classes.told()).unwrap_or(usize::MAX);
-            let (doubted, doubted_bytes) = classes.in_doubt(outbox.acked());
-            packets = packets.saturating_sub(told).saturating_add(doubted);
-            bytes = bytes
-                .saturating_add(classes.sent_bytes())
-                .saturating_add(doubted_bytes);
+            kept.packets = kept.packets.saturating_sub(told);
+            kept.bytes = kept.bytes.saturating_add(classes.sent_bytes());
+            kept = kept.plus(classes.in_doubt(outbox.acked()));
         }
-        self.ring.has_room((packets, bytes), length)
+        self.ring.has_room(kept, length)
     }
 
     /// Returns whether there ever was a packet to send that is not ordinary.
@@ -348,25 +346,19 @@ impl Progress {
         self.classes.as_deref_mut()
     }
 
-    /// Returns how many packets of `outbox` wait above `number`, and their bytes, with those that are not in it. Superseded ones do not, nor
-    /// what was given up.
+    /// Returns how much of `outbox` waits above `number`, with what is not in it. Superseded packets do not wait, nor what was given up.
     #[must_use]
-    pub fn waiting_above(&self, outbox: &Outbox, number: u64) -> (usize, usize) {
-        let (mut packets, mut bytes) = if number <= outbox.acked() {
-            (outbox.packets(), outbox.held_bytes())
-        } else {
-            let packets = outbox.packets().saturating_sub(outbox.kept_packets());
-            let bytes = outbox.held_bytes().saturating_sub(outbox.kept_bytes());
-            (packets, bytes)
-        };
-        if let Some(classes) = &self.classes {
-            let (more, more_bytes) = classes.waiting_above(number);
-            let empty = classes.empty_above(number);
-            let empty = usize::try_from(empty).unwrap_or(usize::MAX);
-            packets = packets.saturating_sub(empty).saturating_add(more);
-            bytes = bytes.saturating_add(more_bytes);
+    pub fn waiting_above(&self, outbox: &Outbox, number: u64) -> Amount {
+        let mut waiting = outbox.held();
+        if number > outbox.acked() {
+            waiting = waiting.minus(outbox.kept());
         }
-        (packets, bytes)
+        if let Some(classes) = &self.classes {
+            let empty = usize::try_from(classes.empty_above(number)).unwrap_or(usize::MAX);
+            waiting.packets = waiting.packets.saturating_sub(empty);
+            waiting = waiting.plus(classes.waiting_above(number));
+        }
+        waiting
     }
 
     /// Returns the length of the LATEST of this key that was not sent, so that a newer one takes its place.

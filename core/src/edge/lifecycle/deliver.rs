@@ -7,7 +7,7 @@ use crate::link::tagged::{Flag, Tagged};
 #[cfg(any(test, feature = "testkit"))]
 use crate::protocol::Delivery;
 use crate::protocol::{GAP_NO_ROOM, Lent};
-use crate::queue::Outbox;
+use crate::queue::{Amount, Outbox};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -324,11 +324,15 @@ impl Edge {
     /// Gives up the last packet of a session: it has no room, and nothing else can go.
     fn give_up_last(&mut self, session: u32) {
         let end = self.sessions.live(session).outbox.end();
-        self.give_up_above(session, end.saturating_sub(1), (1, 0));
+        let one = Amount {
+            packets: 1,
+            bytes: 0,
+        };
+        self.give_up_above(session, end.saturating_sub(1), one);
     }
 
     /// Gives up the oldest packets above `above`. Returns false if that would be too many.
-    fn give_up_above(&mut self, session: u32, above: u64, amount: (usize, usize)) -> bool {
+    fn give_up_above(&mut self, session: u32, above: u64, amount: Amount) -> bool {
         let entry = self.sessions.live_mut(session);
         // Which of those that were sent the client has received is known when it is back.
         let is_certain = matches!(entry.place, Place::Attached(_));
@@ -347,7 +351,7 @@ impl Edge {
         let scaled = scaled_by(self.pressure_beyond_calm());
         let entry = self.sessions.live_mut(session);
         if entry.numbered().is_none() {
-            let waiting = (entry.outbox.packets(), entry.outbox.held_bytes());
+            let waiting = entry.outbox.held();
             let is_attached = matches!(entry.place, Place::Attached(_));
             if is_attached && has_room_for_volatile(waiting, &self.config.clients, &scaled) {
                 let id = entry.id;
