@@ -25,8 +25,8 @@ pub(crate) enum Request<'a> {
     Hello,
     /// To begin the session with this record.
     Begin(&'a [u8]),
-    /// To resume the session with this id, which its sender was given.
-    Claimed(ClientId),
+    /// To resume the session with this id, by a claim that only who was given the id can make.
+    OpenedClaim(ClientId),
     /// To judge an attempt whose first early record is kept.
     Attempt,
     /// To end the connection once the answer is written.

@@ -136,7 +136,7 @@ impl Opening {
                     Ok(claimed) => {
                         let id = claimed.id();
                         *self = Opening::Judgement(Box::new(claimed));
-                        Ok(Request::Claimed(id))
+                        Ok(Request::OpenedClaim(id))
                     }
                     Err(Refused::Foreign) => Err(EdgeFault::Foreign),
                     Err(Refused::Elsewhere(busy)) => {

@@ -3,6 +3,7 @@
 use core::mem;
 use core::time::Duration;
 
+use crate::id::ClientId;
 use crate::keys::PublicKey;
 use crate::opening::{EdgeFault, Request, Violation};
 use crate::protocol::Channel;
@@ -106,14 +107,10 @@ impl Edge {
                 self.join(now, index, None)
             }
             Request::Begin(record) => self.begin_numbered(now, index, record),
-            Request::Claimed(id) => {
-                if self.is_elsewhere(id) {
-                    self.offer_handover(now, index, id);
-                    return Ok(());
+            Request::OpenedClaim(id) => {
+                if self.takes_claim(now, index, id)? {
+                    self.handle_attempt(now, index, id);
                 }
-                self.make_room(now, Arrival::Claim(index))
-                    .map_err(|_| CloseReason::MadeRoom)?;
-                self.handle_attempt(now, index, id);
                 Ok(())
             }
             Request::Attempt => {
@@ -126,13 +123,9 @@ impl Edge {
             }
             Request::Claim(id) => {
                 self.admit_without_claim(index)?;
-                if self.is_elsewhere(id) {
-                    self.offer_handover(now, index, id);
-                    return Ok(());
+                if self.takes_claim(now, index, id)? {
+                    self.handle_claim(now, index, id);
                 }
-                self.make_room(now, Arrival::Claim(index))
-                    .map_err(|_| CloseReason::MadeRoom)?;
-                self.handle_claim(now, index, id);
                 Ok(())
             }
             Request::Proof(proof) => self.handle_proof(now, index, proof),
@@ -141,6 +134,17 @@ impl Edge {
                 Ok(())
             }
         }
+    }
+
+    /// Makes room for the claim of the connection at `index`, or offers it to the shard that has the session. Returns whether it stays here.
+    fn takes_claim(&mut self, now: Time, index: u32, id: ClientId) -> Result<bool, CloseReason> {
+        if self.is_elsewhere(id) {
+            self.offer_handover(now, index, id);
+            return Ok(false);
+        }
+        self.make_room(now, Arrival::Claim(index))
+            .map_err(|_| CloseReason::MadeRoom)?;
+        Ok(true)
     }
 
     /// Begins a session on the connection at `index`, or makes it wait for its turn.
