@@ -11,6 +11,7 @@ use crate::link::v3::{
     Refusal, Resumed, ToBackend,
 };
 use crate::protocol::{Code, GivenUp};
+use crate::queue::FrameQueue;
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -106,7 +107,7 @@ impl Edge {
     /// Tells the backend that the client at `index` took up the session after it was `away`, before anything that the connection brings.
     pub(crate) fn tell_resumed(&mut self, index: u32, session: u32, away: Duration, replay: u64) {
         match self.link_queue.version.features() {
-            None => self.tell_backend(session, Flag::Resumed, &[]),
+            None => self.tell_tagged(session, Flag::Resumed, &[]),
             Some(features) if features.has(Feature::Notices) => {
                 let resumed = Resumed {
                     counter: self.counter_of(session),
@@ -143,7 +144,7 @@ impl Edge {
     /// Tells the backend how the session ends, behind everything that it has sent.
     pub(crate) fn tell_ended(&mut self, session: u32, reason: EndReason, kick: Option<&Kick<'_>>) {
         match self.link_queue.version.features() {
-            None => self.tell_backend(session, Flag::Failure, reason.text().as_bytes()),
+            None => self.tell_tagged(session, Flag::Failure, reason.text().as_bytes()),
             Some(features) if features.has(Feature::Notices) => {
                 let entry = self.sessions.live(session);
                 let (up, down) = ledgers_of(entry);
@@ -161,15 +162,36 @@ impl Edge {
         }
     }
 
-    /// Queues a notice about the session for the backend, after everything that it has sent so far.
-    pub(crate) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
+    /// Tells a backend of version 2 about the session, behind everything that it has sent so far.
+    fn tell_tagged(&mut self, session: u32, flag: Flag, data: &[u8]) {
+        self.tell(session, data.len(), |frames, id| {
+            push_tagged(frames, id, flag, data);
+        });
+    }
+
+    /// Tells a backend of version 3 about the session, behind everything that it has sent so far.
+    fn tell_frame(&mut self, session: u32, frame: &ToBackend<'_>) {
+        let frame = encoded(frame);
+        self.tell(session, data_bytes(&frame), |frames, _| {
+            frames.push_frame(&frame, &[]);
+        });
+    }
+
+    /// Queues a frame with so many bytes behind its id and flag: on the link, or in the line of the session, which it must not overtake.
+    /// `push` appends it.
+    fn tell(
+        &mut self,
+        session: u32,
+        data_bytes: usize,
+        push: impl FnOnce(&mut FrameQueue, ClientId),
+    ) {
         let entry = self.sessions.live_mut(session);
-        if !entry.waiting && self.line.is_empty() && self.link_queue.has_room(data.len()) {
-            self.link_queue.push(entry.id, flag, data);
+        let id = entry.id;
+        if !entry.waiting && self.line.is_empty() && self.link_queue.has_room(data_bytes) {
+            push(&mut self.link_queue.frames, id);
             self.uplink.seal_full(&mut self.link_queue);
         } else {
-            let id = entry.id;
-            push_tagged(&mut entry.line_entry().backlog, id, flag, data);
+            push(&mut entry.line_entry().backlog, id);
             self.line.join(session, entry);
             self.sessions.recount(session, &mut self.account);
         }
@@ -207,18 +229,6 @@ impl Edge {
             .take(now, burst, ANSWER_INTERVAL.saturating_mul(shards))
     }
 
-    /// Queues a frame of the session for the backend, behind everything that it has sent so far.
-    pub(crate) fn tell_frame(&mut self, session: u32, frame: &ToBackend<'_>) {
-        let frame = encoded(frame);
-        let entry = self.sessions.live_mut(session);
-        let is_free = !entry.waiting && self.line.is_empty();
-        if !(is_free && push_if_room(&mut self.link_queue, &frame)) {
-            entry.line_entry().backlog.push_frame(&frame, &[]);
-            self.line.join(session, entry);
-            self.sessions.recount(session, &mut self.account);
-        }
-    }
-
     /// Returns where the client at `index` comes from, whose opening is not forgotten yet.
     fn peer_of(&self, index: u32) -> Peer {
         let conn = self.conns.live(index);
@@ -247,9 +257,14 @@ fn encoded(frame: &ToBackend<'_>) -> Vec<u8> {
     out
 }
 
+/// Returns the number of bytes of a frame behind its id and flag.
+fn data_bytes(frame: &[u8]) -> usize {
+    frame.len().saturating_sub(HEADER_BYTES)
+}
+
 /// Queues a frame if there is room for it.
 pub(crate) fn push_if_room(queue: &mut LinkQueue, frame: &[u8]) -> bool {
-    let has_room = queue.has_room(frame.len().saturating_sub(HEADER_BYTES));
+    let has_room = queue.has_room(data_bytes(frame));
     if has_room {
         queue.frames.push_frame(frame, &[]);
     }
