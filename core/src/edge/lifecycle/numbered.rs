@@ -38,14 +38,14 @@ impl Edge {
         let has_backlog = entry.backlog_bytes() > 0;
         let unacknowledged = entry.unacknowledged_up();
         let is_end_to_end = self.link_queue.version.is_end_to_end();
-        let Some(records) = conn.channel().records(entry.lend()) else {
-            return;
-        };
-        let Records {
+        let Some(Records {
             channel,
             outbox,
             numbers,
-        } = records;
+        }) = conn.channel().records(entry.lend())
+        else {
+            return;
+        };
         if is_end_to_end {
             // The backend acknowledges (SPEC 37.5).
             numbers.take(numbers.received().saturating_sub(unacknowledged));
@@ -116,14 +116,14 @@ impl Edge {
             return;
         };
         let lent = self.sessions.live_mut(session).lend();
-        let Some(records) = conn.channel().records(lent) else {
-            return;
-        };
-        let Records {
+        let Some(Records {
             channel,
             outbox,
             numbers,
-        } = records;
+        }) = conn.channel().records(lent)
+        else {
+            return;
+        };
         if channel.has_wire() || !channel.has_output(outbox, numbers) {
             return;
         }
