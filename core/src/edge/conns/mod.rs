@@ -23,7 +23,7 @@ use crate::edge::conns::state::{Claim, Crowd, Joining, OnlyClaim, Phase, Stage, 
 use crate::edge::conns::wait::{Slot, Wait, Waits};
 use crate::edge::counters::Rejected;
 use crate::edge::memory::account::Account;
-use crate::edge::table::by_size::{BySize, Holds};
+use crate::edge::table::by_size::{BySize, Holds, Resized};
 
 /// A key from the adapter may be of a connection that is gone; an index that the edge keeps may not.
 const LIVE: &str = "an index that the edge keeps means a connection that is in the table";
@@ -348,15 +348,15 @@ impl Conns {
         let after = conn.held_bytes();
         let before = conn.holding().replace(after);
         if before != after {
-            self.resized(index, before, after, account);
+            self.resized(index, Resized { before, after }, account);
         }
     }
 
     /// A separate function, as few reads end within a frame.
     #[inline(never)]
-    fn resized(&mut self, index: u32, before: usize, after: usize, account: &mut Account) {
-        account.replace(before, after);
-        self.by_size.update(&mut self.slab, index, before, after);
+    fn resized(&mut self, index: u32, resized: Resized, account: &mut Account) {
+        account.replace(resized.before, resized.after);
+        self.by_size.update(&mut self.slab, index, resized);
     }
 
     /// Returns the class and the index of a connection that holds most, within a factor of two.

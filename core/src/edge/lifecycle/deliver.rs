@@ -15,6 +15,7 @@ use crate::edge::counters::EndReason;
 use crate::edge::downlink::{Lack, Room, has_room_for_volatile, room_in_ring};
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::{Place, Session};
+use crate::edge::table::by_size::Resized;
 use crate::edge::table::spare::Spare;
 use crate::edge::uplink::batch::Batch;
 use crate::edge::uplink::link::read_packets;
@@ -183,9 +184,9 @@ impl Edge {
         })
     }
 
-    /// Counts a packet of `length` bytes that was queued for the session at `index`, which held so much before and after.
+    /// Counts a packet of `length` bytes that was queued for the session at `index`.
     #[inline(always)]
-    fn count_down(&mut self, index: u32, length: usize, resized: (usize, usize)) {
+    fn count_down(&mut self, index: u32, length: usize, resized: Resized) {
         self.account.add(Outbox::stored_bytes(length));
         self.sessions.resized(index, resized);
         self.counters.packets_down += 1;
@@ -402,9 +403,9 @@ impl Edge {
     }
 }
 
-/// Appends a packet to the outbox of a session. Returns what the session held before and after.
+/// Appends a packet to the outbox of a session.
 #[inline(always)]
-fn append(session: &mut Session, spare: &mut Spare, data: &[u8]) -> (usize, usize) {
+fn append(session: &mut Session, spare: &mut Spare, data: &[u8]) -> Resized {
     let outbox = &mut session.outbox;
     if outbox.capacity_bytes() == 0
         && let Some(buffer) = spare.take()

@@ -23,7 +23,7 @@ use crate::edge::door::limits::Bucket;
 use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::memory::account::Account;
 use crate::edge::sessions::absent::{Absence, Absent};
-use crate::edge::table::by_size::{BySize, Holding, Holds, SMALLEST_CLASS_BYTES};
+use crate::edge::table::by_size::{BySize, Holding, Holds, Resized, SMALLEST_CLASS_BYTES};
 
 /// An id from the backend or from a client may be unknown; an index that the edge keeps may not.
 const LIVE: &str = "an index that the edge keeps means a session that is in the table";
@@ -154,7 +154,7 @@ pub(crate) struct Linked {
 /// The part of a session that exists only while it waits for room on the link.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LineEntry {
-    /// Tagged frames that have found no room on the link.
+    /// Frames that have found no room on the link.
     pub(crate) backlog: FrameQueue,
     /// Bytes that it may still send in its turn (deficit round robin).
     pub(crate) deficit: usize,
@@ -407,22 +407,22 @@ impl Session {
         self.outbox.held_bytes() + self.backlog_bytes() + of_numbers
     }
 
-    /// Adds bytes to its outbox. Returns its total before and after.
+    /// Adds bytes of its outbox to what it holds.
     #[inline]
-    pub(crate) fn grow(&mut self, bytes: usize) -> (usize, usize) {
+    pub(crate) fn grow(&mut self, bytes: usize) -> Resized {
         let before = self.holding.bytes();
         let after = before + bytes;
         self.holding.replace(after);
-        (before, after)
+        Resized { before, after }
     }
 
-    /// Subtracts bytes from its outbox. Returns its total before and after.
+    /// Subtracts bytes of its outbox from what it holds.
     #[inline]
-    pub(crate) fn shrink(&mut self, bytes: usize) -> (usize, usize) {
+    pub(crate) fn shrink(&mut self, bytes: usize) -> Resized {
         let before = self.holding.bytes();
         let after = before - bytes;
         self.holding.replace(after);
-        (before, after)
+        Resized { before, after }
     }
 
     /// Returns when it last went away.
@@ -640,16 +640,17 @@ impl Sessions {
             // The final notices of an ended session cannot be freed, so it must not come before sessions that can.
             self.by_size.remove(&mut self.slab, index);
         } else {
-            self.by_size.update(&mut self.slab, index, before, after);
+            self.by_size
+                .update(&mut self.slab, index, Resized { before, after });
         }
     }
 
     /// Updates the account for the session at `index`, which has not ended. Like [`recount`](Self::recount), for the path that every packet
     /// takes.
     #[inline]
-    pub(crate) fn resized(&mut self, index: u32, (before, after): (usize, usize)) {
-        if before.max(after) >= SMALLEST_CLASS_BYTES {
-            self.by_size.update(&mut self.slab, index, before, after);
+    pub(crate) fn resized(&mut self, index: u32, resized: Resized) {
+        if resized.before.max(resized.after) >= SMALLEST_CLASS_BYTES {
+            self.by_size.update(&mut self.slab, index, resized);
         }
     }
 

@@ -35,6 +35,13 @@ impl Holding {
     }
 }
 
+/// What a holder held before a change and what it holds after it, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resized {
+    pub(crate) before: usize,
+    pub(crate) after: usize,
+}
+
 /// An entry with a [`Holding`].
 pub(crate) trait Holds {
     /// Returns its holding.
@@ -61,9 +68,9 @@ impl<T: Holds> BySize<T> {
         BySize(Lists::new())
     }
 
-    /// Moves the holder at `index`, which held `before` bytes and now holds `after`.
-    pub(crate) fn update(&mut self, slab: &mut Slab<T>, index: u32, before: usize, after: usize) {
-        match (class_of(before), class_of(after)) {
+    /// Moves the holder at `index` to the class of what it holds now.
+    pub(crate) fn update(&mut self, slab: &mut Slab<T>, index: u32, resized: Resized) {
+        match (class_of(resized.before), class_of(resized.after)) {
             (before, after) if before == after => {}
             (_, Some(class)) => self.0.push_back(slab, index, class),
             (_, None) => {
