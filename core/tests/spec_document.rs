@@ -259,6 +259,43 @@ fn the_code_of_every_section_cites_it() {
     assert!(WITHOUT_CODE.iter().all(|(number, _)| known(number)));
 }
 
+/// The map in `core/src/edge/lifecycle/mod.rs` names every file once, with sections that the file cites.
+#[test]
+fn the_map_of_the_rules_of_the_edge_is_true() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/edge/lifecycle");
+    let map = fs::read_to_string(directory.join("mod.rs")).expect("UTF-8");
+    let mut files = Vec::new();
+    rust_files(&directory, &mut files);
+    let mut unnamed: BTreeSet<_> = files
+        .iter()
+        .filter_map(|file| file.file_name()?.to_str())
+        .filter(|name| *name != "mod.rs")
+        .collect();
+    for row in map.lines().filter(|line| line.starts_with("//! | `")) {
+        let columns: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, names, _, sections, _] = columns[..] else {
+            panic!("{row} has not three columns");
+        };
+        let mut sources = String::new();
+        for name in names.split('`').skip(1).step_by(2) {
+            assert!(unnamed.remove(name), "{name} is no file, or in two rows");
+            sources += &fs::read_to_string(directory.join(name)).expect("UTF-8");
+        }
+        let cited = citations(&sources);
+        for section in sections.split(", ").flat_map(|some| some.split(" to ")) {
+            let is_part = |place: &&str| {
+                let rest = place.strip_prefix(section);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['(', '.']))
+            };
+            assert!(
+                cited.iter().any(is_part),
+                "{names} cite no SPEC {section}, as the map says"
+            );
+        }
+    }
+    assert!(unnamed.is_empty(), "the map lacks {unnamed:?}");
+}
+
 /// The files and the names in ARCHITECTURE.md are those of the sources.
 #[test]
 fn what_the_architecture_names_exists() {

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the machine's fields, and its interface to its adapter |
 //! | `contract.rs` | what it and its adapter exchange besides bytes |
-//! | `config.rs`, `counters.rs` | its configuration, its counters and gauges |
+//! | `config.rs`, `counters.rs`, `histogram.rs` | its configuration, its counters and gauges |
 //! | `conns/` | connections: their table, states and waits, and which of them makes room for others |
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
 //! | `door/` | admission: sources, rates, PROXY headers |

@@ -1,4 +1,4 @@
-//! Admission, with the cheapest check first (SPEC 10.6). All of it costs a table lookup and logs nothing.
+//! Admission, with the cheapest check first (SPEC 10.6, 10.7, 27.3). All of it costs a table lookup and logs nothing.
 
 use core::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! When a connection whose packets are numbered is looked at: it acknowledges, asks whether its client is there, gives up or closes (SPEC
-//! 24.3, 25.1, 25.3).
+//! When a connection whose packets are numbered is looked at: it acknowledges, asks whether its client is there, gives up or closes
+//! (SPEC 24.3, 25.1, 25.3).
 
 use crate::protocol::{Delays, Due, Progress};
 use crate::time::Time;

@@ -1,4 +1,4 @@
-//! The interface of the edge to the backend link.
+//! The interface of the edge to the backend link, which comes and goes (SPEC 8.4).
 
 use crate::edge::uplink::link::{HasLink, Link};
 use crate::time::Time;

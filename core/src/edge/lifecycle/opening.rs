@@ -1,4 +1,4 @@
-//! From an accepted connection to a new session (SPEC 4.2).
+//! From an accepted connection to a new session of version 2, and the turns of newcomers of both (SPEC 4.2, 10.6(g), 18.4).
 
 use core::mem;
 use core::time::Duration;

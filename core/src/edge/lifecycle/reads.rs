@@ -1,4 +1,4 @@
-//! How fast and how soon a client must send: deadlines of frames and of silence, and its pace (SPEC 10.6(h), 11).
+//! How fast and how soon a client must send: deadlines of frames and of silence, and its pace (SPEC 10.6(h), 10.6(i), 11).
 
 use crate::edge::Edge;
 use crate::edge::config::Enforce;

@@ -1,4 +1,4 @@
-//! Deadlines: what is due next, and what happens then (SPEC 11).
+//! Deadlines: what is due next, and what happens then (SPEC 11, 27.2).
 
 use core::time::Duration;
 
