@@ -229,9 +229,6 @@ impl Edge {
             received_up,
             control,
         );
-        if let Some(took) = self.opening_time(now, index) {
-            self.counters.resume_time.record(took);
-        }
         self.establish(now, index, session, channel.into());
         self.watch_writes(now, index);
         self.sessions.recount(session, &mut self.account);
@@ -326,10 +323,7 @@ impl Edge {
     fn attach_again(&mut self, now: Time, index: u32, session: u32) {
         self.end_absence(now, session);
         self.sessions.live_mut(session).place = Place::Attached(index);
-        self.counters.resumed += 1;
-        if self.counts_for_storm(now, session) {
-            self.storm.resumed(now);
-        }
+        self.count_resume(now, index, session);
     }
 
     /// Ends a session whose client and edge have numbered different packets (step 14).

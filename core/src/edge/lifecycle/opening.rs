@@ -225,13 +225,10 @@ impl Edge {
             .sessions
             .insert(now, id, Identity::Key(Box::new(key)), index)
             .ok_or(CloseReason::TooManySessions)?;
-        self.counters.joined += 1;
+        self.count_joined(now, index);
         self.tell_joined(index, session, &Newcomer::OF_V2);
         let (opening, control) = self.conns.live_mut(index).opening();
         let channel = opening.joined(id, control);
-        if let Some(took) = self.opening_time(now, index) {
-            self.counters.join_time.record(took);
-        }
         self.establish(now, index, session, channel);
         tracing::debug!(conn = index, %id, "joined");
         Ok(())
@@ -264,8 +261,27 @@ impl Edge {
         Some((next, key))
     }
 
+    /// Counts a session that has begun on the connection at `index`, which is not established yet.
+    pub(crate) fn count_joined(&mut self, now: Time, index: u32) {
+        self.counters.joined += 1;
+        if let Some(took) = self.opening_time(now, index) {
+            self.counters.join_time.record(took);
+        }
+    }
+
+    /// Counts a session that is resumed on the connection at `index`, which is not established yet.
+    pub(crate) fn count_resume(&mut self, now: Time, index: u32, session: u32) {
+        self.counters.resumed += 1;
+        if self.counts_for_storm(now, session) {
+            self.storm.resumed(now);
+        }
+        if let Some(took) = self.opening_time(now, index) {
+            self.counters.resume_time.record(took);
+        }
+    }
+
     /// Returns how long the connection at `index` has been opening, if that has a limit.
-    pub(crate) fn opening_time(&self, now: Time, index: u32) -> Option<Duration> {
+    fn opening_time(&self, now: Time, index: u32) -> Option<Duration> {
         let since = self.conns.live(index).timers.since(Wait::Handshake)?;
         Some(now.since(since))
     }

@@ -167,17 +167,11 @@ impl Edge {
             unreachable!("data is asked for in PING only")
         };
         let id = self.sessions.live(session).id;
-        self.counters.resumed += 1;
-        if self.counts_for_storm(now, session) {
-            self.storm.resumed(now);
-        }
+        self.count_resume(now, index, session);
         let (away, missed) = self.sessions.live_mut(session).come_back();
         self.tell_resumed(index, session, away, missed);
         let (opening, control) = self.conns.live_mut(index).opening();
         let channel = opening.resumed(control);
-        if let Some(took) = self.opening_time(now, index) {
-            self.counters.resume_time.record(took);
-        }
         self.establish(now, index, session, channel);
         if self.sessions.live(session).outbox.has_unsent() {
             self.watch_writes(now, index);

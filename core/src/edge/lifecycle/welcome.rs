@@ -150,7 +150,7 @@ impl Edge {
             .sessions
             .insert(now, id, identity, index)
             .ok_or(CloseReason::TooManySessions)?;
-        self.counters.joined += 1;
+        self.count_joined(now, index);
         let mut channel = channel;
         channel.outbound().pad_records(self.config.clients.padding);
         let newcomer = Newcomer {
@@ -159,9 +159,6 @@ impl Edge {
             token: &token,
         };
         self.tell_joined(index, session, &newcomer);
-        if let Some(took) = self.opening_time(now, index) {
-            self.counters.join_time.record(took);
-        }
         self.establish(now, index, session, channel.into());
         tracing::debug!(conn = index, %id, "joined");
         Ok(())
