@@ -6,8 +6,8 @@
 use crate::edge::Edge;
 use crate::edge::conns::wait::Slot;
 use crate::edge::sessions::LineEntry;
-use crate::edge::uplink::link::reserve_tagged;
 use crate::edge::uplink::pass::{Sender, Served, pass_on};
+use crate::edge::uplink::queue::reserve_tagged;
 use crate::protocol::{Open, Stop};
 use crate::time::Time;
 

@@ -19,8 +19,7 @@ use crate::edge::counters::{EndReason, UNKNOWN_CLIENT};
 use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::lifecycle::welcome::millis;
 use crate::edge::sessions::{Place, Session};
-use crate::edge::uplink::link::push_tagged;
-use crate::edge::uplink::queue::LinkQueue;
+use crate::edge::uplink::queue::{LinkQueue, push_tagged};
 
 /// The number of answers to packets for unknown ids and to frames that are refused at once; then one per interval. The others are only
 /// counted.

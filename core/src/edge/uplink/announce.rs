@@ -1,8 +1,7 @@
 //! A new backend hears of the sessions that are there (SPEC 7.6).
 
 use crate::edge::sessions::{Place, Sessions};
-use crate::edge::uplink::link::push_tagged;
-use crate::edge::uplink::queue::LinkQueue;
+use crate::edge::uplink::queue::{LinkQueue, push_tagged};
 use crate::link::tagged::Flag;
 
 /// The number of announcements made at a time, so that a link with many sessions needs no very large buffer.

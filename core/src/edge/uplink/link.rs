@@ -10,9 +10,7 @@ use core::time::Duration;
 use rand_chacha::ChaCha20Rng;
 
 use crate::backoff::Backoff;
-use crate::id::ClientId;
-use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
-use crate::queue::{FrameQueue, Reservation};
+use crate::link::tagged::TAG_BYTES;
 use crate::time::Time;
 use crate::wire::frame::BusyFrameReader;
 
@@ -309,20 +307,4 @@ pub(crate) fn read_packets<M>(
 fn longest_body(config: &MasterConfig) -> u32 {
     let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
     config.max_frame_bytes.saturating_add(tag_bytes)
-}
-
-/// Appends a tagged packet to a queue. Its data is copied once.
-#[inline]
-pub(crate) fn push_tagged(queue: &mut FrameQueue, id: ClientId, flag: Flag, data: &[u8]) {
-    queue.push_frame(&Tagged { id, flag, data }.header(), data);
-}
-
-/// Begins a client's packet of `data_bytes` bytes in a queue.
-#[inline(always)]
-pub(crate) fn reserve_tagged(
-    queue: &mut FrameQueue,
-    id: ClientId,
-    data_bytes: usize,
-) -> Reservation<'_> {
-    queue.reserve(&Tagged::header_for(id, Flag::Data, data_bytes), data_bytes)
 }

@@ -1,8 +1,7 @@
 //! Whole packets of a client go to the link.
 
 use crate::edge::sessions::Session;
-use crate::edge::uplink::link::reserve_tagged;
-use crate::edge::uplink::queue::LinkQueue;
+use crate::edge::uplink::queue::{LinkQueue, reserve_tagged};
 use crate::id::ClientId;
 use crate::link::tagged::HEADER_BYTES;
 use crate::protocol::{Open, Opener, Records, Stop};

@@ -4,11 +4,10 @@ use core::mem;
 
 use crate::edge::config::MasterConfig;
 use crate::edge::uplink::batch::{Batch, Sealed, exchange};
-use crate::edge::uplink::link::push_tagged;
 use crate::edge::uplink::version::LinkVersion;
 use crate::id::ClientId;
-use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES};
-use crate::queue::FrameQueue;
+use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
+use crate::queue::{FrameQueue, Reservation};
 use crate::wire::frame::LENGTH_BYTES;
 
 /// Memory that a shard without clients keeps in each of its two queues.
@@ -20,7 +19,7 @@ const KEPT_BYTES: usize = 1 << 20;
 /// The queue for the backend, with its bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkQueue {
-    /// Whole tagged frames.
+    /// Whole frames.
     pub(crate) frames: FrameQueue,
     /// Full batches for the trunk, before `frames`. Only a branch has some.
     sealed: Sealed,
@@ -220,4 +219,20 @@ impl LinkQueue {
         self.set_room();
         Some(batch)
     }
+}
+
+/// Appends a tagged packet to a queue. Its data is copied once.
+#[inline]
+pub(crate) fn push_tagged(queue: &mut FrameQueue, id: ClientId, flag: Flag, data: &[u8]) {
+    queue.push_frame(&Tagged { id, flag, data }.header(), data);
+}
+
+/// Begins a client's packet of `data_bytes` bytes in a queue.
+#[inline(always)]
+pub(crate) fn reserve_tagged(
+    queue: &mut FrameQueue,
+    id: ClientId,
+    data_bytes: usize,
+) -> Reservation<'_> {
+    queue.reserve(&Tagged::header_for(id, Flag::Data, data_bytes), data_bytes)
 }
