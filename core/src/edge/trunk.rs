@@ -720,7 +720,7 @@ impl HasLink for Trunk {
         if let Some(counts) = &self.counts {
             return self.counted_output(counts);
         }
-        self.plain_output()
+        self.uncounted_output()
     }
 
     fn handle_link_written(&mut self, now: Time, bytes: usize) {
@@ -744,7 +744,7 @@ impl HasLink for Trunk {
 
 impl Trunk {
     /// Returns what the shards have handed up and may be written.
-    fn plain_output(&self) -> [&[u8]; 2] {
+    fn uncounted_output(&self) -> [&[u8]; 2] {
         if !self.announcements.is_empty() {
             return self.announcements.output();
         }

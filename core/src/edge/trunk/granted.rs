@@ -300,12 +300,12 @@ impl Trunk {
         }
         let (control, rest) = (counts.link.control(), self.rest_of_frame());
         if !control.is_empty() {
-            return [control, self.plain_output()[0]];
+            return [control, self.uncounted_output()[0]];
         }
         if counts.is_ack_next() && !rest.is_empty() {
             return [rest, &[]];
         }
-        self.plain_output()
+        self.uncounted_output()
     }
 
     /// Returns the rest of a frame that the link has taken a part of.
