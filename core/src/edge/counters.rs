@@ -303,7 +303,29 @@ pub struct Counters {
     pub resume_time: Histogram,
 }
 
+/// Counts one more at the place of a reason. Returns how many there are.
+fn count(counts: &mut [u64], reason: usize) -> u64 {
+    let count = counts.get_mut(reason).expect("each reason has a place");
+    *count += 1;
+    *count
+}
+
 impl Counters {
+    /// Counts a connection beyond a limit.
+    pub(crate) fn count_rejected(&mut self, rejected: Rejected) {
+        count(&mut self.rejected, rejected as usize);
+    }
+
+    /// Counts a connection that the edge closes.
+    pub(crate) fn count_closed(&mut self, reason: CloseReason) {
+        count(&mut self.closed, reason as usize);
+    }
+
+    /// Counts a session that ends. Returns how many have ended for this reason.
+    pub(crate) fn count_ended(&mut self, reason: EndReason) -> u64 {
+        count(&mut self.ended, reason as usize)
+    }
+
     /// Adds the counters of another shard, or of the trunk.
     pub fn add(&mut self, other: &Counters) {
         // Destructured, so that a number added to the struct is not forgotten here.

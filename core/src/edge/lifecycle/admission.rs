@@ -482,9 +482,7 @@ impl Edge {
     }
 
     pub(crate) fn reject<T>(&mut self, rejected: Rejected) -> Result<T, Rejected> {
-        if let Some(count) = self.counters.rejected.get_mut(rejected as usize) {
-            *count += 1;
-        }
+        self.counters.count_rejected(rejected);
         Err(rejected)
     }
 

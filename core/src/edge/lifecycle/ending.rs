@@ -67,9 +67,7 @@ impl Edge {
         conn.forget_opening();
         conn.set_channel(Channel::default());
         self.conns.recount(index, &mut self.account);
-        if let Some(count) = self.counters.closed.get_mut(reason as usize) {
-            *count += 1;
-        }
+        self.counters.count_closed(reason);
         self.punish(now, index, reason);
         tracing::debug!(conn = index, ?reason, "closing");
         self.conns.mark_ready(index);
@@ -198,10 +196,9 @@ impl Edge {
         self.tell_of_end(session, place, reason, kick);
         self.sessions.retire(id);
         self.end_absence(now, session);
-        if let Some(count) = self.counters.ended.get_mut(reason as usize) {
-            *count += 1;
+        if self.counters.count_ended(reason) == 1 {
+            self.warn_of_first(reason);
         }
-        self.warn_of_first(reason);
         let is_numbered = self.sessions.live(session).numbered().is_some();
         let outbox = self.clear_ended(session);
         match place {
@@ -317,12 +314,9 @@ impl Edge {
         );
     }
 
-    /// Warns once that a client lost its session over a short drop, which this edge is meant to prevent. The warning names the key that
+    /// Warns of the first client that lost its session over a short drop, which this edge is meant to prevent. The warning names the key that
     /// allows it; the counters have the rest.
     fn warn_of_first(&self, reason: EndReason) {
-        if self.counters.ended.get(reason as usize) != Some(&1) {
-            return;
-        }
         let clients = &self.config.clients;
         match reason {
             EndReason::ClientAway => tracing::warn!(

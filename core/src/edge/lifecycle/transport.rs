@@ -75,13 +75,7 @@ impl Edge {
         if self.conns.live(index).state().stage() == Stage::Closed {
             return;
         }
-        if let Some(count) = self
-            .counters
-            .closed
-            .get_mut(CloseReason::BadTransport as usize)
-        {
-            *count += 1;
-        }
+        self.counters.count_closed(CloseReason::BadTransport);
         self.punish(now, index, CloseReason::BadTransport);
     }
 }
