@@ -418,7 +418,7 @@ fn notices_with_fields_without_a_meaning_are_none() {
     let own = |state| decodes(flag::OWN, &[&[0; 32][..], &[state]].concat());
     assert!(own(0x02) && own(0x82) && !own(0x03) && !own(0x40));
     assert!(!decodes(flag::GAP, &[&[2][..], &[0; 25]].concat()));
-    assert!(!decodes(flag::REFUSED, &[0x26, 0]) && !decodes(flag::REFUSED, &[0x26, 7]));
+    assert!(!decodes(flag::REFUSED, &[0x26, 0]) && !decodes(flag::REFUSED, &[0x26, 8]));
     assert!(!decodes(flag::SETTLED, &[0; 15]));
     assert!(!decodes(flag::AWAY, &[2, 0, 0, 0, 0, 0]), "no code");
 }
