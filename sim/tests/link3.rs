@@ -13,17 +13,21 @@ const SEEDS: (u64, u64) = (150, 1_500);
 
 /// In what share of a block's seeds each thing must happen, in percent.
 const GATES: &[(&str, f64)] = &[
+    ("all asked to leave", 10.0),
+    ("asked to leave", 10.0),
     ("away told", 50.0),
     ("backend restarted", 25.0),
     ("edge restarted", 25.0),
     ("end told", 40.0),
     ("kick told", 8.0),
+    ("left when the backend asked", 8.0),
     ("link closed by the backend", 40.0),
     ("link closed by the edge", 1.5),
     ("link cut", 60.0),
     ("paused", 30.0),
     ("rest", 90.0),
     ("resume told", 45.0),
+    ("sent away for the backend", 5.0),
     ("sent early", 12.0),
     ("sent to many", 45.0),
     ("version 2 of the link", 2.0),

@@ -7,6 +7,7 @@ use voltlane_core::client::{self as machine, ClientConfig, Event, State, Version
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{Closed, ConnKey, Duty};
 
+use super::leaving::Asked;
 use super::setup::Setup;
 use super::{World, kind, time};
 use crate::engine::pipe::{End, Pipe};
@@ -23,12 +24,18 @@ pub(super) struct Conn {
     pub(super) is_silent: bool,
     /// The session that the client has on it.
     session: Option<u64>,
+    /// Whether its client is to leave, and the bytes down that the edge has written and the client has read.
+    pub(super) asked: Option<Asked>,
+    pub(super) written: u64,
+    pub(super) read: u64,
 }
 
 pub(super) struct Client {
     pub(super) machine: machine::Client,
     pub(super) is_numbered: bool,
     pub(super) conn: Option<usize>,
+    /// The connection that it had last.
+    pub(super) last_conn: Option<usize>,
     /// Which of its sessions it is, and the packets that its application has sent in it.
     pub(super) life: u32,
     pub(super) sent: u32,
@@ -63,6 +70,7 @@ impl Client {
             machine: machine_of(setup, number, 0),
             is_numbered: number < setup.clients,
             conn: None,
+            last_conn: None,
             life: 0,
             sent: 0,
             id: None,
@@ -166,11 +174,14 @@ impl World {
             down: pipe(1),
             is_silent: false,
             session: None,
+            asked: None,
+            written: 0,
+            read: 0,
         });
         self.live.push(number);
         let state = &mut self.clients[client];
         state.machine.handle_connected(now, random);
-        state.conn = Some(number);
+        (state.conn, state.last_conn) = (Some(number), Some(number));
     }
 
     /// The client closes its connection, or gives up opening one.
@@ -215,6 +226,7 @@ impl World {
         let reader = &mut self.clients[client];
         reader.was_established = reader.is_established();
         self.machine_reads(client, conn, &bytes);
+        self.has_read(client, conn, bytes.len());
         let state = &self.clients[client];
         if let Some(id) = state.id.filter(|_| state.is_numbered) {
             self.ledger.acknowledged(id, state.machine.acknowledged());
@@ -257,6 +269,7 @@ impl World {
                 }
                 Event::Resumed { id, .. } => {
                     self.conns[conn].session = Some(id.as_u64());
+                    self.ledger.session(id.as_u64()).let_go_at = None;
                     self.ledger.reached("resumed");
                 }
                 Event::CaughtUp | Event::Skipped { .. } => {}
@@ -293,6 +306,10 @@ impl World {
         let (code, text) = match event {
             Event::Ended(end) => (Some(end.code.to_u16()), end.text),
             Event::Refused(_) => (None, String::new()),
+            Event::Dropped { cause, .. } => {
+                self.has_left(client, cause);
+                return true;
+            }
             _ => return true,
         };
         let state = &mut self.clients[client];
@@ -381,6 +398,7 @@ impl World {
             self.edge.handle_timeout(time(self.now));
             moved = true;
         }
+        self.look_at_leaving();
         for conn in self.live.clone() {
             moved |= self.serve(conn);
             if self.is_over() {
@@ -419,9 +437,11 @@ impl World {
         if wrote {
             self.steps += 1;
             self.hash.add(self.now, kind::DOWN, conn as u64, &bytes);
-            self.conns[conn]
-                .down
-                .write(self.now, &bytes, &mut self.wakes);
+            let state = &mut self.conns[conn];
+            state.written += bytes.len() as u64;
+            state.down.write(self.now, &bytes, &mut self.wakes);
+        } else if most > 0 {
+            self.all_is_written(conn);
         }
         self.read_up(conn) || wrote
     }

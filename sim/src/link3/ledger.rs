@@ -68,8 +68,9 @@ pub(super) struct Session {
     /// The kicks that the backend asked for.
     pub(super) kicks: Vec<(u16, String)>,
     pub(super) said_goodbye: bool,
-    /// When its last connection ended at the edge.
+    /// When its last connection ended at the edge, and when it was sent away from that before.
     pub(super) left_at: Option<u64>,
+    pub(super) let_go_at: Option<u64>,
 }
 
 impl Session {
@@ -96,6 +97,7 @@ impl Session {
             kicks: Vec::new(),
             said_goodbye: false,
             left_at: None,
+            let_go_at: None,
         }
     }
 
@@ -319,7 +321,9 @@ impl Ledger {
         let session = self.session(id);
         let before = std::mem::replace(&mut session.told, Told::Ended);
         session.groups.clear();
-        let is_expired = session.left_at.is_none_or(|at| now >= at + expiry);
+        let is_over = |at: u64| now >= at + expiry;
+        let is_expired =
+            session.left_at.is_none_or(is_over) || session.let_go_at.is_some_and(is_over);
         let is_right = match code {
             // Nobody was told of it: its edge never had it, or has it no longer.
             301 => session.is_lost || before == Told::No,

@@ -8,6 +8,7 @@ use voltlane_core::edge::{Closed, HasLink as _};
 use super::ledger::{Class, Sent, Told};
 use super::setup::Kind;
 use super::{World, kind, time};
+use crate::codec::Frames;
 use crate::engine::pipe::{End, Pipe};
 use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;
@@ -19,6 +20,8 @@ const TEXT: &str = "out with you";
 pub(super) struct Link {
     up: Pipe,
     down: Pipe,
+    /// What the edge has read.
+    pub(super) handed: Frames,
     /// Whether the backend's end is open, and whether the edge's is.
     pub(super) is_at_host: bool,
     is_at_edge: bool,
@@ -44,6 +47,7 @@ impl World {
         self.link = Some(Link {
             up: pipe(0),
             down: pipe(1),
+            handed: Frames::default(),
             is_at_host: true,
             is_at_edge: true,
             is_accepted: false,
@@ -125,8 +129,12 @@ impl World {
             self.steps += 1;
             self.hash.add(now, kind::LINK_DOWN, 0, &bytes);
             self.edge.handle_link_bytes(time(now), &bytes);
+            self.edge_has_heard(&bytes);
             moved = true;
         }
+        let Some(link) = &mut self.link else {
+            return moved;
+        };
         let room = link.up.room().min(chunk);
         let mut bytes = self.edge.link_output().concat();
         bytes.truncate(room);
@@ -374,7 +382,7 @@ impl World {
     }
 
     /// Returns the session of a client if it was told to the backend.
-    fn told(&self, client: usize) -> Option<u64> {
+    pub(super) fn told(&self, client: usize) -> Option<u64> {
         let id = self.clients[client].id?;
         self.ledger.sessions.get(&id)?.is_here().then_some(id)
     }

@@ -11,9 +11,11 @@
 //! | `tap.rs` | what crosses the link, read by itself |
 //! | `link.rs` | the link, and the backend with its application |
 //! | `clients.rs` | clients, their networks and the adapter of the edge |
+//! | `leaving.rs` | clients that the backend asks to leave |
 //! | `rest.rs` | points at which nothing is wrong and nothing is under way, where all three must agree |
 
 mod clients;
+mod leaving;
 mod ledger;
 mod link;
 mod rest;
@@ -70,6 +72,10 @@ pub const RULES: &[(&str, &str)] = &[
     ("K10", "a paused client is not read, and others are"),
     ("K11", "no end of the link breaks it"),
     ("K12", "at rest nothing waits, and all ledgers agree"),
+    (
+        "K13",
+        "whom the backend asks to leave does so in that time, and nobody else, and none is sent away before",
+    ),
 ];
 
 /// The maximum number of rounds. More means that the run goes in circles.
@@ -126,6 +132,10 @@ struct World {
     runs: Vec<[u8; 8]>,
     host: Host,
     boots: u64,
+    /// Whom the application asked to leave, and the milliseconds that it gave them.
+    asks: Vec<(Option<u64>, u64)>,
+    /// How many clients this process of the edge was to send away.
+    sent_away: u64,
     /// What the application is busy with.
     takes: Takes<Take>,
     link: Option<Link>,
@@ -176,6 +186,8 @@ impl World {
             terms: 1,
             host: host_of(&setup, 0),
             boots: 0,
+            asks: Vec::new(),
+            sent_away: 0,
             takes: Takes::default(),
             link: None,
             tap: Tap::default(),
@@ -318,6 +330,7 @@ impl World {
             }
             Op::Pause { pauses } => self.pause(client, pauses),
             Op::Kick { code } => self.kick(client, code),
+            Op::Ask { all, within } => self.ask_to_leave(client, all, within),
             Op::Note => self.set_note(client),
             Op::Goodbye => self.say_goodbye(client),
             Op::Reset => {
@@ -355,6 +368,7 @@ impl World {
         self.edge = edge_of(&self.setup, self.terms, &self.runs);
         self.runs.push(self.edge.run());
         self.ledger.restarted();
+        self.sent_away = 0;
         self.host.handle_closed();
     }
 

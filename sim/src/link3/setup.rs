@@ -64,6 +64,8 @@ pub(super) enum Op {
     Pause { pauses: bool },
     /// The backend kicks it.
     Kick { code: u16 },
+    /// The backend asks it to leave, or everybody, within this many milliseconds.
+    Ask { all: bool, within: u64 },
     /// The backend wants to remember something of it.
     Note,
     /// It says goodbye.
@@ -161,7 +163,7 @@ impl Setup {
         }
         let mut at = 0;
         let clients = (self.clients + self.plain) as u64;
-        (0..ops)
+        let mut plan: Vec<_> = (0..ops)
             .map(|_| {
                 at += rng.below(gap * 2);
                 let client = rng.below(clients) as usize;
@@ -169,7 +171,25 @@ impl Setup {
                 let op = self.op(kind, &mut rng);
                 Due { at, client, op }
             })
-            .collect()
+            .collect();
+        self.add_asking(&mut plan);
+        plan
+    }
+
+    /// Adds that the backend asks clients to leave, in one of two runs.
+    fn add_asking(&self, plan: &mut Vec<Due>) {
+        let mut rng = Rng::fork(self.seed, "plan of leaving", 0);
+        let most = rng.pick(&[0, 0, 0, 1, 2, 6]);
+        let clients = (self.clients + self.plain) as u64;
+        for _ in 0..most {
+            let place = rng.below(plan.len() as u64) as usize;
+            let (at, client) = (plan[place].at, rng.below(clients) as usize);
+            let op = Op::Ask {
+                all: rng.chance(40),
+                within: rng.pick(&[0, 1, 20, 300, 3_000]),
+            };
+            plan.insert(place, Due { at, client, op });
+        }
     }
 
     fn short_plan(&self) -> Vec<Due> {
