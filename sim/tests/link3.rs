@@ -26,6 +26,7 @@ const GATES: &[(&str, f64)] = &[
     ("link cut", 60.0),
     ("paused", 30.0),
     ("rest", 90.0),
+    ("restored", 5.0),
     ("resume told", 45.0),
     ("sent away for the backend", 5.0),
     ("sent early", 12.0),

@@ -47,6 +47,8 @@ pub(super) struct Session {
     /// The number of the last packet up in this boot, and of the last one that any boot has taken.
     pub(super) heard: u64,
     pub(super) taken: u64,
+    /// What the backend had saved of it when its present process began.
+    saved: Option<u64>,
     /// Those that the client had sent before the edge granted version 3.
     acknowledged_early: u64,
     /// The places at the client of the packets up, by number.
@@ -83,6 +85,7 @@ impl Session {
             is_lost: false,
             heard: 0,
             taken: 0,
+            saved: None,
             acknowledged_early: 0,
             labels: BTreeMap::new(),
             down: Vec::new(),
@@ -179,6 +182,14 @@ impl Ledger {
         here.map(|(id, _)| *id).collect()
     }
 
+    /// Returns a session that was restored, and of which the backend heard neither that it is there nor that it has ended.
+    pub(super) fn forgotten(&self) -> Option<String> {
+        let mut sessions = self.sessions.iter();
+        let (id, session) =
+            sessions.find(|(_, one)| one.saved.is_some() && one.told == Told::No)?;
+        Some(format!("{id:016x} was restored: {session:?}"))
+    }
+
     /// Returns the members of a group, or everybody for 0.
     pub(super) fn members(&self, group: u64) -> Vec<u64> {
         let here = self.here().into_iter();
@@ -195,19 +206,26 @@ impl Ledger {
         }
     }
 
-    pub(super) fn booted(&mut self) {
+    /// The backend is another process. Returns the sessions of which the one before has `saved` something, and the packets up that it has taken.
+    pub(super) fn booted(&mut self, saves: bool) -> Vec<(u64, u64)> {
         (self.is_plain, self.has_picture) = (false, false);
-        for session in self.sessions.values_mut() {
+        let mut saved = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let has_data = session.is_here() || session.saved.is_some();
+            session.saved = (saves && has_data && session.told != Told::Ended && session.taken > 0)
+                .then_some(session.taken);
+            saved.extend(session.saved.map(|up| (*id, up)));
             if session.told != Told::Ended || !session.is_lost {
                 session.told = Told::No;
             }
-            session.heard = 0;
+            session.heard = session.saved.unwrap_or(0);
             session.groups.clear();
             session.is_paused = false;
             // What came of packets that were sent early, nobody was told.
             session.is_lax |= !session.early.is_empty();
             session.early.clear();
         }
+        saved
     }
 
     /// The link has version 2.
@@ -242,6 +260,7 @@ impl Ledger {
         let early = session.early.len() as u64;
         let has = down.saturating_sub(early);
         let (taken, sent, came) = (session.taken, session.down.len() as u64, session.came);
+        let saved = session.saved;
         session.heard = up;
         session.down.truncate(has as usize);
         let early = std::mem::take(&mut session.early);
@@ -256,7 +275,10 @@ impl Ledger {
             let text = format!("{id:016x} was left out of the picture");
             return self.fail("K5", "35.6(a)", text);
         }
-        if up > taken {
+        if saved.is_some_and(|saved| up != saved) {
+            let text = format!("{id:016x} goes on behind packet {up}, and {saved:?} was saved");
+            self.fail("K1", "37.4(e)", text);
+        } else if up > taken {
             let text = format!("{id:016x} goes on behind packet {up}, and {taken} were taken");
             self.fail("K2", "35.6", text);
         } else if has > sent || !has_all {
@@ -265,7 +287,7 @@ impl Ledger {
                 "{id:016x} ({numbered}): the edge has {has} packets down of {sent}, {came} came"
             );
             self.fail("K3", "35.6", text);
-        } else if !again && up != 0 {
+        } else if !again && up != saved.unwrap_or(0) {
             let text = format!("{id:016x} joins with {up} and {has} packets");
             self.fail("K4", "35.2", text);
         } else if !is_known {

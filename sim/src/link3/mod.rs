@@ -24,6 +24,7 @@ mod tap;
 
 use std::collections::{BTreeSet, VecDeque};
 
+use voltlane_core::ClientId;
 use voltlane_core::backend::host::{Host, HostConfig};
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{Edge, HasLink as _};
@@ -47,7 +48,7 @@ use tap::Tap;
 pub const RULES: &[(&str, &str)] = &[
     (
         "K1",
-        "a packet up comes to the application once in a boot, in order, and under one number",
+        "a packet up comes to the application once in a boot, or once if it saves its counts, in order, and under one number",
     ),
     (
         "K2",
@@ -382,7 +383,11 @@ impl World {
         if let Some(link) = &mut self.link {
             link.is_at_host = false;
         }
-        self.ledger.booted();
+        let saved = self.ledger.booted(self.setup.saves);
+        for (id, up) in saved {
+            self.host.restore(ClientId::from_u64(id), up);
+            self.ledger.reached("restored");
+        }
         // It sends to those of whom another process has told it.
         if self.rng.chance(50) {
             self.send_early();

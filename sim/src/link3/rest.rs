@@ -165,6 +165,9 @@ impl World {
             let text = "the backend was not told that its picture is complete".to_owned();
             return self.ledger.fail("K5", "35.6(a)", text);
         }
+        if let Some(text) = self.ledger.forgotten() {
+            return self.ledger.fail("K5", "37.4(e)", text);
+        }
         if let Some(text) = self.wrong_members() {
             return self.ledger.fail("K8", "36.2", text);
         }

@@ -27,6 +27,8 @@ pub(super) struct Setup {
     /// How long an application takes for a packet at most, in nanoseconds: a client's, and the backend's.
     pub(super) slow_nanos: u64,
     pub(super) slow_host_nanos: u64,
+    /// Whether the backend saves the packets up that it has taken, with its own data.
+    pub(super) saves: bool,
     /// The bytes of the link behind which it is cut.
     pub(super) cut_at: Option<u64>,
 }
@@ -124,6 +126,7 @@ impl Setup {
             round_nanos: rng.pick(&[50_000, 300_000, 2_000_000]),
             slow_nanos: rng.pick(&[0, 0, 5_000_000, 300_000_000]),
             slow_host_nanos: rng.pick(&[0, 5_000_000, 300_000_000]),
+            saves: Rng::fork(seed, "backend that saves", 0).chance(50),
             cut_at: None,
         }
     }
