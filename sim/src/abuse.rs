@@ -23,6 +23,7 @@ use voltlane_core::edge::HasLink;
 use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig};
 
+use crate::audited::AUDITS;
 use crate::codec::{self, Frames, Hello, Tagged};
 use crate::engine::identity::{edge_pair, identity};
 use crate::model::Violation;
@@ -289,9 +290,7 @@ impl World {
             self.backend_writes()?;
             self.edge.handle_timeout(self.now());
             // It walks over everything: not after each step of a crowd.
-            if cfg!(all(debug_assertions, not(feature = "planted")))
-                && self.millis.is_multiple_of(100)
-            {
+            if AUDITS && self.millis.is_multiple_of(100) {
                 self.edge.audit();
             }
             self.check_memory()?;

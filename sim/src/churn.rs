@@ -10,6 +10,7 @@ use voltlane_core::edge::HasLink;
 use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{Closed, ConnKey, Counters, Edge, EdgeConfig, Gauges};
 
+use crate::audited::Audited;
 use crate::codec::{self, Tagged, frame};
 use crate::engine::host::time;
 use crate::engine::identity::{STRANGER, edge_pair};
@@ -72,7 +73,7 @@ struct Conn {
 }
 
 struct Churn {
-    edge: Edge,
+    edge: Audited,
     now: u64,
     opened: u32,
     joined: u64,
@@ -89,7 +90,7 @@ impl Churn {
         let mut edge = Edge::new(config, edge_pair().clone(), [7; 32]);
         edge.link_up(time(0));
         Churn {
-            edge,
+            edge: Audited::new(edge),
             now: 0,
             opened: 0,
             joined: 0,
@@ -229,9 +230,6 @@ impl Churn {
         let (mut now, until) = (time(self.now), time(self.now + nanos));
         while self.edge.handle_next(&mut now, until).is_some() {
             self.now = now.as_nanos();
-            if cfg!(all(debug_assertions, not(feature = "planted"))) {
-                self.edge.audit();
-            }
             self.settle();
         }
         self.now = now.as_nanos();

@@ -8,6 +8,7 @@ compile_error!(
 );
 
 pub mod abuse;
+mod audited;
 pub mod block;
 pub mod cases;
 pub mod churn;

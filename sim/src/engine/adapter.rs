@@ -8,6 +8,7 @@ use voltlane_core::edge::HasLink;
 
 use super::host::time;
 use super::{Event, Lane, LinkConn, Mark, Rng, Work, World, trace};
+use crate::audited::AUDITS;
 use crate::engine::pipe::{End, Pipe};
 use crate::model::{Ended, View};
 
@@ -55,8 +56,7 @@ impl World<'_> {
         };
         self.check_told(&touched);
         self.model.check(&mut self.host, &touched);
-        // A planted bug is to be found by what can be seen of the machine, and not by its own word.
-        if cfg!(all(debug_assertions, not(feature = "planted"))) {
+        if AUDITS {
             self.host.edge.audit();
         }
         self.ready.extend(touched.into_iter().map(Work::Serve));

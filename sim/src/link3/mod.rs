@@ -29,6 +29,7 @@ use voltlane_core::backend::host::{Host, HostConfig};
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{Edge, HasLink as _};
 
+use crate::audited::Audited;
 use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
@@ -127,7 +128,7 @@ struct World {
     hash: TraceHash,
     steps: u64,
     notes: Option<Vec<String>>,
-    edge: Edge,
+    edge: Audited,
     /// The processes of the edge so far, and their runs.
     terms: u32,
     runs: Vec<[u8; 8]>,
@@ -158,13 +159,13 @@ struct World {
     link_bytes: u64,
 }
 
-fn edge_of(setup: &Setup, term: u32, runs: &[[u8; 8]]) -> Edge {
+fn edge_of(setup: &Setup, term: u32, runs: &[[u8; 8]]) -> Audited {
     let mut seed = [0; 32];
     Rng::fork(setup.seed, "edge of the link", term.into()).fill(&mut seed);
     let mut edge = Edge::new(setup.config.clone(), edge_pair().clone(), seed);
     edge.set_term(term);
     edge.set_earlier_runs(runs);
-    edge
+    Audited::new(edge)
 }
 
 fn host_of(setup: &Setup, boot: u64) -> Host {

@@ -9,6 +9,7 @@ use super::branch::Branch;
 use super::stream::End;
 use super::threads::Bell;
 use super::{World, kind, time};
+use crate::audited::AUDITS;
 
 /// A shard, with the state that its adapter keeps.
 pub(super) struct Shard {
@@ -110,8 +111,7 @@ impl World {
     /// Handles what follows from a call of an edge: whom to serve, and what it reports about them.
     pub(super) fn after_edge(&mut self, shard: usize) {
         self.steps += 1;
-        // See the engine's `finish_step`.
-        if cfg!(all(debug_assertions, not(feature = "planted"))) {
+        if AUDITS {
             self.shards[shard].edge.audit();
         }
         let keys: Vec<ConnKey> = self.shards[shard].edge.listed().collect();

@@ -38,6 +38,7 @@ use voltlane_core::client::Code;
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{ConnKey, Edge, GoAwayCode};
 
+use crate::audited::Audited;
 use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::Pipe;
@@ -233,7 +234,7 @@ struct World {
     hash: TraceHash,
     steps: u64,
     notes: Option<Vec<String>>,
-    edge: Edge,
+    edge: Audited,
     common: Common,
     ledger: Ledger,
     clients: Vec<Client>,
@@ -264,7 +265,7 @@ impl World {
             hash: TraceHash::default(),
             steps: 0,
             notes: traced.then(|| vec![format!("{setup:?}")]),
-            edge,
+            edge: Audited::new(edge),
             common: Common {
                 edge: keys::Edge::new(edge_pair()),
                 used: keys::Used::default(),

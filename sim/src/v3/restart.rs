@@ -5,6 +5,7 @@ use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{CloseReason, Closed, Edge, Snapshot};
 
 use super::{World, time};
+use crate::audited::Audited;
 use crate::codec::Frames;
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::End;
@@ -55,7 +56,8 @@ impl World {
         self.restarts += 1;
         let mut seed = [0; 32];
         Rng::fork(self.setup.seed, "edge of version 3", self.restarts).fill(&mut seed);
-        self.edge = Edge::new(self.setup.config.clone(), edge_pair().clone(), seed);
+        let edge = Edge::new(self.setup.config.clone(), edge_pair().clone(), seed);
+        self.edge = Audited::new(edge);
         self.edge.restore(now, &snapshot);
         self.edge.audit();
         self.link.up = Frames::default();
