@@ -99,6 +99,15 @@ impl<L: Listener> Acceptors<L> {
         }
     }
 
+    /// Takes all listeners out.
+    #[cfg(feature = "backend")]
+    pub(crate) fn take(&mut self) -> Self {
+        Acceptors {
+            each: std::mem::take(&mut self.each),
+            next: 0,
+        }
+    }
+
     /// Adds a listener.
     pub(crate) fn push(&mut self, listener: L) {
         self.each.push(Acceptor::new(listener));

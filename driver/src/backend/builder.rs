@@ -86,6 +86,15 @@ impl Builder {
         self
     }
 
+    /// Takes up to this many edges, of 1 to [`MAX_EDGES`](super::MAX_EDGES), each with a `cluster.home` of its own. Their sessions are one:
+    /// whoever is sent to is found, and [`recv`](Backend::recv) gives the events of all. It takes [version
+    /// 3](Self::ask_for_version_3) of the link. Default: one, which needs no home. (SPEC 40)
+    #[must_use]
+    pub fn edges(mut self, most: usize) -> Self {
+        self.options.edges = Some(most);
+        self
+    }
+
     /// What becomes of a client for which there is no room, since it takes less than it is sent. Default: its session ends with 303. With
     /// [`Overflow::Gap`] the oldest packets for it are given up and it goes on: it and the backend are told of each [`Gap`](super::Event::Gap).
     /// Over a link of version 2, and for a client of version 2, the session ends in any case. (SPEC 24.4)

@@ -2,6 +2,7 @@
 
 mod heard;
 mod sending;
+mod several;
 mod verdicts;
 
 use std::collections::VecDeque;
@@ -10,11 +11,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::warn;
-use voltlane_core::backend::host::{self as machine, Host, Mark};
-use voltlane_core::{ClientId, Time};
+use voltlane_core::backend::fleet::{Fleet, LinkId};
+use voltlane_core::backend::host::{self as machine, Mark};
+use voltlane_core::{ClientId, ConfigError, Time};
 
 use super::gate::Gate;
 use super::link::{Accepted, Link};
+use super::links::Links;
 use super::options::{Means, Options};
 use super::{EdgeId, Event, Joined, ListenError, Overflow};
 use crate::Timer;
@@ -66,8 +69,10 @@ enum Closing {
 }
 
 pub(super) struct Core {
-    machine: Host,
+    machine: Fleet,
     link: Link,
+    /// The streams of several edges, in place of the link.
+    links: Option<Links>,
     timer: Box<dyn Timer>,
     buffer: Box<[u8]>,
     /// The part of the buffer that the machine has not taken yet.
@@ -78,8 +83,12 @@ pub(super) struct Core {
     inbox: Inbox<Heard>,
     /// The mark of the frame of which the application got something last, until it comes back.
     lent: Mark,
-    /// The mark of the last frame that came.
-    seen: Mark,
+    /// The mark of the last frame that came of each edge.
+    seen: Vec<Mark>,
+    /// The stream from which the buffer is.
+    unread_of: Option<LinkId>,
+    /// Streams of whose edge the application was told.
+    told_of: Vec<LinkId>,
     /// Those of whom it hears nothing yet, if somebody verifies clients.
     gate: Option<Gate>,
     /// Whether the application was told of the edge that is connected.
@@ -125,23 +134,37 @@ impl Core {
             return Err(ListenError::Config("a tick cannot come every 0 s".into()));
         }
         let now = timer.now();
-        let Some(link) = Link::new(listeners) else {
-            return Err(ListenError::Config("there is no listener".into()));
-        };
-        let mut machine = Host::new(config);
+        let no_listener = || ListenError::Config("there is no listener".into());
+        let mut link = Link::new(listeners).ok_or_else(no_listener)?;
+        if let Some(edges) = options.edges {
+            let wrong = |error: ConfigError| ListenError::Config(error.to_string());
+            config = config.with_edges(edges).map_err(wrong)?;
+            if edges > 1 && !options.asks {
+                let says = "a backend of several edges has to ask for version 3 of the link";
+                return Err(ListenError::Config(says.into()));
+            }
+        }
+        let mut machine = Fleet::new(config);
+        let mut links = None;
+        if machine.is_of_several() {
+            links = Some(Links::new(link.take_acceptors()));
+        }
         for (id, up) in options.restored {
             machine.restore(id, up);
         }
         Ok(Core {
             machine,
             link,
+            links,
             timer,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
             ahead: VecDeque::new(),
             inbox: Inbox::new(),
             lent: Mark::NONE,
-            seen: Mark::NONE,
+            seen: Vec::new(),
+            unread_of: None,
+            told_of: Vec::new(),
             gate: None,
             has_told: false,
             taken: 0,
@@ -160,36 +183,46 @@ impl Core {
         self.machine.edge()
     }
 
-    pub(super) fn machine(&self) -> &Host {
+    pub(super) fn machine(&self) -> &Fleet {
         &self.machine
     }
 
-    pub(super) fn machine_mut(&mut self) -> &mut Host {
+    pub(super) fn machine_mut(&mut self) -> &mut Fleet {
         &mut self.machine
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.link.is_up()
+        match &self.links {
+            Some(links) => links.is_up(),
+            None => self.link.is_up(),
+        }
     }
 
     // ---- recv
 
     /// Acknowledges every frame before the first of which the application is still to be told something, or is not back from. It is not told
     /// of what waits for a verdict, and never of a client that was refused.
-    pub(super) fn take_up(&mut self) {
+    pub(super) fn take_up(&mut self, of: Option<Mark>) {
         if self.machine.edge().is_none() {
             return;
         }
-        // Both are in the order of their frames.
-        let kept = self.inbox.iter().chain(&self.ahead);
-        let mut kept = kept.map(|heard| heard.mark);
-        let kept = kept.find(|mark| *mark != Mark::NONE);
-        let lent = Some(self.lent).filter(|mark| *mark != Mark::NONE);
-        let waiting = self.gate.as_ref().and_then(Gate::first_waiting);
-        let first = [kept, lent, waiting].into_iter().flatten().min();
-        let told = first.map_or(self.seen, Mark::before);
         let now = self.timer.now();
-        self.machine.taken_up(now, told);
+        for place in 0..self.seen.len() {
+            let seen = self.seen[place];
+            if of.is_some_and(|of| !of.is_of_edge(seen)) {
+                continue;
+            }
+            // Both are in the order of their frames.
+            let kept = self.inbox.iter().chain(&self.ahead);
+            let mut kept = kept.map(|heard| heard.mark);
+            let is_one = |mark: &Mark| *mark != Mark::NONE && mark.is_of_edge(seen);
+            let kept = kept.find(is_one);
+            let lent = Some(self.lent).filter(is_one);
+            let waiting = self.gate.as_ref().and_then(|gate| gate.first_waiting(seen));
+            let first = [kept, lent, waiting].into_iter().flatten().min();
+            let told = first.map_or(seen, Mark::before);
+            self.machine.taken_up(now, told);
+        }
         // The acknowledgement has a time of its own, or goes now.
         self.is_parked = false;
     }
@@ -215,9 +248,9 @@ impl Core {
         loop {
             let heard = if let Some(heard) = self.ahead.pop_front() {
                 Some(heard)
-            } else if let Some(event) = self.machine.poll_event() {
-                let mark = self.machine.mark();
-                self.tell(event, mark)
+            } else if let Some((link, event)) = self.machine.poll_event() {
+                let mark = link.map_or(Mark::NONE, |link| self.machine.mark(link));
+                self.tell(link, event, mark)
             } else if self.unread.is_empty() {
                 return None;
             } else {
@@ -232,27 +265,30 @@ impl Core {
     fn take_frame(&mut self) -> Option<Heard> {
         let now = self.now_of_frames();
         let mut input = &self.buffer[self.unread.clone()];
-        let event = match self.machine.handle_bytes(now, &mut input) {
+        let Some(link) = self.unread_of else {
+            self.unread = 0..0;
+            return None;
+        };
+        let event = match self.machine.handle_bytes(link, now, &mut input) {
             Ok(Some(event)) => event,
             Ok(None) => {
                 self.unread = 0..0;
                 return None;
             }
             Err(error) => {
-                let address = self.link.address();
+                let address = self.address_of(link);
                 warn!(?address, %error, "the edge's stream is broken; its link is closed");
-                self.link.abort();
-                return self.lose();
+                return self.abort_link(link);
             }
         };
         let left = input.len();
         let told = hear(event);
         self.unread.start = self.unread.end - left;
-        let mark = self.machine.mark();
-        self.seen = self.seen.max(mark);
-        if self.machine.pending_precedes() {
-            while let Some(event) = self.machine.poll_event() {
-                let heard = self.tell(event, Mark::NONE);
+        let mark = self.machine.mark(link);
+        self.see(mark);
+        if self.machine.pending_precedes(link) {
+            while let Some((link, event)) = self.machine.poll_event() {
+                let heard = self.tell(link, event, Mark::NONE);
                 self.ahead.extend(heard);
             }
         }
@@ -296,11 +332,17 @@ impl Core {
     }
 
     /// Returns what the application hears of an event that came without a frame.
-    fn tell(&mut self, event: machine::Event<'static>, mark: Mark) -> Option<Heard> {
+    fn tell(
+        &mut self,
+        link: Option<LinkId>,
+        event: machine::Event<'static>,
+        mark: Mark,
+    ) -> Option<Heard> {
         let event = match event {
             machine::Event::Connected { edge, sessions } => {
-                let address = self.link.address()?;
+                let address = self.address_of(link?)?;
                 self.has_told = true;
+                self.told_of.extend(link);
                 Event::EdgeConnected {
                     address,
                     edge,
@@ -342,11 +384,22 @@ impl Core {
 
     /// Writes what waits, and ends the link in order. Ready once that is done, or has taken too long.
     fn poll_close(&mut self, io: &mut Context<'_>, now: Time, until: Time) -> Poll<()> {
-        if until <= now || !self.link.is_up() {
+        if until <= now || !self.is_connected() {
             return Poll::Ready(());
         }
+        if let Some(links) = &mut self.links {
+            while links.write(io, now, &mut self.machine) {}
+            return match links.is_written(&self.machine) {
+                true => links.poll_finish(io, &mut [0; 4_096]),
+                false => Poll::Pending,
+            };
+        }
         while self.link.write(io, now, &mut self.machine) {}
-        if !self.machine.output().is_empty() && !self.link.is_broken() {
+        let output = self
+            .link
+            .link
+            .map_or(&[][..], |link| self.machine.output(link));
+        if !output.is_empty() && !self.link.is_broken() {
             return Poll::Pending;
         }
         self.link.poll_finish(io, &mut [0; 4_096])
@@ -357,6 +410,9 @@ impl Core {
     /// Does everything that can be done until there is an event. Packets are read only if `reads`.
     fn step(&mut self, io: &mut Context<'_>, steps: &mut usize, reads: bool) -> Poll<Heard> {
         self.is_parked = false;
+        if self.links.is_some() {
+            return self.step_several(io, steps, reads);
+        }
         while *steps > 0 {
             *steps -= 1;
             // A link that accepts no more writes is read to its end in any case.
@@ -378,7 +434,8 @@ impl Core {
                 continue;
             }
             self.machine.handle_timeout(now);
-            if self.machine.wants_close() {
+            let link = self.link.link;
+            if link.is_some_and(|link| self.machine.wants_close(link)) {
                 warn!(
                     "the edge does not grant version 3, which it has granted before or which a secret demands; its link is closed"
                 );
@@ -402,7 +459,7 @@ impl Core {
                     None => continue,
                 },
                 Accepted::Edge => {
-                    self.machine.handle_connected(now);
+                    self.link.link = Some(self.machine.handle_connected(now));
                     continue;
                 }
             }
@@ -413,8 +470,8 @@ impl Core {
                 }
             }
             // Something happened without a frame.
-            if let Some(event) = self.machine.poll_event()
-                && let Some(heard) = self.tell(event, Mark::NONE)
+            if let Some((link, event)) = self.machine.poll_event()
+                && let Some(heard) = self.tell(link, event, Mark::NONE)
                 && let Some(heard) = self.pass(heard)
             {
                 return Poll::Ready(heard);
@@ -447,6 +504,7 @@ impl Core {
             Read::Blocked => Reading::Nothing,
             Read::Bytes(bytes) => {
                 self.unread = 0..bytes;
+                self.unread_of = self.link.link;
                 Reading::Some
             }
             Read::Eof | Read::Failed | Read::Answered => Reading::Lost(self.lose()),
@@ -457,8 +515,13 @@ impl Core {
     fn lose(&mut self) -> Option<Heard> {
         self.link.lose();
         self.unread = 0..0;
-        self.machine.handle_closed();
-        let event = Event::EdgeLost {};
+        self.told_of.clear();
+        let edge = self.link.link.take().and_then(|link| {
+            let edge = self.machine.edge_of(link);
+            self.machine.handle_closed(link);
+            edge
+        });
+        let event = Event::EdgeLost { edge };
         let mark = Mark::NONE;
         std::mem::take(&mut self.has_told).then_some(Heard { event, mark })
     }
@@ -470,8 +533,12 @@ impl Core {
             Closing::Until(until) => Some(until),
             Closing::No | Closing::Over => None,
         };
+        let link = match &self.links {
+            Some(links) => links.deadline(),
+            None => self.link.deadline(),
+        };
         let deadlines = [
-            self.link.deadline(),
+            link,
             self.machine.poll_timeout(),
             tick.filter(|_| self.waiters.has_reader()),
             closes,
@@ -492,7 +559,7 @@ impl Reads for Core {
         if mark == Mark::NONE {
             return;
         }
-        self.take_up();
+        self.take_up(Some(mark));
     }
 
     /// Returns a tick, an event of the inbox, or one of what was read.
@@ -574,6 +641,11 @@ impl Driven for Core {
         }
         let taken = self.machine.taken();
         self.waiters.wake_numbers(Key::Place(0)..=Key::Place(taken));
+        if self.links.is_some() {
+            // Whoever waits for another edge waits on.
+            let has_room = self.machine.take_freed() > 0;
+            return self.waiters.wake_room(|_| has_room);
+        }
         let machine = &self.machine;
         self.waiters
             .wake_room(|bytes| machine.has_room_for(1, bytes));

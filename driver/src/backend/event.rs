@@ -28,13 +28,16 @@ pub enum Event {
         /// How many sessions it has. A link of version 2 does not tell it.
         sessions: Option<u32>,
     },
-    /// The picture is complete: every session of the edge was told, after this backend or the edge began again. Those that were not there any
+    /// The picture is complete: every session of the edge was told, of several of that which connected last, after this backend or the edge began again. Those that were not there any
     /// more have ended before this. (Version 3 of the link)
     #[non_exhaustive]
     CaughtUp {},
     /// The edge is gone. It keeps its clients, and what is sent to them waits for its next link. This is not an error.
     #[non_exhaustive]
-    EdgeLost {},
+    EdgeLost {
+        /// Its life, as far as it was told.
+        edge: Option<EdgeId>,
+    },
     /// There is a session that this backend has not told of before.
     ///
     /// Over a link of version 2 it comes with the first packet of a client, or with its first resume.
@@ -212,4 +215,16 @@ impl Weigh for Event {
             _ => 0,
         }
     }
+}
+
+/// What is known of an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EdgeInfo {
+    /// Its life.
+    pub edge: EdgeId,
+    /// The address that it is connected from. `None`: it is not connected.
+    pub address: Option<SocketAddr>,
+    /// Sessions that it has, as far as is known.
+    pub sessions: usize,
 }

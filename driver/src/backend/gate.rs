@@ -205,8 +205,11 @@ impl Gate {
     }
 
     /// Returns the first frame of which something waits here, for a verdict or for the application.
-    pub(super) fn first_waiting(&self) -> Option<Mark> {
-        self.waiting.keys().next().copied()
+    /// Of frames of the edge of which one has the mark `of`.
+    pub(super) fn first_waiting(&self, of: Mark) -> Option<Mark> {
+        let mut waiting = self.waiting.range(of.first_of_edge()..);
+        let first = waiting.next().map(|(&mark, _)| mark);
+        first.filter(|mark| mark.is_of_edge(of))
     }
 
     fn wait(&mut self, mark: Mark) {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tracing::{info, warn};
 use voltlane_core::Time;
 use voltlane_core::backend::Rivals;
-use voltlane_core::backend::host::Host;
+use voltlane_core::backend::fleet::{Fleet, LinkId};
 
 use crate::accept::Acceptors;
 use crate::io::{Read, Written};
@@ -17,6 +17,8 @@ use crate::{BoxedListener, BoxedStream};
 pub(super) struct Link {
     acceptors: Acceptors<BoxedListener>,
     channel: Option<WatchedChannel<BoxedStream>>,
+    /// The name of the stream for the machine.
+    pub(super) link: Option<LinkId>,
     /// The address of the edge, and since when the link is up.
     peer: Option<(SocketAddr, Time)>,
     rivals: Rivals,
@@ -43,10 +45,16 @@ impl Link {
         Some(Link {
             acceptors,
             channel: None,
+            link: None,
             peer: None,
             rivals: Rivals::default(),
             successor: None,
         })
+    }
+
+    /// Takes out what accepts: there are several links in place of this one.
+    pub(super) fn take_acceptors(&mut self) -> Acceptors<BoxedListener> {
+        self.acceptors.take()
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -110,16 +118,16 @@ impl Link {
     }
 
     /// Writes once. Returns true if something changed.
-    pub(super) fn write(&mut self, io: &mut Context<'_>, now: Time, machine: &mut Host) -> bool {
-        let Some(channel) = &mut self.channel else {
+    pub(super) fn write(&mut self, io: &mut Context<'_>, now: Time, machine: &mut Fleet) -> bool {
+        let (Some(channel), Some(link)) = (&mut self.channel, self.link) else {
             return false;
         };
-        match channel.write(io, now, [machine.output(), &[]]) {
+        match channel.write(io, now, [machine.output(link), &[]]) {
             Written::Nothing => channel.flush_fails(io),
             Written::Blocked => false,
             Written::Failed => true,
             Written::Bytes(bytes) => {
-                machine.handle_written(bytes);
+                machine.handle_written(link, bytes);
                 true
             }
         }

@@ -28,6 +28,7 @@ mod error;
 mod event;
 mod gate;
 mod link;
+mod links;
 mod options;
 mod target;
 mod verify;
@@ -45,7 +46,7 @@ use voltlane_core::backend::host::GroupId;
 
 pub use voltlane_core::backend::BackendConfig;
 pub use voltlane_core::backend::host::{
-    Carriage, Direction, EdgeId, GroupError, HostConfig, LinkSecret, MAX_GROUPS,
+    Carriage, Direction, EdgeId, GroupError, HostConfig, LinkSecret, MAX_EDGES, MAX_GROUPS,
     MAX_GROUPS_OF_SESSION, MAX_SESSIONS, MAX_TEXT_BYTES, Overflow, Peer,
 };
 pub use voltlane_core::code::{Class, Code};
@@ -55,7 +56,7 @@ pub use voltlane_core::ledger::Ledger;
 pub use self::builder::{Builder, MAX_ADDRESSES};
 pub use self::core::CLOSE_WITHIN;
 pub use self::error::{ListenError, SendError};
-pub use self::event::{ClientInfo, Event, Joined, Sent};
+pub use self::event::{ClientInfo, EdgeInfo, Event, Joined, Sent};
 pub use self::gate::{MAX_HELD, MAX_HELD_BYTES, MAX_HELD_BYTES_OF_ALL};
 pub use self::options::{Means, Options};
 pub use self::target::{Everyone, Group, MAX_WITHOUT, Target, Without};
@@ -67,9 +68,9 @@ use self::verify::Verifier;
 use crate::driven::{Reads as _, Shared};
 use crate::waiters::For;
 
-/// The backend of one edge, and the one reader of its events. It has all that its [`BackendHandle`] has.
+/// The backend of one edge, or of [several](Builder::edges), and the one reader of its events. It has all that its [`BackendHandle`] has.
 ///
-/// One edge is served at a time. An edge that connects while a link is up replaces that link: an edge dials again only after it has given
+/// Unless it takes several, one edge is served at a time. An edge that connects while a link is up replaces that link: an edge dials again only after it has given
 /// up its last link, whether or not the backend has noticed. What had arrived on the old link is delivered first. So only the edge should
 /// be able to reach a backend's port. The log names the replaced and the new edge, and warns if replacements continue: then there are two
 /// edges. (SPEC 7.8)
@@ -267,7 +268,7 @@ impl BackendHandle {
             if core.is_over() || core.machine().ended(id).is_some() {
                 return Some(Err(core.end_of(id)));
             }
-            let has_room = core.machine().has_room_for(1, bytes) && core.machine().has_room_of(id);
+            let has_room = core.machine().has_room_to(id, bytes) && core.machine().has_room_of(id);
             has_room.then_some(Ok(()))
         };
         let has_room = self.shared.with(|core, _| core.machine().has_room_of(id));
@@ -387,7 +388,26 @@ impl BackendHandle {
             .with(|core, _| core.machine_mut().set_note(id, note));
     }
 
-    /// Returns the edge's life, if its link has version 3.
+    /// Returns the edges that have granted version 3 of the link, in the order in which they came first.
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeInfo> {
+        self.shared.with(|core, _| core.edges())
+    }
+
+    /// Returns how many frames were dropped that came from an edge whose home another one has taken. Such an edge was paused or cut off, and
+    /// its clients came to the other. (SPEC 40.4(e))
+    #[must_use]
+    pub fn fenced_frames(&self) -> u64 {
+        self.shared.with(|core, _| core.machine().fenced_frames())
+    }
+
+    /// Gives up the edge of a home, of [several](Builder::edges), that has no link and will not come back: its sessions end with 301. If it comes
+    /// back all the same, it is refused until it was restarted. Returns whether there was such an edge. (SPEC 40.6)
+    pub fn give_up(&self, home: u16) -> bool {
+        self.shared.with(|core, _| core.give_up(home))
+    }
+
+    /// Returns the edge's life, if its link has version 3: of several that of the first.
     #[must_use]
     pub fn edge(&self) -> Option<EdgeId> {
         self.shared.with(|core, _| core.edge())

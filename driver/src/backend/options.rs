@@ -20,6 +20,9 @@ pub struct Options {
     /// Whether each edge is asked for version 3 of the link, which tells who comes, goes and is away, and loses nothing. An edge that does not
     /// grant it gets version 2, after a second of silence at most. Default: false.
     pub asks: bool,
+    /// How many edges there may be, up to [`MAX_EDGES`](super::MAX_EDGES). `None`: what the configuration says, which is one by default. Several
+    /// take version 3 of the link.
+    pub edges: Option<usize>,
     /// What becomes of a client for which there is no room: its session ends, or packets are given up and both ends are told. Default: it ends.
     pub overflow: Overflow,
     /// The secret that each edge must prove, and that is proven to it (SPEC 34.5). With one each edge is asked for version 3, and gets nothing

@@ -100,7 +100,11 @@ impl Core {
         if self.closing != Closing::No {
             return Err(SendError::Closed);
         }
-        if !self.link.is_up() || self.machine.queued_bytes() > VOLATILE_BYTES {
+        let queued = match aim {
+            Aim::One(id) => self.machine.queued_bytes_to(id),
+            Aim::Many(..) => self.machine.least_queued_bytes(),
+        };
+        if !self.is_connected() || queued > VOLATILE_BYTES {
             return Ok(());
         }
         let queued = match aim {
@@ -174,8 +178,7 @@ impl Core {
                 self.waiters.wake_driver();
             }
         } else if !self.has_reader || self.machine.queued_bytes() >= WRITE_AT_BYTES {
-            let now = self.timer.now();
-            self.link.write(io, now, &mut self.machine);
+            self.write_links(io);
         }
     }
 

@@ -41,7 +41,7 @@ impl Core {
             }
         }
         // The application never comes back from it, so nobody else acknowledges it.
-        self.take_up();
+        self.take_up(None);
         None
     }
 
@@ -69,7 +69,7 @@ impl Core {
             }
         }
         self.is_parked = false;
-        self.take_up();
+        self.take_up(None);
     }
 
     fn refuse(&mut self, id: ClientId, refuse: &Refuse) {
