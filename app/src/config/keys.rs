@@ -240,7 +240,7 @@ settings! {
         /// balancer needs to notice. What follows comes afterwards.
         pre_stop_secs: u32 = 0, 0..=HOUR;
         /// How long the edge goes on serving when it is asked to end. It accepts nobody then, and asks each client of
-        /// version 3 to leave at another instant of that time. 0: it ends at once.
+        /// version 3 to leave, and closes each one of version 2, at another instant of that time. 0: it ends at once.
         drain_secs: u32 = 0, 0..=HOUR;
         /// How often the files of certificates are looked at. Those that have changed are read again. 0: on SIGHUP alone.
         watch_secs: u32 = 30, 0..=HOUR;

@@ -39,19 +39,23 @@ fn a_client_hears_that_the_edge_restarts_behind_what_waits_for_it() {
 
 #[test]
 fn clients_are_asked_to_leave_before_the_end_and_served_until_they_do() {
-    let mut rig = rig("general.drain_secs = 3\n");
+    let mut rig = rig("general.drain_secs = 12\n");
     let mut clients: Vec<ClientV3> = (0..5).map(|_| join(&mut rig)).collect();
     let mut old = rig.join();
+    let mut older = rig.join();
     rig.edge.signal(Signal::TERM);
     rig.edge.expect_log("asked to leave");
     for client in &mut clients {
         assert_eq!(why_it_leaves(client), DropCause::Moved(Code::RESTART));
     }
-    // Nobody else is accepted, and one that stays is served.
+    // Nobody else is accepted. Those that cannot be asked are served until they are closed, one after the other.
     assert!(TcpStream::connect(rig.address()).is_err());
-    rig.round_trip(&mut old, b"still served");
-    rig.edge.expect_log("shutting down");
+    for client in [&mut old, &mut older] {
+        rig.round_trip(client, b"still served");
+    }
     old.frames.expect_closed();
+    older.frames.expect_closed();
+    assert!(!rig.edge.log().contains("shutting down"));
     rig.edge.expect_end(Some(0));
 }
 

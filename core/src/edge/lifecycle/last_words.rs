@@ -300,12 +300,37 @@ impl Edge {
     }
 
     /// Asks all clients of version 3 to leave, by GOAWAY with `code`, and closes those that are still there after `within` (SPEC 25.3). Until
-    /// then they are served as before. They leave at different times, so that no more come back in a second than an edge can resume.
+    /// then they are served as before. They leave at different times, so that no more come back in a second than an edge can resume. Clients
+    /// of version 2 cannot be asked. They are closed at even distances within the time (SPEC 9.8(d)).
     ///
     /// An adapter calls it before its clients are to go to another process or address. Before an [end](Edge::handle_shutdown) that comes at
     /// once there is no need: it tells them, too.
     pub fn handle_leaving(&mut self, now: Time, code: GoAwayCode, within: Duration) {
-        self.step(now, |edge, now| edge.ask_all_to_leave(now, code, within));
+        self.step(now, |edge, now| {
+            edge.ask_all_to_leave(now, code, within);
+            edge.spread_closings(now, within);
+        });
+    }
+
+    /// Closes the clients that cannot be asked to leave at even distances within the time.
+    fn spread_closings(&mut self, now: Time, within: Duration) {
+        let cannot_be_asked = |edge: &mut Edge, index| {
+            let conn = edge.conns.live_mut(index);
+            conn.is_established() && conn.channel().numbered().is_none()
+        };
+        let mut from = 0;
+        let mut indexes = Vec::new();
+        while let Some(index) = self.conns.next_from(from) {
+            from = index + 1;
+            if cannot_be_asked(self, index) {
+                indexes.push(index);
+            }
+        }
+        let count = u32::try_from(indexes.len()).expect("indexes are of 32 bits");
+        for (place, index) in (1..).zip(indexes) {
+            let closes_at = now + within / (count + 1) * place;
+            self.alarms.set(index, Some(closes_at));
+        }
     }
 
     pub(crate) fn ask_all_to_leave(&mut self, now: Time, code: GoAwayCode, within: Duration) {

@@ -252,11 +252,37 @@ fn nothing_of_a_client_is_shown() {
 }
 
 #[test]
+fn clients_that_cannot_be_asked_to_leave_are_closed_at_even_distances() {
+    const COUNT: u32 = 4;
+    let mut world = world(|_| {});
+    let clients: Vec<_> = (0..COUNT).map(|_| world.join()).collect();
+    let asked = world.join3();
+    let within = Duration::from_secs(5);
+    world
+        .edge
+        .handle_leaving(world.now, GoAwayCode::Restart, within);
+    for closed in 0..=COUNT {
+        world.wait(within / (COUNT + 1) - Duration::from_nanos(1));
+        let gone = clients.iter().filter(|client| world.is_closed(client.conn));
+        assert_eq!(gone.count(), closed as usize);
+        assert_eq!(world.edge.gauges().away, closed as usize, "they stay");
+        assert!(!world.is_closed(asked.conn));
+        world.wait(Duration::from_nanos(1));
+    }
+    // One that joins later, or comes back, is not closed. Nor does a time that is too short for a distance panic.
+    let late = world.join();
+    world
+        .edge
+        .handle_leaving(world.now, GoAwayCode::Restart, Duration::ZERO);
+    world.wait(Duration::ZERO);
+    assert!(world.is_closed(late.conn));
+}
+
+#[test]
 fn clients_are_asked_to_leave_and_closed_if_they_do_not() {
     let mut world = world(|_| {});
     let mut one = world.join3();
     let mut other = world.join3();
-    let old = world.join();
     world
         .edge
         .handle_leaving(world.now, GoAwayCode::GoingAway, Duration::from_secs(5));
@@ -265,7 +291,7 @@ fn clients_are_asked_to_leave_and_closed_if_they_do_not() {
     let go_away = GoAway {
         code: Code::GOING_AWAY,
         earliest_ms: 0,
-        latest_ms: 3,
+        latest_ms: 2,
         drain_ms: 5_000,
     };
     let expected = [Came::GoAway(go_away), Came::Packet(1, b"goes on".to_vec())];
@@ -297,7 +323,7 @@ fn clients_are_asked_to_leave_and_closed_if_they_do_not() {
     assert_eq!(closed(&came), (Code::RESTART, 0));
     assert_eq!(world.edge.gauges().away, 1);
     world.wait(Duration::from_secs(10));
-    assert!(!world.is_closed(one.conn) && !world.is_closed(old.conn));
+    assert!(!world.is_closed(one.conn));
     let came = world.come_back3(&mut other).unwrap();
     assert!(matches!(&came[0], Came::Resumed(resumed, _) if resumed.cause == Code::GOODBYE));
     assert_eq!(packets(&came[1..]), [(1, &b"kept"[..])]);
