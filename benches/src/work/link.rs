@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use voltlane_core::ClientId;
@@ -15,6 +15,7 @@ use voltlane_core::v3::items::Item;
 
 use super::edge::Rig;
 use super::v3::Clients;
+use super::{Kind, Work};
 use crate::wire;
 
 /// Bytes of a packet for many.
@@ -214,28 +215,81 @@ fn cost_for_many(version: u8, way: Way, members: usize, bytes: usize) -> Cost {
     }
 }
 
-/// Returns what a packet up costs in microseconds, over a link with or without acknowledgements of 256 packets each.
-fn cost_of_acks(acknowledges: bool) -> f64 {
-    const CLIENTS: usize = 256;
+/// Pairs of measurements of which a ratio is the median.
+const PAIRS: usize = 9;
+
+/// A ratio, and the quarters of its pairs that lie below and above.
+struct Ratio {
+    median: f64,
+    quartiles: [f64; 2],
+}
+
+/// Measures two things one after the other, in pairs: what else the machine does then falls on both. Returns the median of the first, and how
+/// many times as much the second is.
+fn in_pairs(first: impl Fn() -> f64, second: impl Fn() -> f64) -> (f64, Ratio) {
+    let (mut ones, mut ratios) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        let (one, other);
+        if pair % 2 == 0 {
+            one = first();
+            other = second();
+        } else {
+            other = second();
+            one = first();
+        }
+        ones.push(one);
+        ratios.push(other / one);
+    }
+    ones.sort_unstable_by(f64::total_cmp);
+    ratios.sort_unstable_by(f64::total_cmp);
+    let ratio = Ratio {
+        median: ratios[PAIRS / 2],
+        quartiles: [ratios[PAIRS / 4], ratios[PAIRS - 1 - PAIRS / 4]],
+    };
+    (ones[PAIRS / 2], ratio)
+}
+
+/// Clients in a measurement of acknowledgements, and packets for each.
+const ACKNOWLEDGED: usize = 256;
+
+/// A link with or without acknowledgements, and clients that send: in each step, a packet of each.
+fn packets_up(acknowledges: bool) -> impl FnMut() {
     let mut rig = rig_of(Way::Broadcast);
     let without: &[Feature] = match acknowledges {
         true => &[],
         false => &[Feature::LinkAcks, Feature::EndToEnd],
     };
     let mut counts = Counts::ask(&mut rig, without);
-    (0..CLIENTS).for_each(|_| rig.join());
+    (0..ACKNOWLEDGED).for_each(|_| rig.join());
     let mut packet = Vec::new();
     wire::put_frame(&mut packet, &[7; BYTES]);
-    let spent = median(|| {
+    move || {
         rig.pass_time();
-        (0..CLIENTS).for_each(|nth| rig.client_says(nth, black_box(&packet)));
+        (0..ACKNOWLEDGED).for_each(|nth| rig.client_says(nth, black_box(&packet)));
         match acknowledges {
             true => counts.acknowledge(&mut rig),
             false => counts.take(&mut rig),
         }
         rig.take_client_output();
-    });
-    spent.as_secs_f64() * 1e6 / CLIENTS as f64
+    }
+}
+
+/// Returns what a packet up costs in microseconds, over a link with or without acknowledgements of 256 packets each.
+fn cost_of_acks(acknowledges: bool) -> f64 {
+    let spent = median(packets_up(acknowledges));
+    spent.as_secs_f64() * 1e6 / ACKNOWLEDGED as f64
+}
+
+/// Packets up over a link of version 3, with and without acknowledgements. Their difference is what an acknowledgement costs a packet.
+pub(super) fn kinds() -> Vec<Kind> {
+    // The backend of a measurement allocates, for what it reads and says.
+    const OF_BACKEND: u64 = 1_000;
+    let plain = |_| Work::new(ACKNOWLEDGED, packets_up(false));
+    let acked = |_| Work::new(ACKNOWLEDGED, packets_up(true));
+    vec![
+        Kind::allocating("link3-up", BYTES, OF_BACKEND, plain),
+        Kind::allocating("link3-up-acked", BYTES, OF_BACKEND, acked),
+    ]
 }
 
 /// Returns the 99th percentile of a turn of a hundred clients that echo, in microseconds, while others join or none do.
@@ -258,7 +312,7 @@ fn p99_of_echo(joins: bool) -> f64 {
     let turns = STORM / JOINS_IN_A_TURN;
     let mut all: Vec<Duration> = (0..turns)
         .map(|_| {
-            let before = Instant::now();
+            let before = cpu();
             rig.pass_time();
             if joins {
                 (0..JOINS_IN_A_TURN).for_each(|_| rig.join());
@@ -267,7 +321,7 @@ fn p99_of_echo(joins: bool) -> f64 {
             counts.acknowledge(&mut rig);
             frames.iter().for_each(|frame| counts.say(&mut rig, frame));
             rig.take_client_output();
-            before.elapsed()
+            cpu() - before
         })
         .collect();
     all.sort_unstable();
@@ -338,17 +392,19 @@ pub fn report() -> String {
             one.held_bytes
         );
     }
-    let (without, with) = (cost_of_acks(false), cost_of_acks(true));
-    let share = (with / without - 1.0) * 100.0;
+    let (without, with) = in_pairs(|| cost_of_acks(false), || cost_of_acks(true));
+    let [low, high] = with.quartiles.map(|ratio| (ratio - 1.0) * 100.0);
     let _ = writeln!(
         out,
-        "\na packet up: {without:.3} µs without link acknowledgements, {with:.3} µs with ({share:+.1} %)"
+        "\na packet up: {without:.3} µs without link acknowledgements, with them {:+.1} % (half of {PAIRS} pairs {low:+.1} to {high:+.1} %)",
+        (with.median - 1.0) * 100.0
     );
-    let (calm, storm) = (p99_of_echo(false), p99_of_echo(true));
-    let ratio = storm / calm;
+    let (calm, storm) = in_pairs(|| p99_of_echo(false), || p99_of_echo(true));
+    let [low, high] = storm.quartiles;
     let _ = writeln!(
         out,
-        "a turn of 100 clients that echo, p99: {calm:.0} µs; while {STORM} join, {JOINS_IN_A_TURN} a turn: {storm:.0} µs ({ratio:.2} ×)"
+        "a turn of 100 clients that echo, CPU time, p99: {calm:.0} µs; while {STORM} join, {JOINS_IN_A_TURN} a turn: {:.2} × (half of {PAIRS} pairs {low:.2} to {high:.2} ×)",
+        storm.median
     );
     let (none, one) = (cost_beside_a_slow_one(false), cost_beside_a_slow_one(true));
     let ratio = one / none;

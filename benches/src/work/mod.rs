@@ -99,6 +99,7 @@ pub fn kinds() -> Vec<Kind> {
     let mut kinds = wire::kinds();
     kinds.extend(edge::kinds());
     kinds.extend(v3::kinds());
+    kinds.extend(link::kinds());
     kinds.extend(doors::kinds());
     kinds
 }
