@@ -45,7 +45,8 @@ typedef enum vl_event_type {
   VL_EVENT_TICK,
   // The session is over: `code`, `text`, `up`, `down`; at a backend `id`.
   VL_EVENT_ENDED,
-  // A session that is new to the backend: `id`, `again`, its token in `data` and `len`, `note`.
+  // A session that is new to the backend: `id`, `again`, its token in `data` and `len`, `note`; in `count` the packets to it that the edge
+  // has numbered for earlier processes of the backend.
   VL_EVENT_JOINED,
   // A client's connection is gone, and the edge keeps the session: `id`, `expires_us`.
   VL_EVENT_AWAY,
@@ -147,6 +148,14 @@ typedef struct vl_machine_backend vl_machine_backend;
 // connection when vl_machine_client_wants_close says so. Times are microseconds of any clock that never goes back.
 typedef struct vl_machine_client vl_machine_client;
 
+// What an application has saved of a client.
+typedef struct vl_restored {
+  // The client.
+  uint64_t id;
+  // The number of its last packet that the application has saved with what came of it.
+  uint64_t number;
+} vl_restored;
+
 // The options of a backend. Begin with VL_BACKEND_OPTIONS, which sets `size`.
 typedef struct vl_backend_options {
   // sizeof(vl_backend_options)
@@ -168,6 +177,11 @@ typedef struct vl_backend_options {
   const void *secret;
   // The length of the secret.
   size_t secret_len;
+  // Where an earlier process of the application ended: it has saved what came of these packets, and they are not told again. So each packet
+  // counts once even if that process was killed. A client that is not there any more ends. Version 3 of the link; a machine ignores it.
+  const struct vl_restored *restored;
+  // How many there are.
+  size_t restored_len;
 } vl_backend_options;
 
 // What became of the packets of one direction: numbered = acknowledged + superseded + gapped + open_sent + open_unsent.
@@ -356,6 +370,13 @@ int vl_backend_pause(struct vl_backend *backend, uint64_t id);
 
 // Goes on after vl_backend_pause.
 int vl_backend_unpause(struct vl_backend *backend, uint64_t id);
+
+// Asks a client, or vl_to_everyone, to leave and to come back: it does so at a random time within `within_us` microseconds. One that is still
+// there then is closed, and so is one of version 2, which cannot be asked. Its session goes on, and nothing is lost. A link of version 2
+// cannot carry it.
+int vl_backend_ask_to_leave(struct vl_backend *backend,
+                            struct vl_target who,
+                            int64_t within_us);
 
 // Notes something of a client, in at most 64 bytes.
 int vl_backend_set_note(struct vl_backend *backend, uint64_t id, const char *note);

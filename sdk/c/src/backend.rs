@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::host::HostConfig;
@@ -168,6 +169,7 @@ pub unsafe extern "C" fn vl_backend_open(
             if let Some(every) = some_time(options.tick_us) {
                 builder = builder.tick(every);
             }
+            builder = builder.restore(options.restored()?);
             let applicants = Arc::<Applicants>::default();
             if options.verify != 0 {
                 let desk = Arc::clone(&applicants);
@@ -491,6 +493,34 @@ pub unsafe extern "C" fn vl_backend_unpause(backend: *mut vl_backend, id: u64) -
     unsafe {
         about(backend, |backend| {
             backend.unpause(ClientId::from_u64(id));
+            Ok(())
+        })
+    }
+}
+
+/// Asks a client, or vl_to_everyone, to leave and to come back: it does so at a random time within `within_us` microseconds. One that is still
+/// there then is closed, and so is one of version 2, which cannot be asked. Its session goes on, and nothing is lost. A link of version 2
+/// cannot carry it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vl_backend_ask_to_leave(
+    backend: *mut vl_backend,
+    who: vl_target,
+    within_us: i64,
+) -> c_int {
+    // SAFETY: as the header asks of the caller.
+    unsafe {
+        about(backend, |backend| {
+            let within = u64::try_from(within_us)
+                .map_err(|_| Fault::argument("a time below 0 is no time to leave in"))?;
+            let who = match who.aim()? {
+                Aim::One(id) => Some(id),
+                Aim::Many(None, without) if without.is_empty() => None,
+                Aim::Many(..) => {
+                    let says = "one client is asked to leave, or everyone";
+                    return Err(Fault::argument(says));
+                }
+            };
+            backend.ask_to_leave(who, Duration::from_micros(within));
             Ok(())
         })
     }

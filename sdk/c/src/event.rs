@@ -31,7 +31,8 @@ pub enum vl_event_type {
     VL_EVENT_TICK,
     /// The session is over: `code`, `text`, `up`, `down`; at a backend `id`.
     VL_EVENT_ENDED,
-    /// A session that is new to the backend: `id`, `again`, its token in `data` and `len`, `note`.
+    /// A session that is new to the backend: `id`, `again`, its token in `data` and `len`, `note`; in `count` the packets to it that the edge
+    /// has numbered for earlier processes of the backend.
     VL_EVENT_JOINED,
     /// A client's connection is gone, and the edge keeps the session: `id`, `expires_us`.
     VL_EVENT_AWAY,
@@ -306,6 +307,7 @@ impl Kept {
             Event::Joined(joined) => {
                 let event = self.begin(VL_EVENT_JOINED);
                 (event.id, event.again) = (joined.id.as_u64(), joined.again.into());
+                event.count = joined.numbered_down;
                 self.lend(joined.token);
                 self.note(joined.note);
             }
@@ -365,6 +367,7 @@ impl Kept {
             Event::Joined(joined) => {
                 let event = self.begin(VL_EVENT_JOINED);
                 (event.id, event.again) = (joined.id.as_u64(), joined.again.into());
+                event.count = joined.sent;
                 self.own(joined.token);
                 self.note(&joined.note);
             }

@@ -27,6 +27,6 @@ pub use backend::*;
 pub use client::*;
 pub use event::{vl_event, vl_event_type, vl_ledger};
 pub use machine::*;
-pub use options::{vl_backend_options, vl_client_options};
+pub use options::{vl_backend_options, vl_client_options, vl_restored};
 pub use result::*;
 pub use target::*;

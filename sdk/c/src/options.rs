@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::mem::{offset_of, size_of};
 use std::time::Duration;
 
+use voltlane_core::ClientId;
 use voltlane_core::backend::host::LinkSecret;
 use voltlane_core::client::{ClientConfig, SavedSession, Versions};
 use voltlane_core::keys::PublicKey;
@@ -205,6 +206,21 @@ pub struct vl_backend_options {
     pub secret: *const c_void,
     /// The length of the secret.
     pub secret_len: usize,
+    /// Where an earlier process of the application ended: it has saved what came of these packets, and they are not told again. So each packet
+    /// counts once even if that process was killed. A client that is not there any more ends. Version 3 of the link; a machine ignores it.
+    pub restored: *const vl_restored,
+    /// How many there are.
+    pub restored_len: usize,
+}
+
+/// What an application has saved of a client.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct vl_restored {
+    /// The client.
+    pub id: u64,
+    /// The number of its last packet that the application has saved with what came of it.
+    pub number: u64,
 }
 
 impl vl_backend_options {
@@ -218,6 +234,8 @@ impl vl_backend_options {
         queue_bytes: 0,
         secret: std::ptr::null(),
         secret_len: 0,
+        restored: std::ptr::null(),
+        restored_len: 0,
     };
 
     /// What its first version had.
@@ -240,6 +258,19 @@ impl vl_backend_options {
         secret
             .map(Some)
             .map_err(|error| Fault::new(VL_CONFIG, error))
+    }
+
+    pub(crate) unsafe fn restored(&self) -> Result<Vec<(ClientId, u64)>, Fault> {
+        let length = self.restored_len.checked_mul(size_of::<vl_restored>());
+        let length = length.ok_or_else(|| Fault::argument("too many clients are restored"))?;
+        // SAFETY: as the caller says; `bytes` refuses null.
+        unsafe { bytes(self.restored.cast(), length) }?;
+        let each = (0..self.restored_len).map(|at| {
+            // SAFETY: as the caller says, there are as many.
+            let one = unsafe { self.restored.add(at).read_unaligned() };
+            (ClientId::from_u64(one.id), one.number)
+        });
+        Ok(each.collect())
     }
 
     pub(crate) fn link(&self) -> Result<voltlane_core::backend::BackendConfig, Fault> {

@@ -147,7 +147,7 @@ static void client(vl_client *own) {
 static void backend(vl_backend *own) {
   bool is_null = own == NULL;
   const vl_event *event;
-  uint64_t ids[1];
+  uint64_t ids[1] = {0};
   char text[8];
   FAILS(vl_backend_open(NULL, NULL));
   FAILS(vl_backend_poll(own, NULL, 0));
@@ -159,6 +159,9 @@ static void backend(vl_backend *own) {
   FAILS(vl_backend_add(own, vl_to_group(own, NULL), 0));
   FAILS(vl_backend_kick(own, 0, 65535, NULL));
   FAILS(vl_backend_set_note(own, 0, "\xff\xfe"));
+  FAILS(vl_backend_ask_to_leave(own, vl_to_everyone(), -1));
+  FAILS(vl_backend_ask_to_leave(own, vl_to_group_number(1), 0));
+  FAILS(vl_backend_ask_to_leave(own, vl_without(vl_to_everyone(), ids, 1), 0));
   IS(vl_backend_send(own, vl_to_everyone(), NULL, 0, NULL));
   IS(vl_backend_send(own, vl_to_client(UINT64_MAX), bytes, 5, ids));
   IS(vl_backend_send_latest(own, vl_to_client(0), UINT64_MAX, NULL, 0));
@@ -170,6 +173,8 @@ static void backend(vl_backend *own) {
   IS(vl_backend_pause(own, UINT64_MAX));
   IS(vl_backend_unpause(own, UINT64_MAX));
   IS(vl_backend_set_note(own, UINT64_MAX, NULL));
+  IS(vl_backend_ask_to_leave(own, vl_to_client(UINT64_MAX), 0));
+  IS(vl_backend_ask_to_leave(own, vl_to_everyone(), INT64_MAX));
   CHECK(vl_backend_note(own, 0, NULL, HUGE_LEN) == 0 && vl_backend_clients(own, NULL, HUGE_LEN) == 0);
   /* A place that is too small gets what fits, and the whole length is told. */
   CHECK((vl_backend_address(own, text, 4) > 8) != is_null);

@@ -9,6 +9,7 @@ typedef struct {
   vl_event_type type;
   uint64_t id;
   uint16_t code;
+  uint64_t number, count;
   char text[128];
   unsigned char data[64];
   size_t len;
@@ -38,6 +39,8 @@ static void look(world *in, int who, int64_t timeout_us) {
   CHECK(in->count[at] < MAX_KEPT);
   seen *one = &in->kept[at][in->count[at]++];
   *one = (seen){.type = event->type, .id = event->id, .code = event->code, .len = event->len};
+  one->number = event->number;
+  one->count = event->count;
   CHECK(event->len <= sizeof one->data);
   memcpy(one->data, event->data, event->len);
   snprintf(one->text, sizeof one->text, "%s", event->text);
@@ -229,6 +232,58 @@ static void play(uint32_t of_client, uint32_t of_link) {
   printf("client %u, link %u\n", of_client, of_link);
 }
 
+/* A client is asked to leave, and a backend that was killed goes on where it was. */
+static void goes_on(void) {
+  static world in;
+  memset(&in, 0, sizeof in);
+  vl_backend_options at = VL_BACKEND_OPTIONS;
+  char place[64];
+  snprintf(place, sizeof place, "unix:/tmp/voltlane-c-%d.sock", (int)getpid());
+  at.address = place;
+  at.version = 3;
+  CHECK(vl_backend_open(&at, &in.backend) == VL_OK);
+  edge served = edge_start(place, GRANTS);
+  await(&in, -1, VL_EVENT_EDGE_CONNECTED);
+  vl_client_options to = VL_CLIENT_OPTIONS;
+  to.address = served.address;
+  to.version = 3;
+  CHECK(vl_client_open(&to, &in.clients[0]) == VL_OK);
+  await(&in, -1, VL_EVENT_JOINED);
+  uint64_t id = in.last.id;
+  CHECK(in.last.count == 0);
+  vl_target both[] = {vl_to_client(id), vl_to_everyone()};
+  for (int whom = 0; whom < 2; whom++) {
+    CHECK(vl_backend_ask_to_leave(in.backend, both[whom], 0) == VL_OK);
+    await(&in, -1, VL_EVENT_RESUMED);
+    CHECK(in.last.id == id);
+  }
+  CHECK(vl_backend_send(in.backend, vl_to_client(id), "down", 4, NULL) == VL_OK);
+  check_packet(&in, 0, "down");
+  CHECK(vl_client_send(in.clients[0], "1", 1, NULL) == VL_OK && vl_client_send(in.clients[0], "2", 1, NULL) == VL_OK);
+  check_packet(&in, -1, "1");
+  vl_restored saved[] = {{.id = id, .number = in.last.number}, {.id = 7, .number = 5}};
+  CHECK(saved[0].number == 1);
+  CHECK(vl_backend_free(in.backend) == VL_OK);
+  in.count[2] = 0;
+  at.restored_len = 2;
+  CHECK(vl_backend_open(&at, &in.backend) == VL_ARGUMENT);
+  at.restored = saved;
+  CHECK(vl_backend_open(&at, &in.backend) == VL_OK);
+  await(&in, -1, VL_EVENT_JOINED);
+  CHECK(in.last.id == id && in.last.count == 1);
+  await(&in, -1, VL_EVENT_ENDED);
+  CHECK(in.last.id == 7);
+  check_packet(&in, -1, "2");
+  CHECK(in.last.number == 2);
+  CHECK(vl_client_close(in.clients[0], PATIENCE_US) == VL_OK);
+  in.clients[0] = NULL;
+  await(&in, -1, VL_EVENT_ENDED);
+  CHECK(in.last.id == id);
+  CHECK(vl_backend_close(in.backend, PATIENCE_US) == VL_OK);
+  edge_stop(&served);
+  printf("goes on\n");
+}
+
 /* Who may come in, over a Unix socket. */
 static void verify(void) {
   static world in;
@@ -274,6 +329,7 @@ int main(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   for (uint32_t of_client = 2; of_client <= 3; of_client++)
     for (uint32_t of_link = 2; of_link <= 3; of_link++) play(of_client, of_link);
+  goes_on();
   verify();
   return 0;
 }

@@ -269,6 +269,20 @@ impl BackendMachine {
         self.host.pause(ClientId::from_u64(id), pauses);
     }
 
+    /// Asks a client, or every one, to leave and to come back within so many seconds. (Version 3 of the link)
+    #[pyo3(signature = (id, within))]
+    fn ask_to_leave(&mut self, id: Option<u64>, within: f64) -> PyResult<()> {
+        let within = std::time::Duration::try_from_secs_f64(within);
+        let within = within.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        self.host.ask_to_leave(id.map(ClientId::from_u64), within);
+        Ok(())
+    }
+
+    /// The application has saved what came of the packets of a client up to this number: they are not told again. Before the first link.
+    fn restore(&mut self, id: u64, number: u64) {
+        self.host.restore(ClientId::from_u64(id), number);
+    }
+
     /// Notes something of a client, in at most 64 bytes.
     fn set_note(&mut self, id: u64, note: &str) {
         self.host.set_note(ClientId::from_u64(id), note);
@@ -349,6 +363,7 @@ fn add_host(py: Python<'_>, to: &Bound<'_, PyList>, event: host::Event<'_>) -> P
                     token: Vec::new(),
                     note: String::new(),
                     again: false,
+                    sent: 0,
                 })?;
             }
             let data = PyBytes::new(py, data).unbind();
@@ -361,6 +376,7 @@ fn add_host(py: Python<'_>, to: &Bound<'_, PyList>, event: host::Event<'_>) -> P
             token: joined.token.to_vec(),
             note: joined.note.to_owned(),
             again: joined.again,
+            sent: joined.numbered_down,
         }),
         Event::Away { id, expires_in, .. } => to.append(Away {
             id: id.as_u64(),

@@ -54,8 +54,9 @@ events! {
     EdgeConnected { sessions: Option<u32> } ["sessions"]
     /// The edge is gone, and keeps its clients.
     EdgeLost {} []
-    /// A session that is new to the backend. `again`: the backend is new, and the client is not.
-    Joined { id: u64, token: Vec<u8>, note: String, again: bool } ["id", "token", "note", "again"] {
+    /// A session that is new to the backend. `again`: the backend is new, and the client is not. `sent`: the packets to it that the edge has
+    /// numbered for earlier processes of the backend.
+    Joined { id: u64, token: Vec<u8>, note: String, again: bool, sent: u64 } ["id", "token", "note", "again", "sent"] {
         /// The token as text. What is not UTF-8 is replaced.
         #[getter]
         fn token_text(&self) -> String {

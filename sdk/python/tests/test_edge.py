@@ -227,7 +227,7 @@ async def test_tokens_and_joins_over_a_unix_socket(tmp_path: pathlib.Path) -> No
         async with voltlane.Client(address, token="ticket 7", trust_first_use=True) as client:
             joined = await next_of(backend, Joined)
             assert (joined.id, joined.token, joined.again) == (client.id, b"ticket 7", False)
-            assert Joined.__match_args__ == ("id", "token", "note", "again")
+            assert Joined.__match_args__ == ("id", "token", "note", "again", "sent")
 
 
 async def test_over_a_link_of_version_2_a_client_joins_with_its_first_packet() -> None:
@@ -235,7 +235,7 @@ async def test_over_a_link_of_version_2_a_client_joins_with_its_first_packet() -
         async with voltlane.Client(address) as client:
             await client.send("first")
             await client.send("second")
-            assert await next_of(backend, Joined) == Joined(client.id, b"", "", False)
+            assert await next_of(backend, Joined) == Joined(client.id, b"", "", False, 0)
             for words in ["first", "second"]:
                 event = await within(backend.__anext__())
                 assert isinstance(event, Packet) and event.text == words
@@ -269,7 +269,7 @@ async def test_nothing_is_heard_of_a_client_before_it_is_verified(link: int) -> 
                 assert (end.code, end.text) == ((605, "log in first") if link == 3 else (401, ""))
             assert not reader.done()
             verdicts[good.id].set_result("user 17")
-            assert await within(reader) == Joined(good.id, joined.token, "user 17", False)
+            assert await within(reader) == Joined(good.id, joined.token, "user 17", False, 0)
             assert (await next_of(backend, Packet)).text == "early"
             assert backend.note(good.id) == "user 17" and backend.clients() == [good.id]
             await backend.send(voltlane.everyone, "for all")
@@ -307,8 +307,8 @@ async def test_one_that_sends_too_much_before_its_verdict_is_refused() -> None:
     judged: list[tuple[int, object]] = []
     machine = voltlane.machine.BackendMachine(bytes(16), admits=True)
     gate: _gate.Gate[object] = _gate.Gate(check, lambda id, verdict: judged.append((id, verdict)))
-    assert not gate.passes(Joined(7, b"", "", False), machine.mark) and gate.first_waiting() is not None
-    assert gate.passes(Joined(8, b"", "user 8", True), machine.mark)
+    assert not gate.passes(Joined(7, b"", "", False, 0), machine.mark) and gate.first_waiting() is not None
+    assert gate.passes(Joined(8, b"", "user 8", True, 0), machine.mark)
     gate.begin()
     for packet in packets[:-1]:
         assert not gate.passes(packet, machine.mark)
@@ -322,7 +322,7 @@ async def test_one_that_sends_too_much_before_its_verdict_is_refused() -> None:
         await asyncio.sleep(0)
     # No more than so many are asked for at a time.
     for id in range(100, 101 + _gate.MAX_VERIFYING):
-        gate.passes(Joined(id, b"", "", False), machine.mark)
+        gate.passes(Joined(id, b"", "", False, 0), machine.mark)
     gate.begin()
     assert len(gate._verifying) <= _gate.MAX_VERIFYING and len(gate._asks) == 1
     # One that leaves makes room for the next.
@@ -376,6 +376,52 @@ async def test_another_session_begins_only_after_an_end_that_allows_it() -> None
             await backend.kick(second, 600, "no more")
             assert (await next_of(client, Ended)).code == 600
             assert [event async for event in client] == []
+
+
+async def test_a_client_that_is_asked_to_leave_comes_back() -> None:
+    async with voltlane.Backend("127.0.0.1:0", version=3) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        async with voltlane.Client(address, version=3) as client:
+            joined = await next_of(backend, Joined)
+            with pytest.raises(ValueError):
+                backend.ask_to_leave(voltlane.everyone, -1)
+            # Nobody has this id.
+            backend.ask_to_leave(7, 0)
+            backend.ask_to_leave(joined.id, 0)
+            await next_of(client, Dropped)
+            await next_of(client, Resumed)
+            await next_of(backend, Resumed)
+            backend.ask_to_leave(voltlane.everyone, 0)
+            await next_of(client, Dropped)
+            await next_of(client, Resumed)
+            await next_of(backend, Resumed)
+
+
+async def test_a_backend_that_was_killed_goes_on() -> None:
+    async with voltlane.Backend("127.0.0.1:0", version=3) as backend:
+        place = backend.address
+        async with edge(place, GRANTS) as address:
+            await next_of(backend, EdgeConnected)
+            async with voltlane.Client(address, version=3) as client:
+                id = (await next_of(client, Connected)).id
+                for text in ["1", "2", "3"]:
+                    await client.send(text)
+                assert (await next_of(backend, Joined)).id == id
+                await backend.send(id, "down")
+                for text in ["1", "2"]:
+                    packet = await next_of(backend, Packet)
+                    assert packet.text == text
+                assert (await next_of(client, Packet)).text == "down"
+                # What it told of 3, if anything, was not saved.
+                await backend.close()
+                restored = {id: packet.number, 7: 5}
+                async with voltlane.Backend(place, version=3, restore=restored) as again:
+                    joined = await next_of(again, Joined)
+                    assert (joined.id, joined.sent) == (id, 1)
+                    seen = await next_of(again, Packet)
+                    assert (seen.text, seen.number) == ("3", 3)
+                async with voltlane.Backend(place, version=3, restore={7: 5}) as last:
+                    assert (await next_of(last, Ended)).id == 7
 
 
 async def test_a_volatile_packet_goes_now_or_not_at_all() -> None:

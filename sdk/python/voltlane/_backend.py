@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import ssl as tls
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Union, cast
 
@@ -42,6 +42,10 @@ class Backend(Owner[BackendEvent]):
     the edge's `master.token_file`, 32 to 512 bytes: each proves it to the other, and the link has version 3. `tick` is how often there is a
     `Tick`, in seconds.
 
+    `restore` goes on where an earlier process of the application ended, so that each packet counts once even if that process was killed: by
+    client, the number of the last packet that the application has saved with what came of it. Those packets are not told again. What it
+    sent it compares with `Joined.sent`. A client that is not there any more ends. It takes version 3 of the link.
+
     `verify` looks at each client that joins, with its token, and returns the note of the client, perhaps nothing, or awaits it; or it
     raises `Refuse`. It runs beside everything else, for up to 64 clients at a time, and nothing is heard of a client before. It bounds its
     own time. If it raises something else, the client is refused. Over a link of version 2 there are no tokens, and a client joins with its
@@ -55,6 +59,7 @@ class Backend(Owner[BackendEvent]):
         version: int = 2,
         secret: str | bytes | None = None,
         verify: Verify | None = None,
+        restore: Mapping[int, int] | None = None,
         tick: float | None = None,
         ssl: tls.SSLContext | None = None,
     ) -> None:
@@ -67,6 +72,8 @@ class Backend(Owner[BackendEvent]):
             raise ValueError("a backend within TLS needs `ssl`: a context with its certificate")
         shared = secret.encode() if isinstance(secret, str) else secret
         self._machine = BackendMachine(os.urandom(16), version=version, secret=shared, admits=verify is not None)
+        for id, number in (restore or {}).items():
+            self._machine.restore(id, number)
         self._gate: Gate[BackendEvent] | None = None if verify is None else Gate(verify, self._judged)
         #: The place of the last frame that the gate has seen.
         self._seen = self._machine.mark
@@ -238,6 +245,15 @@ class Backend(Owner[BackendEvent]):
 
     def unpause(self, id: int) -> None:
         self._machine.pause(id, False)
+        self._flush_soon()
+
+    def ask_to_leave(self, who: int | Everyone, within: float) -> None:
+        """Asks a client, or everyone, to leave and to come back: it does so at a random time within so many seconds.
+
+        One that is still there then is closed, and so is one of version 2, which cannot be asked. Its session goes on, and nothing is lost.
+        A link of version 2 cannot carry it.
+        """
+        self._machine.ask_to_leave(None if isinstance(who, Everyone) else who, within)
         self._flush_soon()
 
     def clients(self) -> list[int]:

@@ -123,7 +123,7 @@ class Gate(Generic[Event]):
         if held is None:
             return []
         joined = held.joined
-        return [Joined(joined.id, joined.token, note, joined.again), *held.events]
+        return [Joined(joined.id, joined.token, note, joined.again, joined.sent), *held.events]
 
     def keep_out(self, id: int) -> None:
         """Nothing is heard of a client any more."""
