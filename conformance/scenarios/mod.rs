@@ -36,6 +36,7 @@ mod program;
 mod published;
 mod reconnect;
 mod reload;
+mod several;
 mod start;
 mod status_page;
 mod supervisor;

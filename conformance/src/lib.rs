@@ -28,6 +28,7 @@ mod process;
 mod program;
 pub mod published;
 mod rig;
+pub mod several;
 pub mod shim;
 mod terminal;
 pub mod v3;

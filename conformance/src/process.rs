@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::PATIENCE;
 use crate::lines::Lines;
 
 /// A running program with its output and input. Killed when dropped.
@@ -99,6 +100,21 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("it runs");
+    }
+
+    /// Stops it, and waits until each of its threads stands still.
+    pub fn suspend(&self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let stands = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat"));
+            stat.is_ok_and(|stat| stat.contains(") T "))
+        };
+        let until = Instant::now() + PATIENCE;
+        while !fs::read_dir(&threads).is_ok_and(|mut all| all.all(|one| one.is_ok_and(stands))) {
+            assert!(Instant::now() < until, "it does not stop");
+            thread::yield_now();
+        }
     }
 
     /// Returns its id.

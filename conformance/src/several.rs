@@ -1,0 +1,74 @@
+//! A backend of several edges, of one of the libraries, on a thread of its own.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{JoinHandle, spawn};
+
+use voltlane_driver::backend::{Backend, BackendHandle, Builder, Event};
+
+/// A backend library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Library {
+    /// On tokio.
+    Tokio,
+    /// On smol.
+    Smol,
+}
+
+/// A backend that serves.
+#[derive(Debug)]
+pub struct Serving {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What sends for it.
+    pub handle: BackendHandle,
+    /// What it hears.
+    pub events: Receiver<Event>,
+    /// Its thread, which ends when it is [closed](close).
+    pub thread: JoinHandle<()>,
+}
+
+/// Serves up to this many edges at a free port.
+///
+/// # Panics
+/// If it cannot listen.
+#[must_use]
+pub fn serve_several(library: Library, edges: usize) -> Serving {
+    let (tell, events) = channel();
+    let (tell_place, place) = channel();
+    let serve = async move |begun: Builder| {
+        let listening = begun.ask_for_version_3().edges(edges).listen_at();
+        let (mut backend, places) = listening.await.expect("a free port");
+        let handle = Backend::handle(&backend);
+        tell_place
+            .send((places[0], handle))
+            .expect("the test waits");
+        while let Some(event) = backend.recv().await {
+            if tell.send(event).is_err() {
+                return;
+            }
+        }
+    };
+    let thread = spawn(move || match library {
+        Library::Tokio => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let serving = serve(voltlane_tokio::backend("127.0.0.1:0"));
+            runtime.expect("a runtime").block_on(serving);
+        }
+        Library::Smol => smol::block_on(serve(voltlane_smol::backend("127.0.0.1:0"))),
+    });
+    let (address, handle) = place.recv().expect("it listens");
+    Serving {
+        address,
+        handle,
+        events,
+        thread,
+    }
+}
+
+/// Closes a backend. Its events end then.
+pub fn close(handle: &BackendHandle) {
+    smol::block_on(handle.close());
+}
