@@ -263,6 +263,8 @@ impl Edge {
         let established = conn.is_established();
         let pending = !conn.control().is_empty() || conn.has_output(&outbox, None);
         if reason == EndReason::Kicked && established && pending {
+            // It may have been about to leave (SPEC 36.5(b)).
+            self.clear_alarm(index);
             let draining = Draining {
                 outbox,
                 reason: CloseReason::SessionEnded,

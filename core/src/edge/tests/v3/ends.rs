@@ -279,6 +279,18 @@ fn clients_that_cannot_be_asked_to_leave_are_closed_at_even_distances() {
 }
 
 #[test]
+fn a_client_that_is_to_be_closed_and_is_kicked_before_is_not_looked_at_again() {
+    let mut world = world(|_| {});
+    let one = world.join();
+    world
+        .edge
+        .handle_leaving(world.now, GoAwayCode::Restart, Duration::from_secs(5));
+    world.backend_says(one.id, Flag::Data, b"the last one");
+    world.backend_says(one.id, Flag::Kick, b"");
+    world.edge.audit();
+}
+
+#[test]
 fn clients_are_asked_to_leave_and_closed_if_they_do_not() {
     let mut world = world(|_| {});
     let mut one = world.join3();
