@@ -238,8 +238,12 @@ mod tests {
     /// Returns the part of the settings that a running edge can change.
     fn live(settings: &Settings) -> impl PartialEq + std::fmt::Debug {
         let mut config = settings.edge_config(Resources::default());
-        // The machine takes it at the start alone.
+        // The machine takes these at the start alone.
         config.master.protocol = EdgeConfig::default().master.protocol;
+        #[cfg(feature = "cluster")]
+        {
+            config.home = EdgeConfig::default().home;
+        }
         (
             config,
             (settings.master.address.clone(), settings.master_options()),

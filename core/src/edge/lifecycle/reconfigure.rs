@@ -12,7 +12,7 @@ use crate::edge::shares::Bound;
 
 impl Edge {
     /// Changes the whole configuration in this step: what was handled before followed the old one, what comes later follows the new one.
-    /// [`EdgeConfig::shard`] and [`EdgeConfig::shards`] describe what the machine is, and do not change.
+    /// [`EdgeConfig::shard`], [`EdgeConfig::shards`] and the home describe what the machine is, and do not change.
     ///
     /// If a bound becomes smaller, what exceeds it stays until the bound is next checked, as for a queue with its next packet. Running
     /// deadlines count from where they began. The cost is a walk over all connections.
@@ -24,6 +24,8 @@ impl Edge {
         let config = EdgeConfig {
             shard: self.config.shard,
             shards: self.config.shards,
+            #[cfg(feature = "cluster")]
+            home: self.config.home,
             ..config
         };
         let old = mem::replace(&mut self.config, config);
