@@ -10,11 +10,10 @@ use voltlane_core::planted::Bug;
 fn rules(bug: Bug) -> &'static [&'static str] {
     match bug {
         Bug::NextUpIsReceived => &["K1", "K2"],
-        Bug::CutFrameGoesOn => &["K1", "K7", "K12"],
+        Bug::CutFrameGoesOn => &["K1", "K4", "K7", "K12"],
         Bug::PausedIsRead => &["K10"],
         Bug::PauseNeverEnds => &["K10", "K12"],
         Bug::EndedLedgerUnbalanced
-        | Bug::EarlyPacketsNotSent
         | Bug::CreditNotReturned
         | Bug::SettledLostWithoutRoom
         | Bug::EdgeAcknowledgesNothing
@@ -22,13 +21,14 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::AcknowledgedBeforeTaken | Bug::AcknowledgedWhenReceived => &["K2"],
         Bug::PictureCountsTooFew => &["K2", "K5", "K12"],
         Bug::MemberDoubled
-        | Bug::LeftOutGetsIt
         | Bug::MemberByJoined
         | Bug::KeysAreShared
         | Bug::KeysOfGroupsAreOfClients => &["K3"],
-        Bug::EarlyPacketsNotNumbered | Bug::MemberSkipped | Bug::MembersNotCounted => {
-            &["K3", "K12"]
-        }
+        Bug::EarlyPacketsNotSent
+        | Bug::EarlyPacketsNotNumbered
+        | Bug::LeftOutGetsIt
+        | Bug::MemberSkipped
+        | Bug::MembersNotCounted => &["K3", "K12"],
         Bug::EndedNotOwned => &["K3", "K4"],
         Bug::NewcomerNotAdded => &["K3", "K8"],
         Bug::JoinedNotTold
