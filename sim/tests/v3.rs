@@ -25,12 +25,9 @@ const GATES: &[(&str, f64)] = &[
     ("closed: taken over", 20.0),
     ("conflict", 6.0),
     ("ended: expired", 40.0),
-    ("gap", 2.0),
-    ("gap in a replay", 0.3),
     ("gap of a claim", 3.0),
     ("goodbye answered", 60.0),
     ("link lost", 25.0),
-    ("latest sent", 25.0),
     ("left when asked", 8.0),
     ("parked", 0.3),
     ("repeated", 25.0),
@@ -38,12 +35,8 @@ const GATES: &[(&str, f64)] = &[
     ("resumed", 40.0),
     ("ring full", 30.0),
     ("silent", 3.0),
-    ("skipped", 2.0),
     ("stolen", 20.0),
-    ("superseded", 5.0),
-    ("superseded in a replay", 3.0),
     ("vanished", 20.0),
-    ("volatile sent", 15.0),
 ];
 
 #[test]
