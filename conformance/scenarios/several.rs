@@ -13,7 +13,7 @@ use voltlane_driver::backend::{BackendHandle, Event};
 
 use super::METRICS;
 
-/// What the application hears, in short.
+/// An event of the application, without what differs from run to run.
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
     Edge(u16),

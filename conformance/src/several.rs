@@ -20,9 +20,9 @@ pub enum Library {
 pub struct Serving {
     /// Where it listens.
     pub address: SocketAddr,
-    /// What sends for it.
+    /// The handle of the backend.
     pub handle: BackendHandle,
-    /// What it hears.
+    /// The events of the backend, in order.
     pub events: Receiver<Event>,
     /// Its thread, which ends when it is [closed](close).
     pub thread: JoinHandle<()>,

@@ -151,7 +151,7 @@ impl Settings {
         let mut config = defaults;
         #[cfg(feature = "cluster")]
         {
-            config.home = u16::try_from(self.cluster.home).unwrap_or(0);
+            config.home = u16::try_from(self.cluster.home).expect("the key has a bound");
         }
         config.listener = self.listener.machine_config();
         let more = self.more_listeners.iter();

@@ -20,7 +20,7 @@ use crate::wire;
 
 /// Bytes of a packet for many.
 const BYTES: usize = 64;
-/// The same of a longer one.
+/// The length in bytes of a long packet for many.
 const LONG: usize = 1_024;
 const GROUP: GroupId = GroupId(7);
 /// Steps of a measurement, and those before it.

@@ -48,7 +48,7 @@ fn clients_are_asked_to_leave_before_the_end_and_served_until_they_do() {
     for client in &mut clients {
         assert_eq!(why_it_leaves(client), DropCause::Moved(Code::RESTART));
     }
-    // Nobody else is accepted. Those that cannot be asked are served until they are closed, one after the other.
+    // The edge accepts nobody else. It serves clients of version 2 until it closes them, one after the other.
     assert!(TcpStream::connect(rig.address()).is_err());
     for client in [&mut old, &mut older] {
         rig.round_trip(client, b"still served");

@@ -425,10 +425,7 @@ impl Core {
             }
             let now = self.timer.now();
             if let Closing::Until(until) = self.closing {
-                if self.poll_close(io, now, until).is_ready() {
-                    self.closing = Closing::Over;
-                    self.link.lose();
-                } else if self.rest(io).is_pending() {
+                if self.go_on_closing(io, now, until).is_pending() {
                     return self.park();
                 }
                 continue;
@@ -469,25 +466,43 @@ impl Core {
                     None => continue,
                 }
             }
-            // Something happened without a frame.
-            if let Some((link, event)) = self.machine.poll_event()
-                && let Some(heard) = self.tell(link, event, Mark::NONE)
-                && let Some(heard) = self.pass(heard)
-            {
-                return Poll::Ready(heard);
-            }
-            if self.waiters.has_reader() && self.ticks_now() {
-                if self.is_reading {
-                    return Poll::Pending;
-                }
-                self.waiters.wake_reader();
-            }
-            if self.rest(io).is_pending() {
-                return self.park();
+            if let Some(outcome) = self.end_turn(io) {
+                return outcome;
             }
         }
         self.waiters.wake_driver();
         self.park()
+    }
+
+    /// Goes on with the end. Pending while there is nothing to do.
+    fn go_on_closing(&mut self, io: &mut Context<'_>, now: Time, until: Time) -> Poll<()> {
+        if self.poll_close(io, now, until).is_pending() {
+            return self.rest(io);
+        }
+        self.closing = Closing::Over;
+        match &mut self.links {
+            Some(links) => links.lose_all(),
+            None => self.link.lose(),
+        }
+        Poll::Ready(())
+    }
+
+    /// Does what is left of a turn in which no link has moved. Returns what the step comes to, if it ends with that.
+    fn end_turn(&mut self, io: &mut Context<'_>) -> Option<Poll<Heard>> {
+        // Something happened without a frame.
+        if let Some((link, event)) = self.machine.poll_event()
+            && let Some(heard) = self.tell(link, event, Mark::NONE)
+            && let Some(heard) = self.pass(heard)
+        {
+            return Some(Poll::Ready(heard));
+        }
+        if self.waiters.has_reader() && self.ticks_now() {
+            if self.is_reading {
+                return Some(Poll::Pending);
+            }
+            self.waiters.wake_reader();
+        }
+        self.rest(io).is_pending().then(|| self.park())
     }
 
     fn park(&mut self) -> Poll<Heard> {

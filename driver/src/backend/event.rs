@@ -217,7 +217,7 @@ impl Weigh for Event {
     }
 }
 
-/// What is known of an edge.
+/// One of the edges of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EdgeInfo {

@@ -13,8 +13,7 @@ use voltlane_core::planted::{Bug, plant};
 pub(crate) const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
 /// The number of seeds per range within which a bug must be found.
 pub(crate) const SEEDS: u64 = 200;
-/// The same for a bug that takes a link without room and a client that drops before there is some. It was found within 200 until the draws of
-/// the edge changed.
+/// The number for a bug that takes 308 seeds from one of the bases, and 7 to 49 from the others.
 const RARE_SEEDS: u64 = 1_000;
 
 fn seeds_for(bug: Bug) -> u64 {

@@ -19,7 +19,7 @@ pub const MAX_OPENING: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(u64);
 
-/// What is known of an edge.
+/// The state of one edge of a [`Fleet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EdgeState {
@@ -149,20 +149,22 @@ impl Fleet {
         place
     }
 
-    /// Returns the lane of the edge that has issued an id, if it is known.
-    fn lane_of(&mut self, id: ClientId) -> Option<&mut Lane> {
+    /// Returns the place of the lane of the edge that has issued an id, if it is known.
+    fn place_for(&self, id: ClientId) -> Option<usize> {
         match self.is_of_several() {
-            true => self.lanes.iter_mut().find(|lane| lane.home == id.home()),
-            false => self.lanes.first_mut(),
+            true => self.lanes.iter().position(|lane| lane.home == id.home()),
+            false => (!self.lanes.is_empty()).then_some(0),
         }
+    }
+
+    fn lane_of(&mut self, id: ClientId) -> Option<&mut Lane> {
+        let place = self.place_for(id)?;
+        self.lanes.get_mut(place)
     }
 
     /// Returns the host of the edge that has issued an id.
     fn host_of(&self, id: ClientId) -> Option<&Host> {
-        let lane = match self.is_of_several() {
-            true => self.lanes.iter().find(|lane| lane.home == id.home()),
-            false => self.lanes.first(),
-        };
+        let lane = self.lanes.get(self.place_for(id)?);
         lane.map(|lane| &lane.host)
     }
 
@@ -215,7 +217,7 @@ impl Fleet {
         input: &mut &'input [u8],
     ) -> Result<Option<Event<'a>>, BackendError> {
         if let Some(place) = self.place_of(link) {
-            self.touch(link);
+            self.touch(place);
             return match self.lanes.get_mut(place) {
                 Some(lane) => lane.host.handle_bytes(now, input),
                 None => Ok(None),
@@ -360,18 +362,15 @@ impl Fleet {
     pub fn handle_written(&mut self, link: LinkId, n: usize) {
         if let Some(host) = self.host_at_mut(link) {
             host.handle_written(n);
-            self.touch(link);
+        }
+        if let Some(place) = self.place_of(link) {
+            self.touch(place);
         }
     }
 
-    /// Notes that the edge of a stream may have more room.
-    fn touch(&mut self, link: LinkId) {
-        let place = self
-            .place_of(link)
-            .and_then(|place| u32::try_from(place).ok());
-        self.touched |= place
-            .and_then(|place| 1_u64.checked_shl(place))
-            .unwrap_or(0);
+    /// Notes that the edge at `place` may have more room. There are no more than bits.
+    fn touch(&mut self, place: usize) {
+        self.touched |= 1 << place;
     }
 
     fn place_of(&self, link: LinkId) -> Option<usize> {
@@ -453,7 +452,7 @@ impl Fleet {
     pub fn edges(&self) -> Vec<EdgeState> {
         let states = self.lanes.iter().filter_map(|lane| {
             Some(EdgeState {
-                edge: lane.edge.or_else(|| lane.host.edge())?,
+                edge: lane.edge()?,
                 link: lane.link,
                 sessions: lane.host.sessions().len(),
                 is_given_up: lane.is_given_up,
@@ -466,15 +465,13 @@ impl Fleet {
     #[must_use]
     pub fn edge_of(&self, link: LinkId) -> Option<EdgeId> {
         let lane = self.lanes.iter().find(|lane| lane.link == Some(link))?;
-        lane.edge.or_else(|| lane.host.edge())
+        lane.edge()
     }
 
     /// Returns the edge, or the first of several that has granted.
     #[must_use]
     pub fn edge(&self) -> Option<EdgeId> {
-        self.lanes
-            .iter()
-            .find_map(|lane| lane.edge.or_else(|| lane.host.edge()))
+        self.lanes.iter().find_map(Lane::edge)
     }
 
     /// Returns how many frames were dropped since they came from an edge that another one has displaced.
@@ -498,6 +495,11 @@ impl Fleet {
 }
 
 impl Lane {
+    /// Returns the edge that has granted last. The host knows that of a fleet of one.
+    fn edge(&self) -> Option<EdgeId> {
+        self.edge.or_else(|| self.host.edge())
+    }
+
     /// Returns what an ASK says of the edge.
     fn known(&self) -> Option<Known> {
         let edge = self.edge?;

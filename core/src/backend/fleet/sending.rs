@@ -138,7 +138,7 @@ impl Fleet {
     pub fn take_freed(&mut self) -> usize {
         let touched = core::mem::take(&mut self.touched);
         let lanes = self.hosts().enumerate();
-        let is_touched = |place: usize| touched >> place.min(63) & 1 == 1;
+        let is_touched = |place: usize| touched >> place & 1 == 1;
         let touched = lanes.filter(|(place, _)| is_touched(*place));
         touched.map(|(_, host)| host.room()).max().unwrap_or(0)
     }

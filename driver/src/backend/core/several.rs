@@ -102,10 +102,7 @@ impl Core {
             }
             let now = self.timer.now();
             if let Closing::Until(until) = self.closing {
-                if self.poll_close(io, now, until).is_ready() {
-                    self.closing = Closing::Over;
-                    self.links.iter_mut().for_each(|links| links.lose_all());
-                } else if self.rest(io).is_pending() {
+                if self.go_on_closing(io, now, until).is_pending() {
                     return self.park();
                 }
                 continue;
@@ -146,21 +143,8 @@ impl Core {
             if moved {
                 continue;
             }
-            // Something happened without a frame.
-            if let Some((link, event)) = self.machine.poll_event()
-                && let Some(heard) = self.tell(link, event, Mark::NONE)
-                && let Some(heard) = self.pass(heard)
-            {
-                return Poll::Ready(heard);
-            }
-            if self.waiters.has_reader() && self.ticks_now() {
-                if self.is_reading {
-                    return Poll::Pending;
-                }
-                self.waiters.wake_reader();
-            }
-            if self.rest(io).is_pending() {
-                return self.park();
+            if let Some(outcome) = self.end_turn(io) {
+                return outcome;
             }
         }
         self.waiters.wake_driver();
