@@ -314,15 +314,12 @@ impl Edge {
 
     /// Closes the clients that cannot be asked to leave at even distances within the time.
     fn spread_closings(&mut self, now: Time, within: Duration) {
-        let cannot_be_asked = |edge: &mut Edge, index| {
-            let conn = edge.conns.live_mut(index);
-            conn.is_established() && conn.channel().numbered().is_none()
-        };
         let mut from = 0;
         let mut indexes = Vec::new();
         while let Some(index) = self.conns.next_from(from) {
             from = index + 1;
-            if cannot_be_asked(self, index) {
+            let conn = self.conns.live_mut(index);
+            if conn.is_established() && conn.channel().numbered().is_none() {
                 indexes.push(index);
             }
         }
