@@ -24,6 +24,7 @@ mod panics;
 pub mod payload;
 pub mod plan;
 pub mod planted;
+pub mod recorded;
 pub mod rng;
 pub mod scope;
 pub mod shards;

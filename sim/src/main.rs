@@ -1,6 +1,8 @@
 //! The simulator's command line: finds seeds that break a rule, replays plans, shows runs.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,8 +16,10 @@ use sim::ledgered::{Outcome as Judged, many};
 use sim::network::{self, World};
 use sim::plan::{Plan, generate};
 use sim::planted;
+use sim::recorded::{self, Addresses, Timeline};
 use sim::scope::{self, SCOPES};
 use sim::{link3, page, shrink, v3};
+use voltlane_core::edge::record::Recording;
 
 /// The Voltlane simulator.
 #[derive(Parser)]
@@ -26,10 +30,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a plan and shows what happened.
+    /// Runs a plan, or what `voltlane run --record` has written, and shows what happened.
     Replay {
-        /// A plan file.
+        /// A plan file, or a recording.
         plan: PathBuf,
+        #[command(flatten)]
+        recorded: Recorded,
         #[command(flatten)]
         show: Show,
     },
@@ -123,6 +129,20 @@ enum Command {
     },
 }
 
+/// How a recording is read and shown.
+#[derive(clap::Args)]
+struct Recorded {
+    /// The file with the key of the edge that was recorded.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Shows the sources of a recording as numbers, so that the page can be shared.
+    #[arg(long)]
+    redact: bool,
+    /// Writes each call of a recording as a line of text that can be shared: without packets, keys and addresses.
+    #[arg(long, value_name = "FILE")]
+    lines: Option<PathBuf>,
+}
+
 #[derive(clap::Args)]
 struct Show {
     /// Writes the run as a page with a sequence diagram, for any browser.
@@ -139,7 +159,16 @@ struct Show {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Replay { plan, show } => read(&plan).and_then(|plan| replay(plan, &show)),
+        Command::Replay {
+            plan,
+            recorded: options,
+            show,
+        } => match std::fs::read(&plan) {
+            Ok(bytes) if recorded::is_recording(&bytes) => {
+                run_again(&plan, &bytes, &options, &show)
+            }
+            _ => read(&plan).and_then(|plan| replay(plan, &show)),
+        },
         Command::Seed { seed, show } => replay(generate(seed), &show),
         Command::Hashes {
             from,
@@ -224,6 +253,35 @@ fn replay(mut plan: Plan, show: &Show) -> Result<bool, String> {
     }
     println!("{}", summary(&outcome));
     Ok(outcome.violation.is_none())
+}
+
+/// Runs a recorded machine again. Returns true when it did the same.
+fn run_again(path: &Path, bytes: &[u8], options: &Recorded, show: &Show) -> Result<bool, String> {
+    let name = path.display();
+    let key_file = options.key_file.as_deref();
+    let key_file = key_file.ok_or(format!("{name}: a recording is opened with --key-file"))?;
+    let keys = recorded::read_key(key_file)?;
+    let recording = Recording::open(bytes, &keys).map_err(|error| format!("{name}: {error}"))?;
+    let addresses = match options.redact {
+        true => Addresses::Numbered,
+        false => Addresses::Shown,
+    };
+    let timeline =
+        Timeline::of(&recording, addresses).map_err(|error| format!("{name}: {error}"))?;
+    if let Some(path) = &options.lines {
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+        recorded::write_lines(&recording, &mut out).map_err(failed)?;
+        out.flush().map_err(failed)?;
+        println!("{}", path.display());
+    }
+    if let Some(path) = &show.html {
+        let page = recorded::render(&name.to_string(), &timeline);
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+        println!("{}", path.display());
+    }
+    println!("{}", timeline.summary());
+    Ok(timeline.is_same())
 }
 
 fn summary(outcome: &Outcome) -> String {

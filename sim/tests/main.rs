@@ -9,6 +9,7 @@ mod link3;
 mod network;
 mod parts;
 mod planted_table;
+mod recorded;
 mod seeds;
 mod shards;
 mod v3;

@@ -16,11 +16,49 @@
 //! | `memory/`, `shares.rs` | the account of waiting bytes, and the bounds that shards share |
 //! | `uplink/` | the line for room, the queue for the backend, and the link or the branch that carries it |
 //! | `snapshot.rs` | what is saved of all this at an orderly end, as a sealed file |
+//! | `record/` | what the adapter tells, as a recording that can be run again |
 //! | `downlink.rs` | the room for what waits for a client |
 //! | `table/` | data structures that know nothing of the edge |
 //! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |
 //!
 //! `trunk.rs` is a machine of its own, which joins several edges into one.
+
+/// Tells the recording, if there is one, that the adapter calls (SPEC 42).
+#[cfg(feature = "record")]
+macro_rules! noted {
+    ($edge:expr, $now:expr, $call:ident $with:tt) => {
+        if $edge.recorder.is_some() {
+            $edge.note($now, &$crate::edge::record::Call::$call $with);
+        }
+    };
+    ($edge:expr, $now:expr, $call:ident) => {
+        if $edge.recorder.is_some() {
+            $edge.note($now, &$crate::edge::record::Call::$call);
+        }
+    };
+}
+#[cfg(not(feature = "record"))]
+macro_rules! noted {
+    ($($call:tt)*) => {};
+}
+
+/// Tells the recording what the machine answered, and gives the value.
+#[cfg(feature = "record")]
+macro_rules! told {
+    ($edge:expr, $value:expr, |$name:ident| $answer:expr) => {{
+        let $name = $value;
+        if let Some(recorder) = &mut $edge.recorder {
+            recorder.told($answer);
+        }
+        $name
+    }};
+}
+#[cfg(not(feature = "record"))]
+macro_rules! told {
+    ($edge:expr, $value:expr, |$name:ident| $answer:expr) => {
+        $value
+    };
+}
 
 mod config;
 mod conns;
@@ -31,6 +69,8 @@ mod downlink;
 mod histogram;
 mod lifecycle;
 mod memory;
+#[cfg(feature = "record")]
+pub mod record;
 mod sessions;
 mod shares;
 mod snapshot;
@@ -170,6 +210,9 @@ pub struct Edge {
     is_draining: bool,
     shutdown_at: Option<Time>,
     counters: Counters,
+    /// Records what the adapter tells.
+    #[cfg(feature = "record")]
+    recorder: Option<Box<record::Recorder>>,
 }
 
 impl Edge {
@@ -229,6 +272,8 @@ impl Edge {
             is_draining: false,
             shutdown_at: None,
             counters: Counters::default(),
+            #[cfg(feature = "record")]
+            recorder: None,
         }
     }
 
@@ -247,12 +292,14 @@ impl Edge {
     /// Sets the runs of this edge before this one, whose sessions are gone for good. Without them a client of an earlier run is told to look
     /// elsewhere (SPEC 23.2(f)). To be called before the first client connects.
     pub fn set_earlier_runs(&mut self, runs: &[[u8; 8]]) {
+        noted!(self, Time::ZERO, EarlierRuns(runs.as_flattened()));
         self.earlier_runs = runs.into();
     }
 
     /// Sets the number by which a backend of version 3 of the link tells a restart of this edge from a second edge: it has to grow with each
     /// process (SPEC 34.4). To be called before the first link. Without it a backend refuses every edge after the first one.
     pub fn set_term(&mut self, term: u32) {
+        noted!(self, Time::ZERO, Term(term));
         self.term = term;
         #[cfg(feature = "cluster")]
         self.tell_name();
@@ -309,7 +356,23 @@ impl Edge {
         peer: IpAddr,
         introduced: Option<bool>,
     ) -> Result<ConnKey, Rejected> {
-        self.step(now, |edge, now| edge.admit(now, listener, peer, introduced))
+        noted!(
+            self,
+            now,
+            Accepted {
+                listener,
+                peer,
+                introduced
+            }
+        );
+        told!(
+            self,
+            self.step(now, |edge, now| edge.admit(now, listener, peer, introduced)),
+            |admitted| match admitted {
+                Ok(conn) => u64::from(conn.0.index) << 1,
+                Err(rejected) => (rejected as u64) << 1 | 1,
+            }
+        )
     }
 
     /// Returns the maximum number of bytes to read from this client now. 0: do not read it until it is returned again.
@@ -362,6 +425,7 @@ impl Edge {
 
     /// Handles `bytes` from the client.
     pub fn handle_client_bytes(&mut self, now: Time, conn: ConnKey, bytes: &[u8]) {
+        noted!(self, now, ClientBytes { conn, bytes });
         self.step(now, |edge, now| edge.take_client_bytes(now, conn, bytes));
     }
 
@@ -412,6 +476,7 @@ impl Edge {
     /// 0. If the reason is a lack of room on the link, the rest is read now, up to [`LAST_READ_BYTES`], and stays in its session's line:
     /// the connection is not kept until there is room (SPEC 10.4(f)).
     pub fn handle_client_ending(&mut self, now: Time, conn: ConnKey) {
+        noted!(self, now, ClientEnding { conn });
         self.step(now, |edge, _| edge.let_read_last(conn));
     }
 
@@ -442,6 +507,7 @@ impl Edge {
 
     /// Handles that the client's connection is gone. `conn` is dead from now on.
     pub fn handle_client_closed(&mut self, now: Time, conn: ConnKey, cause: Closed) {
+        noted!(self, now, ClientClosed { conn, cause });
         self.step(now, |edge, now| {
             if edge.conns.find(conn).is_some() {
                 edge.lose_transport(now, conn.0.index, cause);
@@ -468,6 +534,7 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn client_duty(&mut self, conn: ConnKey) -> Duty<'_> {
+        noted!(self, Time::ZERO, ClientDuty { conn });
         let Some(found) = self.conns.find(conn) else {
             return Duty::Rest;
         };
@@ -533,6 +600,7 @@ impl Edge {
 
     /// Handles that the client's transport took the first `bytes` bytes that [`client_duty`](Edge::client_duty) asked to write.
     pub fn handle_client_written(&mut self, now: Time, conn: ConnKey, bytes: usize) {
+        noted!(self, now, ClientWritten { conn, bytes });
         self.step(now, |edge, now| {
             if edge.conns.find(conn).is_some() {
                 edge.counters.client_bytes_out += bytes as u64;
@@ -544,7 +612,9 @@ impl Edge {
     /// Returns a connection whose [duty](Edge::client_duty) has changed.
     #[inline]
     pub fn poll_client(&mut self) -> Option<ConnKey> {
-        self.conns.pop_ready()
+        noted!(self, Time::ZERO, PollClient);
+        told!(self, self.conns.pop_ready(), |ready| ready
+            .map_or(0, |conn| u64::from(conn.0.index) + 1))
     }
 
     // ---- the end
@@ -552,6 +622,7 @@ impl Edge {
     /// Shuts down in order: no new clients are accepted, clients are no longer read, and queued data is handed over. It takes at most
     /// `within` (SPEC 9.8).
     pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
+        noted!(self, now, Shutdown { within });
         self.step(now, |edge, now| edge.begin_shutdown(now, within));
     }
 

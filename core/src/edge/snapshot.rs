@@ -179,6 +179,26 @@ impl Snapshot {
         self.sessions
     }
 
+    /// Returns what is in it, for a recording.
+    #[cfg(feature = "record")]
+    pub(super) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    /// Makes one of [what was in it](Self::plain), for a replay. `None`: it is malformed.
+    #[cfg(feature = "record")]
+    pub(super) fn of_recording(plain: &[u8]) -> Option<Snapshot> {
+        let contents = Contents::read(plain)?;
+        let sessions = contents.check()?;
+        Some(Snapshot {
+            name: [0; NAME_BYTES],
+            written_at: 0,
+            run: contents.run,
+            sessions,
+            plain: Zeroizing::new(plain.to_vec()),
+        })
+    }
+
     pub(super) fn contents(&self) -> Contents<'_> {
         Contents::read(&self.plain).expect("it was read when it was opened")
     }

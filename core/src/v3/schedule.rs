@@ -142,6 +142,33 @@ impl Master {
         aead::open(&key, &[0; NONCE_BYTES], associated, sealed, tag)
     }
 
+    /// Returns the key of a recording of this `name`, which must be drawn for it. (SPEC 42.3)
+    #[cfg(feature = "record")]
+    pub(crate) fn recording_key(&self, name: &[u8; 32]) -> Zeroizing<[u8; KEY_BYTES]> {
+        self.secret.expand(&[b"recording", name])
+    }
+
+    /// Seals a chunk of a recording in its place. `number` is how many were sealed before it. Returns the tag.
+    #[cfg(feature = "record")]
+    pub(crate) fn seal_chunk(
+        key: &[u8; KEY_BYTES],
+        number: u64,
+        plain: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
+        aead::seal_record(key, number, number, plain)
+    }
+
+    /// Opens in its place what was [sealed](Self::seal_chunk).
+    #[cfg(feature = "record")]
+    pub(crate) fn open_chunk(
+        key: &[u8; KEY_BYTES],
+        number: u64,
+        sealed: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> Result<(), OpenError> {
+        aead::open_record(key, number, number, sealed, tag)
+    }
+
     /// Masks an id as a handle, with 8 bytes that must be random.
     #[must_use]
     pub fn mask(&self, id: ClientId, random: [u8; 8]) -> Handle {

@@ -11,6 +11,7 @@ use voltlane_core::protocol::OfferedVersions;
 use super::identity::edge_pair;
 use crate::model::View;
 use crate::plan::Options;
+use crate::recorded;
 use crate::rng::Rng;
 
 /// The machine, and the keys of its connections by the simulator's own numbers, which are never reused.
@@ -40,8 +41,10 @@ impl Host {
     pub(crate) fn with(config: EdgeConfig, seed: u64) -> Host {
         let mut secret = [0; 32];
         Rng::fork(seed, "edge", 0).fill(&mut secret);
+        let mut edge = Edge::new(config, edge_pair().clone(), secret);
+        recorded::attach(&mut edge, &secret);
         Host {
-            edge: Edge::new(config, edge_pair().clone(), secret),
+            edge,
             keys: Vec::new(),
             numbers: Vec::new(),
         }

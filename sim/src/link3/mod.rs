@@ -35,6 +35,7 @@ use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
 use crate::ledgered::{Outcome, kind};
 use crate::panics::panic_of;
+use crate::recorded;
 use crate::rng::Rng;
 use crate::takes::Takes;
 
@@ -163,6 +164,7 @@ fn edge_of(setup: &Setup, term: u32, runs: &[[u8; 8]]) -> Audited {
     let mut seed = [0; 32];
     Rng::fork(setup.seed, "edge of the link", term.into()).fill(&mut seed);
     let mut edge = Edge::new(setup.config.clone(), edge_pair().clone(), seed);
+    recorded::attach(&mut edge, &seed);
     edge.set_term(term);
     edge.set_earlier_runs(runs);
     Audited::new(edge)

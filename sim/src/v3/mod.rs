@@ -43,6 +43,7 @@ use crate::engine::pipe::Pipe;
 use crate::hash::TraceHash;
 use crate::ledgered::{Outcome, kind};
 use crate::panics::panic_of;
+use crate::recorded;
 use crate::rng::Rng;
 
 use backend::{Link, Plain};
@@ -238,6 +239,7 @@ impl World {
         let mut seed = [0; 32];
         Rng::fork(setup.seed, "edge of version 3", 0).fill(&mut seed);
         let mut edge = Edge::new(setup.config.clone(), edge_pair().clone(), seed);
+        recorded::attach(&mut edge, &seed);
         edge.link_up(time(0));
         World {
             now: 0,

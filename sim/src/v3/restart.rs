@@ -9,6 +9,7 @@ use crate::audited::Audited;
 use crate::codec::Frames;
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::End;
+use crate::recorded;
 use crate::rng::Rng;
 
 /// What all processes so far have counted.
@@ -56,7 +57,8 @@ impl World {
         self.restarts += 1;
         let mut seed = [0; 32];
         Rng::fork(self.setup.seed, "edge of version 3", self.restarts).fill(&mut seed);
-        let edge = Edge::new(self.setup.config.clone(), edge_pair().clone(), seed);
+        let mut edge = Edge::new(self.setup.config.clone(), edge_pair().clone(), seed);
+        recorded::attach(&mut edge, &seed);
         self.edge = Audited::new(edge);
         self.edge.restore(now, &snapshot);
         self.edge.audit();

@@ -206,6 +206,11 @@ impl Edge {
     /// The link of version 2 has no classes, and that of version 3 has frames of its own for them.
     #[cfg(any(test, feature = "testkit"))]
     pub fn handle_delivery(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
+        // No program calls this, so a recording ends here.
+        #[cfg(feature = "record")]
+        {
+            self.recorder = None;
+        }
         self.step(now, |edge, now| {
             edge.deliver_classed(now, id, delivery, data)
         });
@@ -214,6 +219,11 @@ impl Edge {
     /// Says what becomes of a session that has no room, as POLICY does (SPEC 36.6). The link of version 2 cannot.
     #[cfg(any(test, feature = "testkit"))]
     pub fn handle_policy(&mut self, now: Time, id: ClientId, gives_up: bool) {
+        // No program calls this, so a recording ends here.
+        #[cfg(feature = "record")]
+        {
+            self.recorder = None;
+        }
         self.step(now, |edge, _| {
             if let Some(session) = edge.sessions.lookup(id)
                 && let Some(numbered) = edge.sessions.live_mut(session).numbered_mut()

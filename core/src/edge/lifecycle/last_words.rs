@@ -306,6 +306,14 @@ impl Edge {
     /// An adapter calls it before its clients are to go to another process or address. Before an [end](Edge::handle_shutdown) that comes at
     /// once there is no need: it tells them, too.
     pub fn handle_leaving(&mut self, now: Time, code: GoAwayCode, within: Duration) {
+        noted!(
+            self,
+            now,
+            Leaving {
+                restarts: crate::edge::record::restarts(code),
+                within
+            }
+        );
         self.step(now, |edge, now| {
             edge.ask_all_to_leave(now, code, within);
             edge.spread_closings(now, within);

@@ -47,10 +47,12 @@ impl HasLink for Edge {
     }
 
     fn handle_link_connecting(&mut self, now: Time) {
+        noted!(self, now, LinkConnecting);
         self.step(now, |edge, now| edge.uplink.connecting(now));
     }
 
     fn handle_link_connected(&mut self, now: Time) {
+        noted!(self, now, LinkConnected);
         self.step(now, |edge, now| {
             if edge.uplink.connected(now, &mut edge.counters) {
                 edge.link_queue
@@ -64,6 +66,7 @@ impl HasLink for Edge {
     }
 
     fn handle_link_closed(&mut self, now: Time, cause: Closed) {
+        noted!(self, now, LinkClosed(cause));
         self.step(now, |edge, now| {
             edge.uplink.closed(
                 now,
@@ -85,6 +88,7 @@ impl HasLink for Edge {
     }
 
     fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
+        noted!(self, now, LinkBytes(bytes));
         self.step(now, |edge, now| {
             if edge.uplink.link().is_some_and(Link::is_open) {
                 edge.counters.link_bytes_in += bytes.len() as u64;
@@ -99,6 +103,7 @@ impl HasLink for Edge {
     }
 
     fn handle_link_written(&mut self, now: Time, bytes: usize) {
+        noted!(self, now, LinkWritten { bytes });
         self.step(now, |edge, now| {
             let (queue, counters) = (&mut edge.link_queue, &mut edge.counters);
             if edge.uplink.written(bytes, queue, counters) {

@@ -183,6 +183,22 @@ impl Edge {
         id: ClientId,
         kick: &Kick<'_>,
     ) -> Result<(), KickError> {
+        noted!(
+            self,
+            now,
+            Kick {
+                id,
+                code: kick.code.to_u16(),
+                wait_ms: kick.wait_ms,
+                text: kick.text
+            }
+        );
+        told!(self, self.try_kick(now, id, kick), |kicked| kicked
+            .is_ok()
+            .into())
+    }
+
+    fn try_kick(&mut self, now: Time, id: ClientId, kick: &Kick<'_>) -> Result<(), KickError> {
         if !Kick::allows(kick.code) {
             return Err(KickError::Code(kick.code));
         }
@@ -208,20 +224,30 @@ impl Edge {
         within: Option<Duration>,
         note: &str,
     ) -> Result<(), BanError> {
-        self.step(now, |edge, now| {
+        noted!(
+            self,
+            now,
+            Ban {
+                network,
+                within,
+                note
+            }
+        );
+        let ban = |edge: &mut Edge, now| {
             let ban = Ban {
                 until: within.map(|within| now + within),
                 note: note.into(),
             };
             edge.shares.change_bans(|bans| bans.add(now, network, ban))
-        })
+        };
+        told!(self, self.step(now, ban), |banned| banned.is_ok().into())
     }
 
     /// Lifts the ban of exactly this network, for all shards. Returns false if there is none.
     pub fn handle_unban(&mut self, now: Time, network: IpNet) -> bool {
-        self.step(now, |edge, _| {
-            edge.shares.change_bans(|bans| bans.remove(network))
-        })
+        noted!(self, now, Unban(network));
+        let lift = |edge: &mut Edge, _| edge.shares.change_bans(|bans| bans.remove(network));
+        told!(self, self.step(now, lift), |lifted| lifted.into())
     }
 
     /// Returns up to [`MAX_PAGE`] networks that are banned, behind this one.
@@ -245,6 +271,7 @@ impl Edge {
     /// asked to leave within this time. If it is zero, nobody is asked. `None` undoes it: sessions begin again, and clients that have not left
     /// may stay.
     pub fn handle_drain(&mut self, now: Time, within: Option<Duration>) {
+        noted!(self, now, Drain(within));
         self.step(now, |edge, now| match within {
             Some(within) => {
                 edge.is_draining = true;

@@ -17,6 +17,7 @@ impl Edge {
     /// If a bound becomes smaller, what exceeds it stays until the bound is next checked, as for a queue with its next packet. Running
     /// deadlines count from where they began. The cost is a walk over all connections.
     pub fn handle_config(&mut self, now: Time, config: EdgeConfig) {
+        noted!(self, now, Config(std::borrow::Cow::Borrowed(&config)));
         self.step(now, |edge, now| edge.change_config(now, config));
     }
 

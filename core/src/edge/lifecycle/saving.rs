@@ -23,6 +23,7 @@ impl Edge {
     /// Says that the sessions will be [saved](Self::save) at the end: then none has to make room for others that go away at a
     /// [shutdown](Edge::handle_shutdown). To be called before that.
     pub fn keep_sessions(&mut self) {
+        noted!(self, Time::ZERO, KeepSessions);
         self.saves = true;
     }
 
@@ -36,6 +37,7 @@ impl Edge {
     /// called once, when the edge [has finished](Edge::is_finished) and its transports are closed: who is still there goes away. The machine is
     /// not to be used after that.
     pub fn save(&mut self, now: Time) -> Part {
+        noted!(self, now, Save);
         self.step(now, |edge, now| edge.save_all(now))
     }
 
@@ -98,6 +100,7 @@ impl Edge {
     /// Goes on with the sessions of another process, which are away, and with its run (SPEC 39.4). To be called before the first client and the
     /// first link, for each shard with the same snapshot. Sessions for which this edge has no memory end as at any other time.
     pub fn restore(&mut self, now: Time, snapshot: &Snapshot) {
+        noted!(self, now, Restore(snapshot.plain()));
         self.step(now, |edge, now| edge.take_back(now, &snapshot.contents()));
     }
 

@@ -84,6 +84,7 @@ impl Edge {
 
     /// Advances time to `now`. Handles everything that is due, in the order in which it fell due, and nothing early (SPEC 8.1(d)).
     pub fn handle_timeout(&mut self, now: Time) {
+        noted!(self, now, Timeout);
         self.step(now, Edge::handle_due);
     }
 

@@ -13,6 +13,7 @@ impl Edge {
     /// Handles that the transport of this client read `bytes` bytes that are none of the client link, such as headers and control frames.
     /// They count towards its pace (SPEC 16.5(a)).
     pub fn handle_client_overhead(&mut self, now: Time, conn: ConnKey, bytes: usize) {
+        noted!(self, now, Overhead { conn, bytes });
         self.step(now, |edge, now| {
             let state = edge.conns.find(conn).map(|found| found.state());
             if let Some(State::Established { .. }) = state {
@@ -24,6 +25,7 @@ impl Edge {
     /// Handles that the transport of this client now holds `bytes` bytes: those that it has read and not given, and those that it has taken
     /// and not sent. They count as memory of the connection (SPEC 10.5).
     pub fn handle_client_held(&mut self, now: Time, conn: ConnKey, bytes: usize) {
+        noted!(self, now, Held { conn, bytes });
         self.step(now, |edge, now| edge.recount_transport(now, conn, bytes));
     }
 
@@ -45,7 +47,12 @@ impl Edge {
     /// # Errors
     /// When to ask again, if not.
     pub fn admit_handshake(&mut self, now: Time) -> Result<(), Time> {
-        self.step(now, |edge, now| edge.take_handshake(now))
+        noted!(self, now, AdmitHandshake);
+        told!(
+            self,
+            self.step(now, |edge, now| edge.take_handshake(now)),
+            |admitted| admitted.is_ok().into()
+        )
     }
 
     fn take_handshake(&mut self, now: Time) -> Result<(), Time> {

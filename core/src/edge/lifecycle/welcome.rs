@@ -31,6 +31,14 @@ impl Edge {
     /// Takes the step of this connection for which [`Duty::Entropy`](crate::edge::Duty::Entropy) asked. `random` must come from the operating
     /// system for this call: a generator that lives longer than a step would draw the same in two copies of one machine (SPEC 20.6(a)).
     pub fn handle_entropy(&mut self, now: Time, conn: ConnKey, random: [u8; 32]) {
+        noted!(
+            self,
+            now,
+            Entropy {
+                conn,
+                random: &random
+            }
+        );
         self.step(now, |edge, now| {
             if edge.client_wants_entropy(conn) {
                 edge.take_entropy(now, conn.0.index, random);

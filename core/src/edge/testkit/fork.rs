@@ -43,6 +43,8 @@ impl Edge {
             is_draining: self.is_draining,
             shutdown_at: self.shutdown_at,
             counters: self.counters.clone(),
+            #[cfg(feature = "record")]
+            recorder: None,
         }
     }
 }

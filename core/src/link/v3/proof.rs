@@ -53,6 +53,12 @@ impl LinkSecret {
         }
     }
 
+    /// Returns its bytes, for a recording.
+    #[cfg(feature = "record")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Returns what the end that sends frames of this flag shows to prove the secret. `ask` is the body of ASK.
     #[must_use]
     pub fn proof(&self, flag: u8, nonce: &[u8; PROOF_BYTES], ask: &[u8]) -> [u8; PROOF_BYTES] {
