@@ -47,6 +47,51 @@ pub struct ConfigArgs {
     /// Address of the backend, before what the configuration says
     #[arg(long, value_name = "ADDR")]
     pub master: Option<String>,
+    /// What `run` is to record.
+    #[cfg(feature = "record")]
+    #[arg(skip)]
+    pub record: Option<RecordArgs>,
+}
+
+/// Where the edge is recorded.
+#[cfg(feature = "record")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordArgs {
+    /// The file.
+    pub record: PathBuf,
+    /// The length at which it ends, in bytes.
+    pub record_bytes: u64,
+}
+
+/// The configuration, and what is recorded.
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Record what the edge is told, so that it can be run again. It has one shard then
+    #[cfg(feature = "record")]
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// The length at which the recording ends
+    #[cfg(feature = "record")]
+    #[arg(long, value_name = "N", default_value_t = 1 << 30, requires = "record", value_parser = clap::value_parser!(u64).range(1 << 20..))]
+    record_bytes: u64,
+}
+
+impl RunArgs {
+    fn into_config(self) -> ConfigArgs {
+        #[cfg_attr(not(feature = "record"), expect(unused_mut, reason = "there is none"))]
+        let mut config = self.config;
+        #[cfg(feature = "record")]
+        {
+            let record_bytes = self.record_bytes;
+            config.record = self.record.map(|record| RecordArgs {
+                record,
+                record_bytes,
+            });
+        }
+        config
+    }
 }
 
 impl ConfigArgs {
@@ -57,16 +102,21 @@ impl ConfigArgs {
             ("--listen", "listener.address", &self.listen),
             ("--master", "master.address", &self.master),
         ];
-        let given = given.into_iter();
-        given
-            .filter_map(|(option, path, value)| {
-                Some(Argument {
-                    option,
-                    path,
-                    value: value.clone()?,
-                })
+        let given = given.into_iter().filter_map(|(option, path, value)| {
+            Some(Argument {
+                option,
+                path,
+                value: value.clone()?,
             })
-            .collect()
+        });
+        // Shards change what they share at the same time, so only one of them can be run again.
+        #[cfg(feature = "record")]
+        let given = given.chain(self.record.as_ref().map(|_| Argument {
+            option: "--record",
+            path: "general.shards",
+            value: "1".to_owned(),
+        }));
+        given.collect()
     }
 }
 
@@ -85,6 +135,8 @@ impl ConfigArgs {
             config: one("--config <FILE>", self.config, after.config)?,
             listen: one("--listen <ADDR>", self.listen, after.listen)?,
             master: one("--master <ADDR>", self.master, after.master)?,
+            #[cfg(feature = "record")]
+            record: after.record,
         })
     }
 
@@ -303,7 +355,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Sub {
     /// Serve, as without a command; SIGHUP has the configuration read again
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Show an edge, a backend and clients that keep dropping, all in this process
     #[cfg(feature = "tools")]
     Demo(DemoArgs),
@@ -349,7 +401,7 @@ pub fn parse(
     let before = cli.run;
     let chosen = match cli.command {
         None => Ok(Command::Run(before)),
-        Some(Sub::Run(args)) => before.and(args).map(Command::Run),
+        Some(Sub::Run(args)) => before.and(args.into_config()).map(Command::Run),
         Some(Sub::Check(CheckArgs { config, json })) => {
             let config = before.and(config);
             config.map(|config| Command::Check(CheckArgs { config, json }))
@@ -430,6 +482,29 @@ mod tests {
             paths,
             expected.map(|(path, value)| (path, value.to_owned()))
         );
+    }
+
+    #[cfg(feature = "record")]
+    #[test]
+    fn run_records_an_edge_of_one_shard() {
+        let Command::Run(run) = good("run --record a.record") else {
+            panic!("not run")
+        };
+        let record = run.record.clone().expect("given");
+        assert_eq!(record.record, PathBuf::from("a.record"));
+        assert_eq!(record.record_bytes, 1 << 30);
+        let arguments = run.arguments();
+        assert_eq!(arguments.len(), 1);
+        assert_eq!(arguments[0].path, "general.shards");
+        assert_eq!(arguments[0].value, "1");
+        for line in [
+            "check --record a",
+            "run --record-bytes 2000000",
+            "run --record a --record-bytes 1048575",
+        ] {
+            assert_eq!(words(line).expect_err(line).exit_code(), 2, "{line}");
+        }
+        good("run --record a --record-bytes 1048576");
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod outlet;
 mod page;
 pub mod passed;
 pub mod process;
+#[cfg(feature = "record")]
+mod record_file;
 mod refusals;
 mod resources;
 mod runs_file;

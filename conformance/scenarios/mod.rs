@@ -35,6 +35,7 @@ mod production;
 mod program;
 mod published;
 mod reconnect;
+mod recording;
 mod reload;
 mod several;
 mod start;

@@ -1103,7 +1103,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__run)
-            opts="-h --config --listen --master --help"
+            opts="-h --config --listen --master --record --record-bytes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1118,6 +1118,14 @@ _voltlane() {
                     return 0
                     ;;
                 --master)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record-bytes)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -2,6 +2,7 @@
 
 mod keeping;
 mod orders;
+mod recorded;
 mod shards;
 mod watch;
 
@@ -25,6 +26,7 @@ use voltlane_driver::{
 use self::keeping::Keeping;
 pub(crate) use self::orders::InEffect;
 use self::orders::{Order, Orders};
+use self::recorded::Recorded;
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 #[cfg(feature = "admin")]
@@ -93,7 +95,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let cannot_tell = |error| format!("the service manager cannot be told of the start: {error}");
     let supervisor = Supervisor::start(metrics.clone()).map_err(cannot_tell)?;
     let reloads = reload::on_hangup(
-        again,
+        again.clone(),
         (settings.clone(), secret.clone()),
         listeners,
         (stop.asker(), supervisor.clone()),
@@ -172,6 +174,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         lingering,
         accepts,
     };
+    let mut recorded = Recorded::begin(&again, &settings, &keys)?;
     let mut runs = earlier_runs(settings.general.key_file.as_deref());
     let keeping = Keeping::begin(&settings, &keys, runs.as_ref());
     let orders = Orders::new(
@@ -189,7 +192,9 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let now = R::Timer::default().now();
     let run;
     if shards.get() == 1 {
-        let mut edge = Edge::new(config, keys, *random());
+        let seed = random();
+        let mut edge = Edge::new(config, keys, *seed);
+        recorded.record(&mut edge, &seed)?;
         edge.set_term(term());
         keeping.restore(now, std::slice::from_mut(&mut edge));
         run = edge.run();
@@ -224,6 +229,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         .await
         .map_err(cannot)?;
     }
+    recorded.finish();
     keeping.end(run)?;
     info!("ended");
     Ok(())
@@ -318,7 +324,10 @@ async fn alone<R: Runtime>(
         polled
     })
     .await;
-    keeping.add(|| driver.get_mut().save());
+    let driver = driver.get_mut();
+    keeping.add(|| driver.save());
+    #[cfg(feature = "record")]
+    driver.end_recording();
     Ok(())
 }
 

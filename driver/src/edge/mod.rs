@@ -148,6 +148,12 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self.0.side_mut().edge.save(now)
     }
 
+    /// Ends the recording of the machine, if there is one, once this driver has ended.
+    #[cfg(feature = "record")]
+    pub fn end_recording(&mut self) {
+        self.0.side_mut().edge.end_recording();
+    }
+
     /// Returns the machine, for its counters.
     #[must_use]
     pub fn edge(&self) -> &Edge {
