@@ -285,3 +285,67 @@ fn imports_are_found_in_every_form() {
     let found = circle(&edges(&[("a", "b"), ("b", "c"), ("c", "b")]));
     assert_eq!(found.unwrap_or_default().join(" "), "a b c b");
 }
+
+/// What changes the machine and is not recorded, and why.
+const NOT_RECORDED: [(&str, &str); 8] = [
+    ("record", "it begins a recording"),
+    ("end_recording", "it ends one"),
+    ("handle_accepted", "it calls handle_accepted_at"),
+    ("take_handover", "an edge of several shards is not recorded"),
+    (
+        "handle_handover",
+        "an edge of several shards is not recorded",
+    ),
+    (
+        "discard_handover",
+        "an edge of several shards is not recorded",
+    ),
+    (
+        "take_branch_output",
+        "an edge of several shards is not recorded",
+    ),
+    (
+        "handle_branch_input",
+        "an edge of several shards is not recorded",
+    ),
+];
+
+/// Each public method that can change the machine tells the recording before it does anything (SPEC 42.1(a)).
+#[test]
+fn every_call_of_the_edge_is_recorded() {
+    let edge = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/edge");
+    let mut seen = BTreeSet::new();
+    for file in files_below(&edge) {
+        let text = fs::read_to_string(&file).expect("core's sources are readable");
+        for begin in ["\nimpl Edge {\n", "\nimpl HasLink for Edge {\n"] {
+            let is_trait = begin.contains("HasLink");
+            for part in text.split(begin).skip(1) {
+                let body = part.split("\n}\n").next().unwrap_or(part);
+                for method in body.split("\n    }\n") {
+                    let from = method.find("    pub fn ");
+                    let from = from.or_else(|| method.find("    fn ").filter(|_| is_trait));
+                    let Some((signature, code)) =
+                        from.and_then(|from| method[from..].split_once('{'))
+                    else {
+                        continue;
+                    };
+                    let name = signature.split("fn ").nth(1).unwrap_or_default();
+                    let name = name.split(['(', '<']).next().unwrap_or(name);
+                    if !signature.contains("&mut self") {
+                        continue;
+                    }
+                    let ends = code.contains("recorder = None;");
+                    let is_told = ends || code.trim_start().starts_with("noted!(");
+                    let is_exempt = NOT_RECORDED.iter().any(|&(exempt, _)| exempt == name);
+                    let file = file.display();
+                    assert!(is_told || is_exempt, "{file}: {name} is not recorded");
+                    seen.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 30, "{seen:?}");
+    for (exempt, _) in NOT_RECORDED {
+        assert!(seen.contains(exempt), "{exempt} is no method any more");
+    }
+}
