@@ -147,6 +147,7 @@ fn citations_in_the_sources_exist() {
         "core",
         "driver",
         "app",
+        "cluster",
         "reactor",
         "runtime-tokio",
         "runtime-smol",
@@ -223,7 +224,13 @@ fn citations(source: &str) -> Vec<&str> {
 fn the_code_of_every_section_cites_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
-    for directory in ["core/src", "driver/src", "doors/src", "app/src"] {
+    for directory in [
+        "core/src",
+        "driver/src",
+        "doors/src",
+        "cluster/src",
+        "app/src",
+    ] {
         rust_files(&root.join(directory), &mut files);
     }
     let is_test = |file: &PathBuf| file.components().any(|part| part.as_os_str() == "tests");
@@ -306,6 +313,7 @@ fn what_the_architecture_names_exists() {
         "core/src",
         "driver/src",
         "doors/src",
+        "cluster/src",
         "app/src",
         "reactor/src",
     ] {

@@ -1,0 +1,27 @@
+//! What several edges of one cluster agree on (SPEC 43): which of them has a home, by a lease with a term.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`lease`] | the lease of a home, as a state machine: time and answers are arguments |
+//! | [`engine`] | what an engine does: three calls, each bounded |
+//! | [`record`] | what stands in an engine, as text |
+//! | [`memory`] | the engine within one process |
+//! | `testkit` | the engine of the simulator, and what every engine must do |
+//!
+//! Nothing here is needed for safety. The backend decides by the order in which it takes links which edge it hears (SPEC 40.4).
+#![forbid(unsafe_code)]
+// Public types can be extended. An enum or a struct that others match or build as a whole says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
+pub mod engine;
+pub mod lease;
+pub mod memory;
+pub mod record;
+mod spread;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+pub use self::engine::{Answer, Call, CallId, Engine, EngineError, Entry, Reply, Request};
+pub use self::lease::{Event, Lease, LeaseConfig, Moment, Standing};
+pub use self::memory::MemoryEngine;
+pub use self::record::{ClusterName, Holder, Record, RecordError};

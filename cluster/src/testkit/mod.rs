@@ -1,0 +1,7 @@
+//! What every engine must do, and an engine with faults on purpose.
+
+mod conformance;
+mod sim;
+
+pub use self::conformance::{Bench, Clock, conforms};
+pub use self::sim::{Faults, SimEngine, SimStore};

@@ -1,0 +1,5 @@
+//! The tests of the crate, as one target.
+
+mod contention;
+mod engines;
+mod lease;
