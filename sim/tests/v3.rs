@@ -25,9 +25,12 @@ const GATES: &[(&str, f64)] = &[
     ("closed: taken over", 20.0),
     ("conflict", 6.0),
     ("ended: expired", 40.0),
+    ("gap", 2.0),
+    ("gap in a replay", 0.3),
     ("gap of a claim", 3.0),
     ("goodbye answered", 60.0),
     ("link lost", 25.0),
+    ("latest sent", 25.0),
     ("left when asked", 8.0),
     ("parked", 0.3),
     ("repeated", 25.0),
@@ -35,8 +38,12 @@ const GATES: &[(&str, f64)] = &[
     ("resumed", 40.0),
     ("ring full", 30.0),
     ("silent", 3.0),
+    ("skipped", 2.0),
     ("stolen", 20.0),
+    ("superseded", 5.0),
+    ("superseded in a replay", 3.0),
     ("vanished", 20.0),
+    ("volatile sent", 15.0),
 ];
 
 #[test]
@@ -44,6 +51,12 @@ fn fixed_block_of_seeds() {
     let found = expect_block("v3", SEEDS, GATES, run);
     let (delivered, sealed) = (found.total(DELIVERED), found.total(SEALED));
     println!("{delivered} packets delivered, {sealed} values sealed");
+}
+
+/// A connection in whose place another one is still writes what it had made, where another holder was told that there is no packet.
+#[test]
+fn what_a_replaced_connection_still_writes_is_of_no_account_to_the_next() {
+    assert_eq!(run(80_091).violation, None);
 }
 
 /// Two runs with many packets: the ordinary block has few in each.

@@ -2,12 +2,22 @@
 
 use std::collections::VecDeque;
 
+use voltlane_core::ClientId;
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{Closed, EndReason, HasLink as _};
+use voltlane_core::protocol::Delivery;
 
+use super::ledger::FIRST_VOLATILE;
 use super::{World, kind, time};
 use crate::codec::{self, Frames, Tagged};
 use crate::payload::{self, Direction, Label};
+
+/// The flags of version 3 of the link. The frames never reach an edge: they go by a call.
+const VOLATILE: u8 = 0x20;
+const LATEST: u8 = 0x21;
+const POLICY: u8 = 0x27;
+/// How many keys a session has.
+const KEYS: u64 = 4;
 
 #[derive(Default)]
 pub(super) struct Link {
@@ -97,6 +107,9 @@ impl World {
 
     /// Gives the edge what the backend has written.
     pub(super) fn hand_down(&mut self) -> bool {
+        if self.setup.has_classes {
+            return self.hand_frame_down();
+        }
         let most = self.chunk() * 4;
         let bytes = crate::engine::pipe::take_front(&mut self.link.down, most);
         if bytes.is_empty() {
@@ -116,7 +129,7 @@ impl World {
             };
             match flag {
                 codec::DATA => {
-                    self.ledger.numbered_down(session, data.len());
+                    self.ledger.numbered_down(session, data.len(), None);
                     touched.push(session);
                 }
                 codec::KICK => {
@@ -145,6 +158,69 @@ impl World {
         true
     }
 
+    /// Gives the edge one frame that the backend has written. The link of version 2 has no classes, so those of them go by a call.
+    fn hand_frame_down(&mut self) -> bool {
+        let down = &mut self.link.down;
+        let length = down.iter().take(4).rev();
+        let length = length.fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let bytes = crate::engine::pipe::take_front(down, 4 + length);
+        let Some(Tagged { id, flag, data }) = bytes.get(4..).and_then(Tagged::read) else {
+            return false;
+        };
+        self.steps += 1;
+        self.hash.add(self.now, kind::LINK_DOWN, 0, &bytes);
+        let session = self.ledger.by_id.get(&id).copied();
+        let (key, packet) = match (flag, data) {
+            (LATEST, [key, packet @ ..]) => (Some(*key), packet),
+            _ => (None, data),
+        };
+        if let Some(session) = session {
+            match flag {
+                codec::DATA | LATEST => self.ledger.numbered_down(session, packet.len(), key),
+                VOLATILE => self.ledger.sessions[session].fates.handed_volatile(),
+                POLICY => self.ledger.sessions[session].fates.gives_up = true,
+                codec::KICK => {
+                    let entry = &mut self.ledger.sessions[session];
+                    entry.was_away = !entry.kicked && entry.conn.is_none();
+                    entry.kicked = true;
+                }
+                _ => {}
+            }
+            if self.is_full(session) {
+                self.ledger.sessions[session].fates.was_full = true;
+            }
+        }
+        let before = self.ends_for_want_of_room();
+        let (now, client) = (time(self.now), ClientId::from_u64(id));
+        match (flag, key) {
+            (LATEST, Some(key)) => {
+                self.edge
+                    .handle_delivery(now, client, Delivery::Latest(key), packet);
+            }
+            (VOLATILE, _) => {
+                self.edge
+                    .handle_delivery(now, client, Delivery::Volatile, packet);
+            }
+            (POLICY, _) => self.edge.handle_policy(now, client, true),
+            _ => self.edge.handle_link_bytes(now, &bytes),
+        }
+        let Some(session) = session.filter(|_| self.ends_for_want_of_room() > before) else {
+            return true;
+        };
+        let entry = &self.ledger.sessions[session];
+        let text = format!(
+            "a session ends for want of room: {:?} of ring {:?}",
+            entry.kept(),
+            entry.ring
+        );
+        if entry.fates.gives_up {
+            self.ledger.fail("V18", "24.4", text);
+        } else if !self.is_full(session) {
+            self.ledger.fail("V16", "24.2(e)", text);
+        }
+        true
+    }
+
     fn ends_for_want_of_room(&self) -> u64 {
         let ended = &self.edge.counters().ended;
         ended[EndReason::SendQueueFull as usize] + ended[EndReason::MissedPacketsFull as usize]
@@ -160,8 +236,28 @@ impl World {
             None => entry.ring,
             Some(_) => (0, 0),
         };
-        packets > clients.channel_capacity as u64 + ring_packets
-            || bytes > clients.channel_bytes as u64 + ring_bytes
+        let (mut most, mut most_bytes) = (
+            clients.channel_capacity as u64,
+            clients.channel_bytes as u64,
+        );
+        if entry.fates.has_volatile() {
+            // They fill half of it, and the last one of them may be of any length.
+            most /= 2;
+            most_bytes = (most_bytes / 2).saturating_sub(self.setup.payload + 64);
+        }
+        packets > most + ring_packets || bytes > most_bytes + ring_bytes
+    }
+
+    /// Draws the class of the next packet down: its flag, and what goes before the packet.
+    fn draw_class(&mut self) -> (u8, Vec<u8>) {
+        if !self.setup.has_classes {
+            return (codec::DATA, Vec::new());
+        }
+        match self.classes.below(10) {
+            0..3 => (codec::DATA, Vec::new()),
+            3..5 => (VOLATILE, Vec::new()),
+            _ => (LATEST, vec![self.classes.below(KEYS) as u8]),
+        }
     }
 
     fn tell(&mut self, id: u64, flag: u8, data: &[u8]) {
@@ -170,11 +266,24 @@ impl World {
 
     /// The backend sends a packet to a client that has a session.
     pub(super) fn send_down(&mut self, client: usize, bytes: usize) {
+        let Some(id) = self.clients[client].id else {
+            return;
+        };
+        let is_numbered = self.ledger.by_id.contains_key(&id);
+        let (flag, mut frame) = match is_numbered {
+            true => self.draw_class(),
+            false => (codec::DATA, Vec::new()),
+        };
+        let is_first = self.clients[client].sent_down + self.clients[client].sent_volatile == 0;
+        let asks = is_first && is_numbered && self.setup.has_classes && self.classes.chance(60);
         let state = &mut self.clients[client];
-        let Some(id) = state.id else { return };
         let seq = match self.ledger.by_id.get(&id) {
             // The backend does not know it before its Join record has come.
             Some(session) if !self.ledger.sessions[*session].has_begun => return,
+            Some(_) if flag == VOLATILE => {
+                state.sent_volatile += 1;
+                FIRST_VOLATILE + state.sent_volatile - 1
+            }
             Some(_) => {
                 state.sent_down += 1;
                 state.sent_down - 1
@@ -191,8 +300,11 @@ impl World {
             conn: id as u32,
             seq,
         };
-        let data = payload::encode(label, bytes.max(payload::HEADER_BYTES));
-        self.tell(id, codec::DATA, &data);
+        if asks {
+            self.tell(id, POLICY, &[]);
+        }
+        frame.extend(payload::encode(label, bytes.max(payload::HEADER_BYTES)));
+        self.tell(id, flag, &frame);
     }
 
     pub(super) fn kick(&mut self, client: usize) {

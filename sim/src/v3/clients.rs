@@ -33,6 +33,7 @@ pub(super) struct Client {
     /// The highest number down that its application got, or the next one that may come in version 2.
     pub(super) received: u64,
     pub(super) sent_down: u32,
+    pub(super) sent_volatile: u32,
     /// The packets that its application is busy with.
     takes: Takes<u64>,
     pub(super) stalled_until: u64,
@@ -79,6 +80,7 @@ impl Client {
             session: None,
             received: 0,
             sent_down: 0,
+            sent_volatile: 0,
             takes: Takes::default(),
             stalled_until: 0,
             loses_reply: false,
@@ -103,7 +105,7 @@ impl Client {
         self.life += 1;
         self.sizes.clear();
         (self.id, self.session) = (None, None);
-        (self.received, self.sent_down) = (0, 0);
+        (self.received, self.sent_down, self.sent_volatile) = (0, 0, 0);
         self.takes.clear();
         (self.knows, self.replay_until) = (0, None);
         (self.attempts, self.vanishes, self.says_goodbye) = (0, 0, false);
@@ -288,12 +290,16 @@ impl World {
                 return;
             };
             match event {
+                Event::Packet { data, number: 0 } if state.is_v3 => {
+                    if let Some(session) = state.session {
+                        self.ledger.delivered_volatile(session, data);
+                    }
+                }
                 Event::Packet { data, number } => {
                     if state.is_v3 {
-                        state.received += 1;
+                        let before = std::mem::replace(&mut state.received, number);
                         if let Some(session) = state.session {
-                            let next = state.received;
-                            self.ledger.delivered_down(session, number, data, next);
+                            self.ledger.delivered_down(session, number, data, before);
                         }
                     } else if let Some(text) =
                         misplaced(state.number, state.id, &mut state.received, data)
@@ -310,6 +316,7 @@ impl World {
                     let id = id.as_u64();
                     state.id = Some(id);
                     (state.received, state.sent_down, state.attempts) = (0, 0, 0);
+                    state.sent_volatile = 0;
                     let known = self.ledger.by_id.get(&id).copied();
                     if state.is_v3 && known != state.session {
                         let text = format!("client {client} joins as {id:016x}");
@@ -324,8 +331,17 @@ impl World {
                     state.attempts = 0;
                     self.came_back(client, conn);
                 }
+                Event::Gap(gap) if gap.reason == 1 && self.setup.has_classes => {
+                    let before = std::mem::replace(&mut state.received, gap.first + gap.count - 1);
+                    if let Some(session) = state.session {
+                        self.ledger.gap_told(session, gap.first, gap.count, before);
+                    }
+                }
+                Event::Skipped { .. } if self.setup.has_classes => {}
                 Event::CaughtUp => {
+                    let entry = state.session.map(|one| &self.ledger.sessions[one]);
                     let received = state.received;
+                    let received = entry.map_or(received, |entry| entry.fates.passed(received));
                     let until = state.replay_until.take();
                     if until.is_none_or(|until| received < until) {
                         let text = format!("caught up at {received} of {until:?}");
@@ -503,7 +519,7 @@ impl World {
             let adds_up = up.is_balanced()
                 && down.is_balanced()
                 && up.acknowledged <= most
-                && down.acknowledged <= entry.down.taken;
+                && down.acknowledged <= entry.fates.passed(entry.down.taken);
             let text = format!("client {client} ends with {end:?}; {entry:?}");
             if !is_right {
                 let rule = if end.code == Code::CONFLICT {

@@ -169,13 +169,14 @@ impl World {
             };
             let entry = &self.ledger.sessions[session];
             let has_arrived = entry.up.taken == entry.up.numbered()
-                && client.received == entry.down.numbered()
+                && entry.fates.passed(client.received) == entry.down.numbered()
                 && entry.down.acked == entry.down.numbered()
                 && client.machine.queued_packets() == 0;
             !has_arrived || !client.is_established()
         });
         let is_quiet = self.link_is_quiet();
         if owed.is_none() && is_quiet {
+            self.everything_came();
             let keep_alive = self.setup.config.clients.keep_alive.as_nanos() as u64;
             return self.begin(Step::Idle, keep_alive * 3);
         }
@@ -204,6 +205,16 @@ impl World {
                 None => "the link is not quiet".to_owned(),
             };
             self.ledger.fail("V12", "24.3", text);
+        }
+    }
+
+    /// Each number came in some way: superseded + delivered + gapped = numbered. (SPEC 24.7)
+    fn everything_came(&mut self) {
+        let mut sessions = self.clients.iter().filter_map(|client| client.session);
+        let wrong =
+            sessions.find_map(|session| self.ledger.sessions[session].fates.all_came().err());
+        if let Some(text) = wrong {
+            self.ledger.fail("V17", "24.6(c)", text);
         }
     }
 
@@ -288,7 +299,7 @@ impl World {
                 end.code == Code::GOODBYE
                     && end.text != "the edge did not answer"
                     && up.acknowledged == up.numbered
-                    && down.acknowledged == down.numbered
+                    && down.acknowledged + down.superseded + down.gapped == down.numbered
             });
             if !is_right {
                 let text = format!("client {number} said goodbye: {:?}", client.end);

@@ -263,6 +263,9 @@ impl World {
         let old = self.ledger.sessions[session].conn;
         let accepted = self.ledger.accepted(session, conn, claim, is_owner);
         state.watch.accepted = Some(accepted);
+        if self.setup.has_classes {
+            state.watch.superseded_before = self.ledger.sessions[session].fates.superseded();
+        }
         let owner = state.owner;
         if let Some(old) = old {
             self.conns[old].watch.is_displaced = true;

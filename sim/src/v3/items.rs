@@ -20,6 +20,11 @@ pub(super) enum Item {
         reason: u64,
     },
     Superseded(u64),
+    Latest {
+        key: u8,
+        packet: Vec<u8>,
+    },
+    Volatile(Vec<u8>),
     Skipped(u64),
     Resumed {
         until: u64,
@@ -48,7 +53,7 @@ impl Item {
     /// Returns how many numbers it takes.
     pub(super) fn numbers(&self) -> u64 {
         match self {
-            Item::Packet(_) => 1,
+            Item::Packet(_) | Item::Latest { .. } => 1,
             Item::Gap { count, .. } | Item::Superseded(count) => *count,
             _ => 0,
         }
@@ -99,6 +104,16 @@ fn next(rest: &mut &[u8]) -> Option<Item> {
             Item::Gap { count, reason }
         }
         7 => Item::Superseded(take_varint(rest).filter(|count| *count > 0)?),
+        8 => {
+            let key = take(rest, 1)?.first().copied().filter(|key| *key < 64)?;
+            let length = take_varint(rest)?;
+            let packet = take(rest, length)?;
+            Item::Latest { key, packet }
+        }
+        9 => {
+            let length = take_varint(rest)?;
+            Item::Volatile(take(rest, length)?)
+        }
         10 => Item::Skipped(take_varint(rest)?),
         11 => {
             let (until, received_up) = (take_varint(rest)?, take_varint(rest)?);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fates::{Fate, Fates};
 use super::items::{Account, Item};
 use super::tap::{Claim, Items};
 use crate::model::Violation;
@@ -54,6 +55,8 @@ pub(super) struct Session {
     pub(super) has_begun: bool,
     pub(super) up: Lane,
     pub(super) down: Lane,
+    /// What became of each packet down.
+    pub(super) fates: Fates,
     /// The marks of all attempts that were accepted, the join first.
     pub(super) history: Vec<[u8; 8]>,
     /// How many of them the edge knows to be known.
@@ -119,6 +122,8 @@ pub(super) struct Watch {
     pub(super) has_ended: bool,
     /// Another connection has taken its session over.
     pub(super) is_displaced: bool,
+    /// The numbers that a newer packet had taken the place of when its attempt was accepted.
+    pub(super) superseded_before: Vec<u64>,
 }
 
 /// Everybody was asked to leave with this code, and whoever is there at this time is closed.
@@ -166,10 +171,14 @@ pub(super) struct Accepted {
     /// The packets up that had reached the backend, and those that had come to the edge.
     pub(super) up: (u64, u64),
     pub(super) counter: u64,
+    /// The packets down that it claims to have.
+    pub(super) received: u64,
     /// How many packets it claims not to have and has acknowledged.
     pub(super) gap: u64,
 }
 
+/// What the labels of VOLATILE packets count from.
+pub(super) const FIRST_VOLATILE: u32 = 1 << 31;
 /// How late a client is at most that has its turns.
 const LATE_NANOS: u64 = 300_000_000;
 /// The time in which a session regains a takeover.
@@ -235,6 +244,7 @@ impl Ledger {
             has_begun: false,
             up: Lane::default(),
             down: Lane::default(),
+            fates: Fates::default(),
             history: vec![[0; 8]],
             confirmed: 0,
             highest: 0,
@@ -300,6 +310,7 @@ impl Ledger {
             place: entry.history.len() as u64 - 1,
             up: (entry.up.taken, entry.up.arrived),
             counter,
+            received: claim.received_down,
             gap: entry.down.acked.saturating_sub(claim.received_down),
         };
         let is_over = entry.ended.is_some();
@@ -382,11 +393,15 @@ impl Ledger {
     pub(super) fn sealed_up(&mut self, session: usize, watch: &mut Watch, items: &Items) {
         for (item, number) in items {
             match item {
-                Item::Packet(bytes) => self.packet_sealed(session, true, *number, bytes),
+                Item::Packet(bytes) => self.packet_sealed(session, watch, true, *number, bytes),
+                Item::Latest { .. } | Item::Volatile(_) => {
+                    self.fail("V9", "21.3(a)", format!("{item:?} of a client"));
+                }
                 Item::Ping(_) => watch.pinged_at = Some(self.now),
                 Item::Ack(more) => {
                     watch.acks_sealed.0 += more;
-                    let (said, taken) = (watch.acks_sealed.0, self.sessions[session].down.taken);
+                    let entry = &self.sessions[session];
+                    let (said, taken) = (watch.acks_sealed.0, entry.fates.passed(entry.down.taken));
                     if said > taken {
                         let text = format!("client acknowledges {said} of {taken} packets taken");
                         self.fail("V6", "24.3(b)", text);
@@ -394,7 +409,11 @@ impl Ledger {
                 }
                 Item::Close { code, up, down, .. } => {
                     if *code != 0 {
-                        let text = format!("an honest edge is closed with {code}");
+                        let entry = &self.sessions[session];
+                        let text = format!(
+                            "an honest edge is closed with {code}: ring {:?}, {:?}",
+                            entry.ring, entry.fates
+                        );
                         self.fail("V9", "25.4(b)", text);
                     }
                     watch.has_parted = true;
@@ -417,7 +436,45 @@ impl Ledger {
                 return self.fail("V5", "21.4(c)", format!("{item:?} before RESUMED"));
             }
             match item {
-                Item::Packet(bytes) => self.packet_sealed(session, false, *number, bytes),
+                Item::Packet(bytes) => {
+                    self.fate_sealed(session, watch, *number, None);
+                    self.packet_sealed(session, watch, false, *number, bytes);
+                }
+                Item::Latest { key, packet } => {
+                    self.fate_sealed(session, watch, *number, Some(*key));
+                    self.packet_sealed(session, watch, false, *number, packet);
+                    self.reached("latest sent");
+                }
+                Item::Volatile(bytes) => {
+                    let Some(place) = self.volatile_place(session, bytes) else {
+                        return;
+                    };
+                    let sealed = self.sessions[session].fates.sealed_volatile(place);
+                    self.expect("V19", "24.6(b)", sealed);
+                    self.reached("volatile sent");
+                }
+                Item::Superseded(count) => {
+                    let told = self.sessions[session]
+                        .fates
+                        .sealed_superseded(*number, *count);
+                    self.expect("V17", "24.6(c)", told);
+                    self.reached("superseded");
+                    if watch.accepted.is_some_and(|own| own.until >= *number) {
+                        self.reached("superseded in a replay");
+                    }
+                }
+                Item::Gap { count, reason: 1 } => {
+                    let told = self.sessions[session].fates.sealed_gap(*number, *count);
+                    self.expect("V8", "24.4", told);
+                    self.reached("gap");
+                    if watch.accepted.is_some_and(|own| own.until >= *number) {
+                        self.reached("gap in a replay");
+                    }
+                }
+                Item::Skipped(count) if self.sessions[session].fates.has_volatile() => {
+                    self.sessions[session].fates.sealed_skipped(*count);
+                    self.reached("skipped");
+                }
                 Item::Ack(more) => {
                     watch.acks_sealed.1 += more;
                     let said = watch.acks_sealed.1;
@@ -457,7 +514,7 @@ impl Ledger {
                 {
                     self.reached("gap of a claim");
                 }
-                Item::Gap { .. } | Item::Superseded(_) | Item::Skipped(_) => {
+                Item::Gap { .. } | Item::Skipped(_) => {
                     let text = format!("{item:?} for a client that claims all that it has");
                     self.fail("V8", "24.4", text);
                 }
@@ -476,8 +533,57 @@ impl Ledger {
         }
     }
 
+    /// Fails if something is not so.
+    fn expect(&mut self, id: &'static str, section: &'static str, so: Result<(), String>) {
+        if let Err(text) = so {
+            self.fail(id, section, text);
+        }
+    }
+
+    /// A packet down was sealed with this number, and the key of a LATEST.
+    fn fate_sealed(&mut self, session: usize, watch: &Watch, number: u64, key: Option<u8>) {
+        let was_superseded = watch.superseded_before.contains(&number);
+        let sealed = self.sessions[session].fates.sealed_packet(
+            number,
+            key,
+            was_superseded,
+            watch.is_displaced,
+        );
+        self.expect("V17", "24.6(c)", sealed);
+    }
+
+    /// Returns which VOLATILE of a session this is.
+    fn volatile_place(&mut self, session: usize, bytes: &[u8]) -> Option<u64> {
+        let entry = &self.sessions[session];
+        let place = payload::decode(bytes).ok().filter(|label| {
+            let whose = (label.direction, label.owner, label.conn);
+            whose == (Direction::Down, entry.owner as u32, entry.id as u32)
+        });
+        let place = place.and_then(|label| label.seq.checked_sub(FIRST_VOLATILE));
+        if place.is_none() {
+            let text = format!("{:?} as VOLATILE", payload::decode(bytes));
+            self.fail("V19", "24.6(b)", text);
+        }
+        place.map(u64::from)
+    }
+
+    /// A VOLATILE came to a client's application.
+    pub(super) fn delivered_volatile(&mut self, session: usize, bytes: &[u8]) {
+        if let Some(place) = self.volatile_place(session, bytes) {
+            let came = self.sessions[session].fates.came_volatile(place);
+            self.expect("V19", "24.6(b)", came);
+        }
+    }
+
     /// A packet was sealed with this number. Its label says which one it is, and the ring must have room for it.
-    fn packet_sealed(&mut self, session: usize, is_up: bool, number: u64, bytes: &[u8]) {
+    fn packet_sealed(
+        &mut self,
+        session: usize,
+        watch: &Watch,
+        is_up: bool,
+        number: u64,
+        bytes: &[u8],
+    ) {
         let entry = &mut self.sessions[session];
         let ring = entry.ring;
         let (way, conn, lane) = match is_up {
@@ -497,8 +603,16 @@ impl Ledger {
             let text = format!("number {number} of {} is {label:?}", lane.numbered());
             return self.fail("V1", "24.1", text);
         }
-        let open = number.saturating_sub(lane.acked);
-        let open_bytes = lane.bytes_between(lane.acked.min(number), number);
+        let acked = lane.acked.min(number);
+        let (mut open, mut open_bytes) = (number - acked, lane.bytes_between(acked, number));
+        if !is_up {
+            // What was told as a gap or as superseded fills no ring (SPEC 24.6(f)).
+            let received = watch.accepted.map_or(0, |own| own.received);
+            for hole in entry.fates.holes(acked, number, received) {
+                open -= 1;
+                open_bytes -= entry.down.bytes_between(hole - 1, hole);
+            }
+        }
         if open > 1 && (open > ring.0 || open_bytes > ring.1) {
             let text = format!(
                 "{open} packets of {open_bytes} bytes are sent and not acknowledged, the ring is {ring:?}"
@@ -587,20 +701,31 @@ impl Ledger {
         let adds_up = |account: &Account| account[0] == account[1..6].iter().sum::<u64>();
         // A sender knows what it has numbered, a receiver what it has received. It acknowledges what was taken.
         let (own, lane, other, from, taken) = if is_client {
-            (up, &entry.up, down, &entry.down, entry.down.taken)
+            let taken = entry.fates.passed(entry.down.taken);
+            (up, &entry.up, down, &entry.down, taken)
         } else {
             let taken = entry.up.taken + self.queued_of(session).packets;
             (down, &entry.down, up, &entry.up, taken)
         };
         let knows = own[0] == lane.numbered() || (!is_client && own[0] <= lane.numbered());
+        let (superseded, gapped) = match is_client {
+            true => entry.fates.told(),
+            // A record that its transport did not take whole was sealed, and nobody has seen it.
+            false => entry.fates.most_told(),
+        };
         let is_right = adds_up(up)
             && adds_up(down)
+            && (down[2] <= superseded && down[3] <= gapped && up[2] + up[3] == 0)
             && knows
             && own[1] <= lane.acked
             && other[0] <= from.arrived
             && other[1] <= from.arrived.min(taken);
         if !is_right {
-            let text = format!("up {up:?}, down {down:?}; {:?} {:?}", entry.up, entry.down);
+            let whose = if is_client { "client" } else { "edge" };
+            let text = format!(
+                "the {whose} of {:016x} says up {up:?}, down {down:?}; {:?} {:?}, {taken} taken, told {superseded} {gapped}",
+                entry.id, entry.up, entry.down
+            );
             self.fail("V10", "24.7", text);
         }
     }
@@ -634,7 +759,18 @@ impl Ledger {
         entry.heard_at = now;
         for (item, number) in items {
             match item {
-                Item::Packet(_) => entry.down.arrived = entry.down.arrived.max(*number),
+                Item::Packet(_) | Item::Latest { .. } => {
+                    entry.down.arrived = entry.down.arrived.max(*number);
+                    entry.fates.came(*number, 1, Fate::Packet);
+                }
+                Item::Superseded(count) | Item::Gap { count, reason: 1 } => {
+                    entry.down.arrived = entry.down.arrived.max(number + count - 1);
+                    let fate = match item {
+                        Item::Superseded(_) => Fate::Superseded,
+                        _ => Fate::Gapped,
+                    };
+                    entry.fates.came(*number, *count, fate);
+                }
                 Item::Ack(more) => {
                     watch.acks_heard.1 += more;
                     entry.up.acked = entry.up.acked.max(watch.acks_heard.1);
@@ -675,19 +811,20 @@ impl Ledger {
     }
 
     /// A packet for the session was handed to its edge.
-    pub(super) fn numbered_down(&mut self, session: usize, bytes: usize) {
+    pub(super) fn numbered_down(&mut self, session: usize, bytes: usize, key: Option<u8>) {
         self.sessions[session].down.push(bytes);
+        self.sessions[session].fates.numbered(key);
     }
 
-    /// A packet came to a client's application.
-    pub(super) fn delivered_down(&mut self, session: usize, number: u64, data: &[u8], next: u64) {
+    /// A packet came to a client's application. `before` is the number that it got last, or a gap ended with.
+    pub(super) fn delivered_down(&mut self, session: usize, number: u64, data: &[u8], before: u64) {
         let entry = &self.sessions[session];
         let label = payload::decode(data);
         let expected = (
             Direction::Down,
             entry.owner as u32,
             entry.id as u32,
-            next - 1,
+            number.wrapping_sub(1),
         );
         let is_it = label.is_ok_and(|label| {
             (
@@ -697,11 +834,21 @@ impl Ledger {
                 u64::from(label.seq),
             ) == expected
         });
-        if number != next || !is_it {
-            let text = format!("number {number} comes as {label:?}, {next} is next");
+        if !entry.fates.follows(before, number) || !is_it {
+            let text = format!("number {number} comes as {label:?} behind {before}");
             return self.fail("S10", "18.2(a)", text);
         }
         self.delivered += 1;
+    }
+
+    /// A client's application was told of a gap.
+    pub(super) fn gap_told(&mut self, session: usize, first: u64, count: u64, before: u64) {
+        let fates = &self.sessions[session].fates;
+        let is_it = first > before && fates.passed(before) >= first + count - 1;
+        if !is_it {
+            let text = format!("a gap of {count} from {first} on is told behind {before}");
+            self.fail("V8", "24.4", text);
+        }
     }
 
     /// The backend got a packet of this session.

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `setup.rs` | what a seed draws: bounds, and everything that is to happen |
 //! | `keys.rs`, `items.rs`, `tap.rs` | keys, records and items, written from SPEC.txt without the core's code |
+//! | `fates.rs` | what becomes of packets down that are superseded, given up or never sent |
 //! | `ledger.rs` | what is owed to each session, and the rules |
 //! | `edge.rs`, `backend.rs` | the adapter of the edge, and the backend |
 //! | `clients.rs` | clients and their applications |
@@ -20,6 +21,7 @@ mod backend;
 mod clients;
 mod closing;
 mod edge;
+mod fates;
 mod items;
 mod keys;
 mod ledger;
@@ -81,7 +83,10 @@ pub const RULES: &[(&str, &str)] = &[
     ("V5", "RESUMED comes first, and says where both ends are"),
     ("V6", "only what was taken is acknowledged"),
     ("V7", "what is sent and not acknowledged fits the ring"),
-    ("V8", "no packet is given up"),
+    (
+        "V8",
+        "no packet is given up where there is room, or where the backend did not ask for it",
+    ),
     (
         "V9",
         "a connection ends with the code of its reason, and nothing follows CLOSE",
@@ -108,6 +113,18 @@ pub const RULES: &[(&str, &str)] = &[
         "a client that is asked to leave does so in that time, and none is sent away before",
     ),
     ("V16", "a session that has room does not end for want of it"),
+    (
+        "V17",
+        "a packet is superseded by a newer one of its key alone, and of each key the last one comes",
+    ),
+    (
+        "V18",
+        "a session whose packets may be given up does not end for want of room",
+    ),
+    (
+        "V19",
+        "a VOLATILE is sent once, in its order, and those that are not sent are counted",
+    ),
 ];
 
 /// The maximum number of rounds. More means that the run goes in circles.
@@ -213,6 +230,8 @@ struct World {
     setup: Setup,
     now: u64,
     rng: Rng,
+    /// Of which class packets down are.
+    classes: Rng,
     hash: TraceHash,
     steps: u64,
     notes: Option<Vec<String>>,
@@ -244,6 +263,7 @@ impl World {
         World {
             now: 0,
             rng: Rng::fork(setup.seed, "world of version 3", 0),
+            classes: Rng::fork(setup.seed, "classes of version 3", 1),
             hash: TraceHash::default(),
             steps: 0,
             notes: traced.then(|| vec![format!("{setup:?}")]),

@@ -16,6 +16,8 @@ pub(super) struct Setup {
     pub(super) plain: usize,
     /// Whether clients go on after a conflict.
     pub(super) takes_over: bool,
+    /// Whether packets down are of all classes, and some sessions give packets up where there is no room.
+    pub(super) has_classes: bool,
     /// Whether nothing is refused, so that many packets come through.
     pub(super) is_bulk: bool,
     pub(super) config: EdgeConfig,
@@ -104,6 +106,7 @@ impl Setup {
             clients,
             plain,
             takes_over: rng.chance(50),
+            has_classes: Rng::fork(seed, "classes of version 3", 0).chance(40),
             is_bulk: false,
             config,
             stream,
@@ -129,6 +132,7 @@ impl Setup {
             clients: 4,
             plain: 0,
             takes_over: true,
+            has_classes: false,
             is_bulk: true,
             config,
             stream: 300_000,

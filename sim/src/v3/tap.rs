@@ -120,12 +120,18 @@ impl Direction {
             *number += item.numbers();
             match item {
                 Item::Part(bytes) => self.pieces.extend(bytes),
-                Item::Packet(last) if !self.pieces.is_empty() => {
-                    let mut whole = core::mem::take(&mut self.pieces);
-                    whole.extend(last);
-                    numbered.push((Item::Packet(whole), at));
+                mut item => {
+                    if let Item::Packet(last)
+                    | Item::Latest { packet: last, .. }
+                    | Item::Volatile(last) = &mut item
+                        && !self.pieces.is_empty()
+                    {
+                        let mut whole = core::mem::take(&mut self.pieces);
+                        whole.append(last);
+                        *last = whole;
+                    }
+                    numbered.push((item, at));
                 }
-                item => numbered.push((item, at)),
             }
         }
         Ok(numbered)
