@@ -6,6 +6,8 @@
 //! | [`engine`] | what an engine does: three calls, each bounded |
 //! | [`record`] | what stands in an engine, as text |
 //! | [`memory`] | the engine within one process |
+//! | `nats` | the engine NATS JetStream, with a client of its own for the few calls |
+//! | `keeper` | the thread that drives a lease over an engine |
 //! | `testkit` | the engine of the simulator, and what every engine must do |
 //!
 //! Nothing here is needed for safety. The backend decides by the order in which it takes links which edge it hears (SPEC 40.4).
@@ -14,14 +16,22 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 pub mod engine;
+#[cfg(all(feature = "nats", unix))]
+pub mod keeper;
 pub mod lease;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod record;
 mod spread;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
 pub use self::engine::{Answer, Call, CallId, Engine, EngineError, Entry, Reply, Request};
+#[cfg(all(feature = "nats", unix))]
+pub use self::keeper::{Keeper, NotTaken, ask};
 pub use self::lease::{Event, Lease, LeaseConfig, Moment, Standing};
 pub use self::memory::MemoryEngine;
+#[cfg(feature = "nats")]
+pub use self::nats::{Credentials, NatsConfig, NatsEngine};
 pub use self::record::{ClusterName, Holder, Record, RecordError};

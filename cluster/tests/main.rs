@@ -2,4 +2,7 @@
 
 mod contention;
 mod engines;
+mod fake_server;
+mod keeper;
 mod lease;
+mod nats;
