@@ -59,7 +59,7 @@ pub struct ConfigArgs {
 pub struct RecordArgs {
     /// The file.
     pub record: PathBuf,
-    /// The length at which it ends, in bytes.
+    /// The bytes that all of its segments have together, at most.
     pub record_bytes: u64,
 }
 
@@ -72,9 +72,9 @@ struct RunArgs {
     #[cfg(feature = "record")]
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// The length at which the recording ends
+    /// The bytes that the recording has at most: it keeps the last ones, in four files
     #[cfg(feature = "record")]
-    #[arg(long, value_name = "N", default_value_t = 1 << 30, requires = "record", value_parser = clap::value_parser!(u64).range(1 << 20..))]
+    #[arg(long, value_name = "N", default_value_t = 1 << 30, requires = "record", value_parser = clap::value_parser!(u64).range(4 << 20..))]
     record_bytes: u64,
 }
 
@@ -499,12 +499,12 @@ mod tests {
         assert_eq!(arguments[0].value, "1");
         for line in [
             "check --record a",
-            "run --record-bytes 2000000",
-            "run --record a --record-bytes 1048575",
+            "run --record-bytes 8000000",
+            "run --record a --record-bytes 4194303",
         ] {
             assert_eq!(words(line).expect_err(line).exit_code(), 2, "{line}");
         }
-        good("run --record a --record-bytes 1048576");
+        good("run --record a --record-bytes 4194304");
     }
 
     #[test]

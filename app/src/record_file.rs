@@ -1,4 +1,7 @@
-//! The file to which a recording of the edge goes (SPEC 42.3), for `voltlane run --record`.
+//! The files to which a recording of the edge goes (SPEC 42.3), for `voltlane run --record`.
+//!
+//! Each segment is a file. The newest has the name that was given, the one before `.1` at its end, up to `.3`: so all of them have a bound, and
+//! each can be run again alone. Those of the process before move along, as they may tell why it ended.
 //!
 //! A thread seals the chunks and writes them. The machine never waits for it: if the disk is full, broken or too slow, the recording ends with
 //! one warning, and the edge goes on. (SPEC 42.1(e))
@@ -11,19 +14,22 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
 use tracing::{info, warn};
-use voltlane_core::edge::record::{Sealer, Sink};
+use voltlane_core::edge::record::{AROUND_CHUNK_BYTES, Sealer, Segments, Sink};
 use voltlane_core::keys::KeyPair;
 
+use crate::commands::random;
 use crate::disk;
 
+/// The segments that are kept, with the one that is written. (SPEC 42.5(d))
+pub(crate) const SEGMENTS: u64 = 4;
+/// This part of a segment's bytes is left for a call with many bytes.
+const LEFT_PART: u64 = 8;
 /// Chunks that wait for the disk, each of about 64 KiB.
 const WAITING_CHUNKS: usize = 64;
 /// Buffers that are kept for further chunks.
 const KEPT_BUFFERS: usize = 4;
 /// What a file begins with that may be moved away.
 const MAGIC: [u8; 8] = *b"VLRECORD";
-/// Beside a sealed chunk: its length, and its tag.
-const AROUND_BYTES: u64 = 4 + 16;
 
 /// Why the edge is not recorded.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +47,22 @@ pub(crate) enum RecordFileError {
 
 /// A recording that is being written.
 pub(crate) struct RecordFile {
-    chunks: Option<SyncSender<Vec<u8>>>,
+    chunks: Option<SyncSender<Chunk>>,
     spares: Option<Receiver<Vec<u8>>>,
     writer: JoinHandle<()>,
+    segments: Segments,
+}
+
+/// A part of a segment.
+struct Chunk {
+    bytes: Vec<u8>,
+    /// Whether it is the first one.
+    begins: bool,
 }
 
 impl RecordFile {
-    /// Creates the file, of at most `most` bytes. A recording that is there is kept beside it, with `.1` at the end of its name. `name` must
-    /// come from the system for this recording.
+    /// Creates the file of the first segment. All segments together have at most `most` bytes. Those that are there are kept beside it, as far
+    /// as they are among the last ones.
     ///
     /// # Errors
     /// When it cannot be written. What is there stays then.
@@ -56,20 +70,22 @@ impl RecordFile {
         path: &Path,
         most: u64,
         keys: &KeyPair,
-        name: [u8; 32],
     ) -> Result<RecordFile, RecordFileError> {
+        is_recording(&with_end(path, "new"))?;
+        for number in 0..SEGMENTS {
+            is_recording(&segment(path, number))?;
+        }
         let unusable = |error| RecordFileError::Unusable {
             path: path.to_owned(),
             error,
         };
-        keep_last(path)?;
-        let mut file = create_new(path).map_err(unusable)?;
-        let sealer = Sealer::new(keys, name);
-        file.write_all(sealer.header()).map_err(unusable)?;
+        let (file, sealer) = begin_segment(path, keys).map_err(unusable)?;
         let (chunks, waiting) = mpsc::sync_channel(WAITING_CHUNKS);
         let (spares, given) = mpsc::sync_channel(KEPT_BUFFERS);
+        let most = most / SEGMENTS;
         let mut writer = Writer {
             path: path.to_owned(),
+            keys: keys.clone(),
             written: sealer.header().len() as u64,
             file,
             sealer,
@@ -83,7 +99,16 @@ impl RecordFile {
             chunks: Some(chunks),
             spares: Some(given),
             writer,
+            segments: Segments {
+                bytes: usize::try_from(most - most / LEFT_PART).unwrap_or(usize::MAX),
+                image_bytes: usize::try_from(most / 2).unwrap_or(usize::MAX),
+            },
         })
+    }
+
+    /// Returns how the machine is to divide it.
+    pub(crate) fn segments(&self) -> Segments {
+        self.segments
     }
 
     /// Returns what takes the chunks of the machine. To be called once.
@@ -102,13 +127,13 @@ impl RecordFile {
 
 /// Takes chunks on the thread of the machine.
 struct Chunks {
-    chunks: SyncSender<Vec<u8>>,
+    chunks: SyncSender<Chunk>,
     spares: Receiver<Vec<u8>>,
 }
 
 impl Sink for Chunks {
-    fn take(&mut self, chunk: Vec<u8>) -> Option<Vec<u8>> {
-        match self.chunks.try_send(chunk) {
+    fn take(&mut self, bytes: Vec<u8>, begins: bool) -> Option<Vec<u8>> {
+        match self.chunks.try_send(Chunk { bytes, begins }) {
             Ok(()) => Some(self.spares.try_recv().unwrap_or_default()),
             Err(TrySendError::Full(_)) => {
                 warn!("the disk is too slow for the recording, which ends here; the edge goes on");
@@ -118,37 +143,47 @@ impl Sink for Chunks {
             Err(TrySendError::Disconnected(_)) => None,
         }
     }
+
+    fn give_up(&mut self) {
+        warn!(
+            "the edge holds too much for its recording, which ends here; the edge goes on: --record-bytes needs to be more than eight times as much"
+        );
+    }
 }
 
 /// Writes chunks on a thread of its own.
 struct Writer {
     path: PathBuf,
+    keys: KeyPair,
     file: File,
     sealer: Sealer,
     written: u64,
+    /// The bytes that a segment may have.
     most: u64,
 }
 
 impl Writer {
-    fn run(&mut self, chunks: &Receiver<Vec<u8>>, spares: &SyncSender<Vec<u8>>) {
+    fn run(&mut self, chunks: &Receiver<Chunk>, spares: &SyncSender<Vec<u8>>) {
+        let mut is_first = true;
         for mut chunk in chunks {
-            let bytes = chunk.len() as u64 + AROUND_BYTES;
+            if chunk.begins && !std::mem::take(&mut is_first) && !self.turn() {
+                return;
+            }
+            let bytes = (chunk.bytes.len() + AROUND_CHUNK_BYTES) as u64;
             if self.written + bytes > self.most {
                 let (path, bytes) = (self.path.display(), self.written);
                 warn!(%path, bytes, "the recording is full and ends here; the edge goes on");
                 break;
             }
-            if let Err(error) = self.write(&mut chunk) {
+            if let Err(error) = self.write(&mut chunk.bytes) {
                 // What is not whole is taken away: the rest can be replayed.
                 let _ = self.file.set_len(self.written);
-                let path = self.path.display();
-                warn!(%path, %error, "the recording cannot be written and ends here; the edge goes on");
-                return;
+                return self.tell(&error);
             }
             self.written += bytes;
-            chunk.clear();
+            chunk.bytes.clear();
             // If there is one already, or the machine has ended, this one is freed.
-            let _ = spares.try_send(chunk);
+            let _ = spares.try_send(chunk.bytes);
         }
         let synced = self.file.sync_all();
         let (path, bytes) = (self.path.display(), self.written);
@@ -156,6 +191,27 @@ impl Writer {
             Ok(()) => info!(%path, bytes, "the recording is written"),
             Err(error) => warn!(%path, %error, "the recording may not be on the disk"),
         }
+    }
+
+    /// Goes on with another segment. Returns false if it cannot.
+    fn turn(&mut self) -> bool {
+        let synced = self.file.sync_all();
+        match synced.and_then(|()| begin_segment(&self.path, &self.keys)) {
+            Ok((file, sealer)) => {
+                self.written = sealer.header().len() as u64;
+                (self.file, self.sealer) = (file, sealer);
+                true
+            }
+            Err(error) => {
+                self.tell(&error);
+                false
+            }
+        }
+    }
+
+    fn tell(&self, error: &io::Error) {
+        let path = self.path.display();
+        warn!(%path, %error, "the recording cannot be written and ends here; the edge goes on");
     }
 
     fn write(&mut self, chunk: &mut [u8]) -> io::Result<()> {
@@ -166,24 +222,48 @@ impl Writer {
     }
 }
 
+/// Returns the path of the segment that is this many before the last one.
+fn segment(path: &Path, number: u64) -> PathBuf {
+    match number {
+        0 => path.to_owned(),
+        _ => with_end(path, &number.to_string()),
+    }
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".");
+    name.push(end);
+    name.into()
+}
+
+/// Moves the segments on, of which the oldest is dropped, and creates the file of another one.
+fn begin_segment(path: &Path, keys: &KeyPair) -> io::Result<(File, Sealer)> {
+    // The new file is made first: if the disk is full, the old ones stay as they are.
+    let new = with_end(path, "new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let sealer = Sealer::new(keys, *random());
+    let mut file = create_new(&new)?;
+    file.write_all(sealer.header())?;
+    for number in (1..SEGMENTS).rev() {
+        match fs::rename(segment(path, number - 1), segment(path, number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(&new, path)?;
+    Ok((file, sealer))
+}
+
 fn create_new(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
-}
-
-/// Moves the recording of the last process, which may tell why it ended.
-fn keep_last(path: &Path) -> Result<(), RecordFileError> {
-    if !is_recording(path)? {
-        return Ok(());
-    }
-    let mut kept = OsString::from(path);
-    kept.push(".1");
-    let kept = PathBuf::from(kept);
-    is_recording(&kept)?;
-    fs::rename(path, &kept).map_err(|error| RecordFileError::Unusable { path: kept, error })
 }
 
 /// Returns whether there is a recording. Otherwise there must be nothing.
@@ -224,7 +304,7 @@ mod tests {
     }
 
     fn create(path: &Path, most: u64) -> Result<RecordFile, RecordFileError> {
-        RecordFile::create(path, most, &keys(), [7; 32])
+        RecordFile::create(path, most, &keys())
     }
 
     fn says(made: Result<RecordFile, RecordFileError>) -> String {
@@ -234,8 +314,9 @@ mod tests {
     /// Records an edge to which `clients` come and leave.
     fn record(mut file: RecordFile, clients: u64) -> bool {
         let mut edge = Edge::new(EdgeConfig::default(), keys(), [9; 32]);
-        let sink = file.sink().expect("the first one");
-        edge.record(&[9; 32], sink).expect("it is new");
+        let (segments, sink) = (file.segments(), file.sink());
+        edge.record(&[9; 32], segments, sink.expect("the first one"))
+            .expect("it is new");
         for client in 0..clients {
             let now = Time::from_millis(client);
             let conn = edge.handle_accepted(now, [127, 0, 0, 1].into());
@@ -247,11 +328,22 @@ mod tests {
         goes_on
     }
 
+    /// Runs a segment again. Returns how many records it has, and the clients that there were up to its end.
+    fn run_again(path: &Path) -> (u64, u64) {
+        let recording = Recording::open(&fs::read(path).expect("there"), &keys());
+        let recording = recording.expect("it opens");
+        assert_eq!(recording.torn_bytes(), 0);
+        let mut replay = Replay::new(&recording).expect("a machine");
+        let (records, _, difference) = replay.run().expect("good records");
+        assert_eq!(difference, None);
+        (records, replay.edge().counters().accepted)
+    }
+
     #[test]
     fn it_is_for_its_owner_and_the_one_before_is_kept() {
         let directory = Directory::new("recording");
         let path = directory.0.join("edge.record");
-        assert!(record(create(&path, 1 << 20).expect("made"), 5));
+        assert!(record(create(&path, 4 << 20).expect("made"), 5));
         let first = fs::read(&path).expect("there");
         #[cfg(unix)]
         {
@@ -259,14 +351,13 @@ mod tests {
             let mode = fs::metadata(&path).expect("there").permissions().mode();
             assert_eq!(mode & 0o7777, 0o600);
         }
-        assert!(record(create(&path, 1 << 20).expect("made"), 9));
+        assert!(record(create(&path, 4 << 20).expect("made"), 9));
         assert_eq!(fs::read(path.with_extension("record.1")).ok(), Some(first));
-        let recording = Recording::open(&fs::read(&path).expect("there"), &keys());
-        let recording = recording.expect("it opens");
-        let mut replay = Replay::new(&recording).expect("a machine");
-        let (records, _, difference) = replay.run().expect("good records");
-        assert_eq!((records, difference), (2 * 9 + 2, None));
-        assert_eq!(replay.edge().counters().accepted, 9);
+        assert_eq!(run_again(&path), (2 * 9 + 2, 9));
+        for _ in 0..5 {
+            record(create(&path, 4 << 20).expect("made"), 1);
+        }
+        assert_eq!(fs::read_dir(&directory.0).expect("there").count(), 4);
     }
 
     #[test]
@@ -274,50 +365,75 @@ mod tests {
         let directory = Directory::new("foreign-recording");
         let path = directory.0.join("edge.record");
         fs::write(&path, "key").expect("written");
-        assert!(says(create(&path, 1 << 20)).contains("is not replaced"));
+        assert!(says(create(&path, 4 << 20)).contains("is not replaced"));
         fs::write(&path, "VLRECORD").expect("written");
-        fs::write(path.with_extension("record.1"), "something else").expect("written");
-        assert!(says(create(&path, 1 << 20)).contains("is not replaced"));
+        fs::write(path.with_extension("record.3"), "something else").expect("written");
+        assert!(says(create(&path, 4 << 20)).contains("is not replaced"));
         assert_eq!(fs::read(&path).ok(), Some(b"VLRECORD".to_vec()));
         let directory = directory.0.join("none").join("edge.record");
-        assert!(says(create(&directory, 1 << 20)).contains("none/edge.record"));
+        assert!(says(create(&directory, 4 << 20)).contains("none/edge.record"));
     }
 
     #[test]
-    fn a_full_recording_ends_and_what_it_has_can_be_replayed() {
-        let directory = Directory::new("full-recording");
+    fn the_last_segments_are_kept_and_each_runs_again_alone() {
+        const MOST: u64 = 1 << 20;
+        const CLIENTS: u64 = 90_000;
+        let directory = Directory::new("segments-of-recording");
         let path = directory.0.join("edge.record");
-        record(create(&path, 70_000).expect("made"), 20_000);
-        let bytes = fs::read(&path).expect("there");
-        assert!((60_000..=70_000).contains(&bytes.len()), "{}", bytes.len());
-        let recording = Recording::open(&bytes, &keys()).expect("it opens");
-        // One for each second.
-        assert_eq!((recording.chunks(), recording.torn_bytes()), (4, 0));
-        let mut replay = Replay::new(&recording).expect("a machine");
-        assert!(replay.run().expect("good records").2.is_none());
+        assert!(record(create(&path, MOST).expect("made"), CLIENTS));
+        let mut ends = Vec::new();
+        let mut bytes = 0;
+        for number in (0..SEGMENTS).rev() {
+            let path = segment(&path, number);
+            bytes += fs::metadata(&path).expect("there").len();
+            ends.push(run_again(&path).1);
+        }
+        assert!((MOST / 2..=MOST).contains(&bytes), "{bytes}");
+        assert!(ends.is_sorted() && ends[0] > 1000, "{ends:?}");
+        assert_eq!(ends.last(), Some(&CLIENTS));
+        assert_eq!(fs::read_dir(&directory.0).expect("there").count(), 4);
     }
 
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_full_disk_ends_the_recording_alone() {
-        let file = OpenOptions::new().write(true).open("/dev/full");
+    /// Returns a recording that is written to this device or file of a full disk.
+    fn writer_to(path: &Path) -> (Chunks, JoinHandle<()>) {
+        let file = OpenOptions::new().write(true).open(path);
         let (chunks, waiting) = mpsc::sync_channel(WAITING_CHUNKS);
         let (spares, given) = mpsc::sync_channel(KEPT_BUFFERS);
         let mut writer = Writer {
-            path: "/dev/full".into(),
-            file: file.expect("a device of Linux"),
+            path: path.into(),
+            keys: keys(),
+            file: file.expect("it is there"),
             sealer: Sealer::new(&keys(), [7; 32]),
             written: 44,
             most: 1 << 20,
         };
         let writer = thread::spawn(move || writer.run(&waiting, &spares));
-        let mut sink = Chunks {
-            chunks,
-            spares: given,
-        };
-        assert!(sink.take(vec![1; 100]).is_some());
+        let spares = given;
+        (Chunks { chunks, spares }, writer)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_ends_the_recording_alone() {
+        let (mut sink, writer) = writer_to(Path::new("/dev/full"));
+        assert!(sink.take(vec![1; 100], true).is_some());
         writer.join().expect("it ends by itself");
-        assert!(sink.take(vec![1; 100]).is_none());
+        assert!(sink.take(vec![1; 100], false).is_none());
+    }
+
+    #[test]
+    fn a_segment_that_cannot_begin_ends_the_recording_alone() {
+        let directory = Directory::new("no-next-segment");
+        let path = directory.0.join("edge.record");
+        fs::write(&path, "VLRECORD").expect("written");
+        // Nobody can make this file.
+        fs::create_dir(directory.0.join("edge.record.new")).expect("made");
+        let (mut sink, writer) = writer_to(&path);
+        assert!(sink.take(vec![1; 100], true).is_some());
+        assert!(sink.take(vec![1; 100], true).is_some());
+        writer.join().expect("it ends by itself");
+        assert!(sink.take(vec![1; 100], false).is_none());
+        assert!(fs::metadata(&path).expect("it stays").len() > 100);
     }
 
     #[test]
@@ -326,8 +442,8 @@ mod tests {
         let (_, spares) = mpsc::sync_channel(KEPT_BUFFERS);
         let mut sink = Chunks { chunks, spares };
         for _ in 0..WAITING_CHUNKS {
-            assert!(sink.take(vec![1]).is_some());
+            assert!(sink.take(vec![1], false).is_some());
         }
-        assert!(sink.take(vec![1]).is_none());
+        assert!(sink.take(vec![1], false).is_none());
     }
 }

@@ -20,6 +20,8 @@ pub struct Backoff {
     ceiling: Duration,
 }
 
+image!(Backoff { min, max, ceiling });
+
 impl Backoff {
     /// Creates a backoff whose first delay is at most `min` and whose every delay is at most `max`.
     ///

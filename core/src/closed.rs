@@ -13,3 +13,5 @@ pub enum Closed {
     /// The peer broke the rules of its transport, below the link. For a client of an edge that is an offence. (SPEC 10.6(d))
     Violation,
 }
+
+image!(enum Closed { 0 Eof {}, 1 Error {}, 2 Asked {}, 3 Violation {} });

@@ -11,6 +11,8 @@ use core::fmt;
 )]
 pub struct ShardId(u8);
 
+image!(ShardId { 0 });
+
 impl ShardId {
     /// Returns the shard with this number.
     #[must_use]
@@ -28,6 +30,8 @@ impl ShardId {
 /// The name of a session for the client and the backend. Displayed as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(u64);
+
+image!(ClientId { 0 });
 
 impl ClientId {
     /// Returns the id with this number. Every number is an id, assigned or not.

@@ -20,6 +20,16 @@ pub struct Ledger {
     pub skipped: u64,
 }
 
+image!(Ledger {
+    numbered,
+    acknowledged,
+    superseded,
+    gapped,
+    open_sent,
+    open_unsent,
+    skipped
+});
+
 impl Ledger {
     /// Returns whether each number is accounted for once.
     #[must_use]

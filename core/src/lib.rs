@@ -17,6 +17,9 @@
     )
 )]
 
+#[macro_use]
+mod image;
+
 #[cfg(feature = "backend")]
 pub mod backend;
 #[cfg(any(feature = "edge", feature = "client"))]

@@ -124,6 +124,8 @@ pub struct OfferedVersions {
     v3: bool,
 }
 
+image!(OfferedVersions { v2, v3 });
+
 /// A list of versions that no edge can offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -218,6 +220,8 @@ pub(crate) enum Opening {
     V2(v2::server::Opening),
     V3(v3::opening::Opening),
 }
+
+image!(enum Opening { 0 Version {}, 1 V2 { 0: a }, 2 V3 { 0: a } });
 
 /// What an edge brings to every opening.
 #[cfg(feature = "edge")]
@@ -405,6 +409,8 @@ pub(crate) enum Channel {
     V2(v2::plain::Plain),
     V3(Box<v3::channel::Channel>),
 }
+
+image!(enum Channel { 0 V2 { 0: a }, 1 V3 { 0: a } });
 
 #[cfg(feature = "edge")]
 impl From<v3::channel::Channel> for Channel {

@@ -11,6 +11,8 @@ use core::time::Duration;
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
+image!(Time { 0 });
+
 impl Time {
     /// The origin.
     pub const ZERO: Time = Time(0);

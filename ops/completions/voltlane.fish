@@ -43,7 +43,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l config -d 'Con
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l listen -d 'Address to listen on, before what the configuration says' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l master -d 'Address of the backend, before what the configuration says' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l record -d 'Record what the edge is told, so that it can be run again. It has one shard then' -r -F
-complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l record-bytes -d 'The length at which the recording ends' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l record-bytes -d 'The bytes that the recording has at most: it keeps the last ones, in four files' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l secs -d 'End after this many seconds [default: at Ctrl-C]' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l web -d 'Serve a page on which all draw, and print its link'

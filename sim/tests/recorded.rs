@@ -36,14 +36,39 @@ fn machines_of_every_engine_do_the_same_again() {
     assert!(records > 200, "{records}");
 }
 
+/// Runs each segment again. Each begins with an image and ends with a digest of one, so the whole machine is compared. Returns how many there
+/// were.
+fn run_segments_again(machines: &[Vec<Vec<u8>>], seed: u64) -> usize {
+    for segments in machines {
+        run_again(segments, seed);
+    }
+    machines.iter().map(Vec::len).sum()
+}
+
+#[test]
+fn a_machine_that_is_made_of_an_image_goes_on_as_the_first_one_did() {
+    const SEGMENT_BYTES: usize = 24 * 1024;
+    let mut segments = 0;
+    for seed in 0..block::seeds(FEW, FULL) {
+        let plan = generate(seed);
+        let of_engine = recorded::segments_of(SEGMENT_BYTES, || drop(engine::run(&plan)));
+        segments += run_segments_again(&of_engine, seed);
+        let of_v3 = recorded::segments_of(SEGMENT_BYTES, || drop(v3::run(seed)));
+        segments += run_segments_again(&of_v3, seed);
+        let of_link3 = recorded::segments_of(SEGMENT_BYTES, || drop(link3::run(seed)));
+        segments += run_segments_again(&of_link3, seed);
+    }
+    assert!(segments as u64 > 5 * FEW, "{segments}");
+}
+
 #[test]
 fn a_run_that_is_recorded_is_the_same_run() {
     for seed in 0..FEW {
         let plan = generate(seed);
         let mut hash = 0;
-        recorded::of(|| hash = engine::run(&plan).hash);
+        recorded::segments_of(1 << 16, || hash = engine::run(&plan).hash);
         assert_eq!(hash, engine::run(&plan).hash);
-        recorded::of(|| hash = v3::run(seed).hash);
+        recorded::segments_of(1 << 16, || hash = v3::run(seed).hash);
         assert_eq!(hash, v3::run(seed).hash);
     }
 }

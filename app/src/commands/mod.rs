@@ -56,7 +56,7 @@ fn make_key() -> KeyPair {
 }
 
 /// Returns 32 bytes of system randomness, without which nothing can be kept secret.
-fn random() -> Zeroizing<[u8; 32]> {
+pub(crate) fn random() -> Zeroizing<[u8; 32]> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut_slice()).expect("the system has randomness");
     bytes

@@ -258,6 +258,8 @@ pub enum LinkProtocol {
     V3,
 }
 
+image!(enum LinkProtocol { 0 V2 {}, 1 Auto {}, 2 V3 {} });
+
 impl Default for MasterConfig {
     fn default() -> Self {
         MasterConfig {

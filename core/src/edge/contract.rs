@@ -34,6 +34,8 @@ pub enum CloseKind {
     Abort,
 }
 
+image!(enum CloseKind { 0 Graceful {}, 1 Abort {} });
+
 /// When the machine must next be called, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

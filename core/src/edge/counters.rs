@@ -23,6 +23,17 @@ macro_rules! reasons {
                 match self { $( $Reason::$Variant => $name, )+ }
             }
         }
+
+        #[cfg(feature = "record")]
+        impl crate::image::Image for $Reason {
+            fn put(&self, out: &mut crate::image::Out) {
+                (*self as usize).put(out);
+            }
+
+            fn take(from: &mut crate::image::Taken<'_>) -> Option<Self> {
+                $Reason::ALL.get(usize::take(from)?).copied()
+            }
+        }
     };
 }
 
@@ -302,6 +313,37 @@ pub struct Counters {
     /// How long reconnects took from the accept until their session was resumed, likewise.
     pub resume_time: Histogram,
 }
+
+image!(Counters {
+    accepted,
+    rejected,
+    closed,
+    joined,
+    ended,
+    challenges,
+    resumed,
+    takeovers,
+    handed_over,
+    agreements,
+    went_away,
+    client_bytes_in,
+    client_bytes_out,
+    paced,
+    joins_paced,
+    handshakes_paced,
+    packets_up,
+    packets_down,
+    unknown_client,
+    malformed_down,
+    memory_over,
+    link_up,
+    link_down,
+    link_violations,
+    link_bytes_in,
+    link_bytes_out,
+    join_time,
+    resume_time,
+});
 
 /// Counts one more at the place of a reason. Returns how many there are.
 fn count(counts: &mut [u64], reason: usize) -> u64 {

@@ -22,6 +22,8 @@ pub struct Histogram {
     nanos: u64,
 }
 
+image!(Histogram { counts, nanos });
+
 impl Histogram {
     /// The upper bounds, each inclusive.
     pub const BOUNDS: [Duration; BOUNDS] = [

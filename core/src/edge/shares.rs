@@ -98,6 +98,12 @@ struct Share {
     borrowed: usize,
 }
 
+image!(Share {
+    own,
+    pool,
+    borrowed
+});
+
 /// How the places of connections are reserved, for one shard (SPEC 10.6(j)).
 #[derive(Clone, Copy, Debug, Default)]
 struct Kept {
@@ -109,6 +115,12 @@ struct Kept {
     from_all: usize,
 }
 
+image!(Kept {
+    own,
+    from_newcomers,
+    from_all
+});
+
 /// One shard's view of the bounds. Two shards that borrow at the same instant may both get the last place, so a bound can be exceeded by
 /// one for each other shard.
 #[derive(Debug)]
@@ -118,6 +130,45 @@ pub(crate) struct Shares {
     kept: Kept,
     /// The number of this shard, if there are several.
     shard: Option<u8>,
+}
+
+#[cfg(feature = "record")]
+impl crate::image::Image for Shares {
+    fn put(&self, out: &mut crate::image::Out) {
+        self.shares.put(out);
+        self.kept.put(out);
+        self.shard.put(out);
+        self.accepts().put(out);
+        self.handshakes().put(out);
+        self.listeners().put(out);
+        self.change_bans(|bans| bans.put(out));
+        let common = &self.common;
+        common.waiting.len().put(out);
+        for each in common.lent.iter().chain(&common.waiting) {
+            each.load(Relaxed).put(out);
+        }
+    }
+
+    fn take(from: &mut crate::image::Taken<'_>) -> Option<Self> {
+        use crate::image::Image;
+        let (shares, kept, shard) = (Image::take(from)?, Image::take(from)?, Image::take(from)?);
+        let (accepts, handshakes) = (Image::take(from)?, Image::take(from)?);
+        let listeners = Image::take(from)?;
+        let bans = Image::take(from)?;
+        let waiting = u8::try_from(usize::take(from)?).ok()?;
+        let common = Common::new(waiting, accepts, handshakes, listeners);
+        for each in common.lent.iter().chain(&common.waiting) {
+            each.store(usize::take(from)?, Relaxed);
+        }
+        let shares = Shares {
+            common: Arc::new(common),
+            shares,
+            kept,
+            shard,
+        };
+        shares.change_bans(|own| *own = bans);
+        Some(shares)
+    }
 }
 
 impl Clone for Shares {

@@ -23,6 +23,8 @@ pub struct NonceMint {
     key: [u8; 16],
 }
 
+image!(NonceMint { key });
+
 impl NonceMint {
     /// Creates a mint with `key`, which must be drawn for each run.
     #[must_use]

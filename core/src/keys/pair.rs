@@ -40,6 +40,18 @@ pub struct KeyPair {
     public: PublicKey,
 }
 
+#[cfg(feature = "record")]
+impl crate::image::Image for KeyPair {
+    fn put(&self, out: &mut crate::image::Out) {
+        self.to_bytes().put(out);
+    }
+
+    fn take(from: &mut crate::image::Taken<'_>) -> Option<Self> {
+        use crate::image::Image;
+        KeyPair::from_bytes(&Image::take(from)?).ok()
+    }
+}
+
 impl KeyPair {
     /// Draws a key pair.
     #[must_use]
@@ -109,6 +121,8 @@ impl fmt::Debug for KeyPair {
 /// A point on secp256k1 other than the identity, in compressed SEC1 form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKey([u8; COMPRESSED_BYTES]);
+
+image!(PublicKey { 0 });
 
 impl PublicKey {
     /// Parses a point in SEC1 form, compressed (33 bytes) or uncompressed (65 bytes).

@@ -34,6 +34,8 @@ pub struct OpenError;
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SharedKey([u8; 32]);
 
+image!(SharedKey { 0 });
+
 impl SharedKey {
     /// Seals `plain` and appends the result to `out`.
     ///

@@ -31,6 +31,11 @@ pub enum Protocol {
     VoltlaneClient,
 }
 
+image!(enum Protocol {
+    0 Http {}, 1 Http2 {}, 2 Tls {}, 3 Ssh {}, 4 Mail {}, 5 Redis {}, 6 Proxy {},
+    7 VoltlaneClient {},
+});
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -52,6 +57,8 @@ pub(crate) struct Beginning {
     bytes: [u8; BEGINNING_BYTES],
     length: usize,
 }
+
+image!(Beginning { bytes, length });
 
 impl Beginning {
     /// Adds bytes of the stream. Bytes beyond its beginning are ignored.

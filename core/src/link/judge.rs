@@ -18,6 +18,8 @@ pub(crate) enum Evidence {
     Malformed,
 }
 
+image!(enum Evidence { 0 Protocol { 0: a }, 1 Length { 0: a }, 2 Malformed {} });
+
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,6 +41,13 @@ pub(crate) struct Judge {
     malformed: u32,
     evidence: Option<Evidence>,
 }
+
+image!(Judge {
+    beginning,
+    is_trusted,
+    malformed,
+    evidence
+});
 
 impl Judge {
     /// Returns whether no good packet has arrived yet.

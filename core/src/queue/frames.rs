@@ -33,6 +33,13 @@ pub struct FrameQueue {
     packets: usize,
 }
 
+image!(FrameQueue {
+    buffer,
+    head,
+    written,
+    packets
+});
+
 impl FrameQueue {
     /// Creates an empty queue without heap memory.
     #[must_use]

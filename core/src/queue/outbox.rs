@@ -75,6 +75,8 @@ pub struct Outbox {
     kept: Kept,
 }
 
+image!(Outbox { frames, end, kept });
+
 /// The packets that were sent and are kept.
 #[derive(Clone, Copy)]
 enum Kept {
@@ -83,6 +85,8 @@ enum Kept {
     /// This many. A `u32` keeps sessions small.
     Sent(u32),
 }
+
+image!(enum Kept { 0 None {}, 1 Sent { 0: a } });
 
 impl Outbox {
     /// Creates an empty outbox without heap memory.

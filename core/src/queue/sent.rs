@@ -27,6 +27,14 @@ pub struct Sent {
     highest: u64,
 }
 
+image!(Sent {
+    acknowledged,
+    kept,
+    kept_bytes,
+    begun,
+    highest
+});
+
 /// The other end names a frame that it cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame {count} named, only {acknowledged} to {sent} can be")]

@@ -9,6 +9,8 @@ use crate::wire::frame::{FrameReader, FrameTooLong};
 #[derive(Clone, Debug)]
 pub(crate) struct Plain;
 
+image!(Plain {});
+
 impl Plain {
     /// Returns the length of the next packet, or `None` if none is whole yet.
     #[cfg(feature = "edge")]

@@ -29,6 +29,8 @@ pub(crate) enum Opening {
     Over,
 }
 
+image!(enum Opening { 0 KeyOrId {}, 1 Asked {}, 2 Response { 0: a }, 3 Ping {}, 4 Over {} });
+
 /// A challenge to a claim.
 #[derive(Clone)]
 pub(crate) struct Challenge {
@@ -36,6 +38,8 @@ pub(crate) struct Challenge {
     /// Empty once sent.
     sealed: Vec<u8>,
 }
+
+image!(Challenge { plain, sealed });
 
 impl core::fmt::Debug for Challenge {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

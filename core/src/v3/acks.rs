@@ -29,6 +29,12 @@ pub struct Received {
     told: u64,
 }
 
+image!(Received {
+    received,
+    taken,
+    told
+});
+
 impl Received {
     /// Returns the highest number received.
     #[must_use]
@@ -116,6 +122,11 @@ pub struct Acknowledged {
     /// What the ACKs of this connection add up to.
     heard: u64,
 }
+
+image!(Acknowledged {
+    acknowledged,
+    heard
+});
 
 impl Acknowledged {
     /// Returns the highest number acknowledged.

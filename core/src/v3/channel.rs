@@ -82,6 +82,8 @@ pub enum Delivery {
     Volatile,
 }
 
+image!(enum Delivery { 0 Reliable {}, 1 Latest { 0: a }, 2 Volatile {} });
+
 /// What has come, in its order. The bytes that belong to it are [`Channel::data`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has no others")]
@@ -127,6 +129,12 @@ pub enum Arrival {
     },
 }
 
+image!(enum Arrival {
+    0 Packet { delivery: a, number: b }, 1 Gap { number: a, count: b, bytes: c, reason: d },
+    2 Superseded { number: a, count: b }, 3 Skipped { count: a }, 4 Resumed { 0: a },
+    5 GoAway { 0: a }, 6 Closed { code: a },
+});
+
 /// What a CLOSE says beside its code and its text. It is not in [`Arrival`], which is copied for each packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
@@ -143,6 +151,14 @@ pub struct CloseDetails {
     pub down: Ledger,
 }
 
+image!(CloseDetails {
+    wait_ms,
+    jitter_ms,
+    detail,
+    up,
+    down
+});
+
 /// Where the data of an arrival is.
 #[derive(Debug, Clone)]
 enum Data {
@@ -152,6 +168,8 @@ enum Data {
     /// In the pieces.
     Pieces,
 }
+
+image!(enum Data { 0 None {}, 1 Record { 0: a }, 2 Pieces {} });
 
 /// What is being read of a connection. An idle one has nothing.
 #[derive(Clone, Default)]
@@ -164,6 +182,14 @@ pub struct Reading {
     pieces: Vec<u8>,
     arrival: Option<(Arrival, Data)>,
 }
+
+image!(Reading {
+    record,
+    at,
+    end,
+    pieces,
+    arrival
+});
 
 impl Reading {
     /// Begins with a record that was opened, whose first `end` bytes are its items. None was read.
@@ -256,6 +282,13 @@ struct Rare {
     leaves: Option<(Time, Code)>,
 }
 
+image!(Rare {
+    close_details,
+    up,
+    ponged,
+    leaves
+});
+
 /// A connection after its opening. An idle client of an edge has one, so it is small.
 #[derive(Clone)]
 pub struct Channel {
@@ -271,6 +304,17 @@ pub struct Channel {
     records: u32,
     timing: Timing,
 }
+
+image!(Channel {
+    side,
+    inbound,
+    outbound,
+    reading,
+    rare,
+    has_confirmed,
+    records,
+    timing
+});
 
 impl Channel {
     fn new(side: Side, inbound: Option<Inbound>, outbound: Outbound) -> Self {

@@ -36,6 +36,8 @@ struct Mark {
     kind: Kind,
 }
 
+image!(Mark { first, last, kind });
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The newest packet of its key. The run is this number alone.
@@ -47,6 +49,8 @@ enum Kind {
         is_told: bool,
     },
 }
+
+image!(enum Kind { 0 Latest { 0: a }, 1 Superseded {}, 2 Gapped { bytes: a, is_told: b } });
 
 impl Mark {
     /// Returns whether its numbers have no packet any more.
@@ -98,6 +102,12 @@ struct Told {
     is_gap: bool,
 }
 
+image!(Told {
+    first,
+    last,
+    is_gap
+});
+
 impl Told {
     fn count(&self) -> u64 {
         self.last.saturating_sub(self.first).saturating_add(1)
@@ -113,6 +123,13 @@ struct Missed {
     packets: usize,
     bytes: usize,
 }
+
+image!(Missed {
+    first,
+    last,
+    packets,
+    bytes
+});
 
 impl Missed {
     fn add(&mut self, number: u64, length: usize) {
@@ -134,6 +151,8 @@ struct Newest {
     data: Vec<u8>,
 }
 
+image!(Newest { key, number, data });
+
 /// A LATEST of which a piece was sealed on this connection.
 #[derive(Clone)]
 struct Begun {
@@ -142,6 +161,12 @@ struct Begun {
     /// Its bytes, if a newer one came since.
     replaced: Option<Vec<u8>>,
 }
+
+image!(Begun {
+    key,
+    number,
+    replaced
+});
 
 /// The packets of a session that are not ordinary, and what became of them.
 #[derive(Clone, Default)]
@@ -167,6 +192,21 @@ pub struct Classes {
     skipped: u64,
     untold: u64,
 }
+
+image!(Classes {
+    marks,
+    newest,
+    begun,
+    volatile,
+    sent,
+    told,
+    missed,
+    doubted,
+    superseded,
+    gapped,
+    skipped,
+    untold,
+});
 
 impl Classes {
     // ---- what comes

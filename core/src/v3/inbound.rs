@@ -51,6 +51,15 @@ pub struct Inbound {
     items: Option<NonZeroU16>,
 }
 
+image!(Inbound {
+    opener,
+    early,
+    sender,
+    order,
+    next,
+    items
+});
+
 /// Early records.
 #[derive(Debug, Clone, Default)]
 struct Early {
@@ -59,6 +68,8 @@ struct Early {
     /// The opener of the records after EARLY_END, and the highest number that was received when RESUMED was written.
     after: Option<(Opener, u64)>,
 }
+
+image!(Early { bytes, after });
 
 impl Inbound {
     /// Begins the direction up after a Welcome.

@@ -122,6 +122,13 @@ pub struct Resumed {
     pub cause: Code,
 }
 
+image!(Resumed {
+    until,
+    received_up,
+    away_ms,
+    cause
+});
+
 /// When the client is to leave. (SPEC 25.3)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
@@ -135,6 +142,13 @@ pub struct GoAway {
     /// It is closed after this time, in milliseconds from now.
     pub drain_ms: u32,
 }
+
+image!(GoAway {
+    code,
+    earliest_ms,
+    latest_ms,
+    drain_ms
+});
 
 /// How a connection, and perhaps the session, ends. (SPEC 25.4)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -46,3 +46,5 @@ pub enum Side {
     /// The edge, which sends down.
     Edge,
 }
+
+image!(enum Side { 0 Client {}, 1 Edge {} });

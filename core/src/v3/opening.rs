@@ -44,6 +44,11 @@ pub(crate) enum Opening {
     Over,
 }
 
+image!(enum Opening {
+    0 First {}, 1 Welcome { 0: a }, 2 Token { 0: a }, 3 Judgement { 0: a }, 4 Refusal { 0: a },
+    5 Early { 0: a }, 6 Over {},
+});
+
 /// What is kept from a Welcome to the Join record.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
@@ -55,6 +60,15 @@ pub(crate) struct Token {
     ring: Ring,
 }
 
+image!(Token {
+    join,
+    inbound,
+    id,
+    longest_down,
+    longest_up,
+    ring
+});
+
 /// What is kept from a Claim that may go on to the end of its first early record.
 #[derive(Clone)]
 pub(crate) struct Early {
@@ -65,6 +79,15 @@ pub(crate) struct Early {
     record: Vec<u8>,
     end: usize,
 }
+
+image!(Early {
+    claimed,
+    position,
+    link,
+    inbound,
+    record,
+    end
+});
 
 impl fmt::Debug for Early {
     /// Does not show what was opened.

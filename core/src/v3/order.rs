@@ -19,6 +19,8 @@ enum Stage {
     Closed,
 }
 
+image!(enum Stage { 0 Join {}, 1 Early {}, 2 Resumed {}, 3 Open {}, 4 Closed {} });
+
 /// An item that must not stand where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +57,14 @@ pub struct Order {
     pieces: u32,
     max_packet_bytes: u32,
 }
+
+image!(Order {
+    stage,
+    is_first,
+    ends_record,
+    pieces,
+    max_packet_bytes
+});
 
 impl Order {
     fn new(stage: Stage, max_packet_bytes: u32) -> Self {

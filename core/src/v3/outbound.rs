@@ -52,6 +52,8 @@ enum First {
     Token(Vec<u8>),
 }
 
+image!(enum First { 0 Resumed { 0: a, 1: b }, 1 Token { 0: a } });
+
 /// The peer claims to have received what was never sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("packets up to {received} received, {sent} sent")]
@@ -81,6 +83,19 @@ pub struct Sending {
     /// The bytes of the bodies of early records, while they last.
     early_bytes: Option<u32>,
 }
+
+image!(Sending {
+    wire,
+    written,
+    begun,
+    first,
+    gap,
+    pong,
+    ping,
+    go_away,
+    ack_now,
+    early_bytes
+});
 
 impl Sending {
     fn has_control(&self) -> bool {
@@ -126,6 +141,15 @@ pub struct Outbound {
     pads: bool,
     is_closed: bool,
 }
+
+image!(Outbound {
+    sealer,
+    next,
+    sending,
+    ack_due,
+    pads,
+    is_closed
+});
 
 impl Outbound {
     fn new(secret: &Secret, next: u64) -> Self {

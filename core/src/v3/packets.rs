@@ -134,9 +134,21 @@ pub enum PacketError {
     },
 }
 
+#[cfg(feature = "record")]
+impl crate::image::Image for PacketError {
+    /// A machine only remembers that there was one.
+    fn put(&self, _: &mut crate::image::Out) {}
+
+    fn take(_: &mut crate::image::Taken<'_>) -> Option<Self> {
+        Some(PacketError::Empty)
+    }
+}
+
 /// The first bytes of the hash of a public key. It tells which of its keys an edge is to use, and proves nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct KeyHint([u8; 4]);
+
+image!(KeyHint { 0 });
 
 impl KeyHint {
     /// No key in particular.
@@ -166,6 +178,8 @@ impl fmt::Debug for KeyHint {
 /// An id that only the edge can read: 8 random bytes, and the id masked with their hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle(pub(super) [u8; HANDLE_BYTES]);
+
+image!(Handle { 0 });
 
 impl Handle {
     /// Makes a handle of its bytes on the wire. All bytes are a handle.
@@ -607,6 +621,13 @@ pub struct Position {
     pub received_down: u64,
 }
 
+image!(Position {
+    counter,
+    run,
+    first_up,
+    received_down
+});
+
 impl Position {
     pub(super) fn write(&self, out: &mut [u8; POSITION_BYTES]) {
         let mut room = Room(out);
@@ -671,6 +692,17 @@ pub struct Verdict {
     /// The highest number down that the client has acknowledged, as far as the edge knows.
     pub acknowledged_down: u64,
 }
+
+image!(Verdict {
+    code,
+    highest,
+    wait_ms,
+    jitter_ms,
+    run,
+    handle,
+    acknowledged_up,
+    acknowledged_down,
+});
 
 impl Verdict {
     pub(super) fn write(&self, out: &mut [u8; VERDICT_BYTES]) {

@@ -21,6 +21,8 @@ pub struct Ring {
     pub bytes: u32,
 }
 
+image!(Ring { packets, bytes });
+
 impl Ring {
     /// Returns whether one more packet of `length` bytes may go out where this much is `kept`, with its lengths.
     pub(super) fn has_room(self, kept: Amount, length: usize) -> bool {
@@ -59,6 +61,17 @@ pub struct Progress {
     /// The packets that this side sends which are not ordinary, from the first one on.
     classes: Option<Box<Classes>>,
 }
+
+image!(Progress {
+    ring,
+    received,
+    acknowledged,
+    sent,
+    told,
+    untold_bytes,
+    holes,
+    classes
+});
 
 impl Progress {
     /// Begins a session with the ring that its Welcome names.

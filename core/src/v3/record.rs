@@ -53,6 +53,8 @@ struct Lane {
     records: u64,
 }
 
+image!(Lane { subkey, records });
+
 impl Lane {
     fn new(secret: &Secret) -> Self {
         let material = secret.expand::<MATERIAL_BYTES>(&[b"record"]);
@@ -79,6 +81,8 @@ impl Lane {
 /// A copy must never seal next to the original: both would use one nonce.
 #[derive(Clone)]
 pub struct Sealer(Lane);
+
+image!(Sealer { 0 });
 
 impl Sealer {
     /// Begins a direction of a connection at its first record.
@@ -127,6 +131,8 @@ impl Sealer {
 /// Opens records.
 #[derive(Clone)]
 pub struct Opener(Lane);
+
+image!(Opener { 0 });
 
 impl Opener {
     /// Begins a direction of a connection at its first record.

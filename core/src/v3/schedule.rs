@@ -32,6 +32,8 @@ pub const MAX_CLIENT_AHEAD: u64 = 1 << 20;
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; KEY_BYTES]);
 
+image!(Secret { 0 });
+
 impl Secret {
     /// One that everybody knows.
     #[cfg(test)]
@@ -91,6 +93,12 @@ pub struct Master {
     mask_key: Zeroizing<[u8; 16]>,
     hint: KeyHint,
 }
+
+image!(Master {
+    secret,
+    mask_key,
+    hint
+});
 
 impl Master {
     /// Derives it from the edge's key pair.
@@ -196,6 +204,8 @@ impl Master {
 #[derive(Clone, Debug)]
 pub struct ClaimKey(Secret);
 
+image!(ClaimKey { 0 });
+
 impl ClaimKey {
     pub(super) fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
         ClaimKey(Secret(bytes))
@@ -258,6 +268,15 @@ pub struct Join {
     pub resume: ResumeSecret,
     exporter: Zeroizing<[u8; 32]>,
 }
+
+image!(Join {
+    transcript,
+    welcome,
+    up,
+    down,
+    resume,
+    exporter
+});
 
 impl Join {
     /// Derives the keys at the client, from the body of its Hello, its ephemeral key, and the two keys of the edge.
@@ -384,6 +403,8 @@ pub struct ResumeSecret {
     secret: Secret,
 }
 
+image!(ResumeSecret { counter, secret });
+
 /// Why the chain has no link for a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -459,6 +480,8 @@ impl ResumeSecret {
 pub struct Attempt {
     transcript: [u8; 32],
 }
+
+image!(Attempt { transcript });
 
 impl Attempt {
     /// Begins with the body of the Claim.

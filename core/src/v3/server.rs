@@ -79,6 +79,14 @@ pub struct Claimed {
     master: Master,
 }
 
+image!(Claimed {
+    id,
+    key,
+    attempt,
+    position,
+    master
+});
+
 /// Why a Claim goes no further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "SPEC 23.2(a) has no others")]
@@ -197,6 +205,8 @@ pub struct Standing {
     /// [`MAX_RESUMED_MARKS`].
     before: Box<[[u8; 8]]>,
 }
+
+image!(Standing { next, mark, before });
 
 impl Standing {
     /// Begins with the secret of a join.

@@ -76,9 +76,17 @@ pub struct Timing {
     asked: bool,
 }
 
+image!(Timing {
+    heard,
+    ackable,
+    asked
+});
+
 /// A time, or never, in eight bytes. The last time that there is is never.
 #[derive(Clone, Copy, Debug)]
 struct Sometime(Time);
+
+image!(Sometime { 0 });
 
 const NEVER: Time = Time::from_nanos(u64::MAX);
 

@@ -22,6 +22,8 @@ pub struct FrameTooLong {
     pub max: u32,
 }
 
+image!(FrameTooLong { length, max });
+
 /// Cuts a byte stream into frame bodies, however its bytes arrive. (SPEC 2.3)
 ///
 /// A frame that is whole in the input is borrowed from it without a copy. Only the beginning of a frame that is cut at the end of the input
@@ -42,6 +44,8 @@ pub struct Cutter<const KEEPS: bool> {
     /// Bytes at the front of `buffer` that were handed out. All of them, once the last frame held was borrowed.
     consumed: usize,
 }
+
+image!(for [const KEEPS: bool] Cutter<KEEPS> { buffer, consumed });
 
 impl<const KEEPS: bool> Cutter<KEEPS> {
     /// Returns the next whole body from the bytes held followed by `input`, and advances `input` past what was consumed.

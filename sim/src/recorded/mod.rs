@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use voltlane_core::edge::Edge;
-use voltlane_core::edge::record::{Recording, Sealer, Sink};
+use voltlane_core::edge::record::{CHUNK_BYTES, Recording, Sealer, Segments, Sink};
 use voltlane_core::keys::KeyPair;
 
 pub use lines::write_lines;
@@ -28,20 +28,34 @@ use crate::engine::identity::edge_pair;
 /// The first bytes of a file with a recording.
 const MAGIC: &[u8] = b"VLRECORD";
 
-/// The chunks of one machine.
-type Tape = Arc<Mutex<Vec<Vec<u8>>>>;
+/// The segments of one machine, each with its chunks.
+type Tape = Arc<Mutex<Vec<Vec<Vec<u8>>>>>;
+
+/// What a thread that records has.
+struct Tapes {
+    segments: Segments,
+    /// The machines that were made.
+    machines: Vec<Tape>,
+}
 
 thread_local! {
-    /// The machines that were made while this thread records.
-    static TAPES: RefCell<Option<Vec<Tape>>> = const { RefCell::new(None) };
+    static TAPES: RefCell<Option<Tapes>> = const { RefCell::new(None) };
 }
 
 struct Keep(Tape);
 
 impl Sink for Keep {
-    fn take(&mut self, chunk: Vec<u8>) -> Option<Vec<u8>> {
-        self.0.lock().expect("nobody panics here").push(chunk);
+    fn take(&mut self, chunk: Vec<u8>, begins: bool) -> Option<Vec<u8>> {
+        let mut segments = self.0.lock().expect("nobody panics here");
+        if begins {
+            segments.push(Vec::new());
+        }
+        segments.last_mut().expect("the first begins").push(chunk);
         Some(Vec::new())
+    }
+
+    fn give_up(&mut self) {
+        panic!("an image of a simulated machine is too large");
     }
 }
 
@@ -51,27 +65,48 @@ pub(crate) fn attach(edge: &mut Edge, seed: &[u8; 32]) {
         if let Some(tapes) = tapes {
             let tape = Tape::default();
             let sink = Box::new(Keep(Arc::clone(&tape)));
-            edge.record(seed, sink)
+            edge.record(seed, tapes.segments, sink)
                 .expect("it is new, and has no shards");
-            tapes.push(tape);
+            tapes.machines.push(tape);
         }
     });
 }
 
-/// Records each machine of the engines that `run` makes. Returns their files.
+/// Records each machine of the engines that `run` makes. Returns their files, of one segment each.
 pub fn of(run: impl FnOnce()) -> Vec<Vec<u8>> {
-    TAPES.set(Some(Vec::new()));
-    run();
-    let tapes = TAPES.take().unwrap_or_default();
-    let file = |(number, tape): (u8, Tape)| {
-        let mut sealer = Sealer::new(edge_pair(), [number; 32]);
-        let mut file = sealer.header().to_vec();
-        for chunk in std::mem::take(&mut *tape.lock().expect("nobody panics here")) {
-            sealer.append(chunk, &mut file);
-        }
-        file
+    tapes_of(Segments::ONE, run).into_iter().flatten().collect()
+}
+
+/// Records each machine of the engines that `run` makes, in segments of about so many bytes beside their images. Returns the files of each.
+pub fn segments_of(bytes: usize, run: impl FnOnce()) -> Vec<Vec<Vec<u8>>> {
+    let segments = Segments {
+        bytes: bytes + CHUNK_BYTES,
+        image_bytes: usize::MAX,
     };
-    (0..=u8::MAX).zip(tapes).map(file).collect()
+    tapes_of(segments, run)
+}
+
+fn tapes_of(segments: Segments, run: impl FnOnce()) -> Vec<Vec<Vec<u8>>> {
+    TAPES.set(Some(Tapes {
+        segments,
+        machines: Vec::new(),
+    }));
+    run();
+    let tapes = TAPES.take().map(|tapes| tapes.machines);
+    let files = |tape: Tape| {
+        let segments = std::mem::take(&mut *tape.lock().expect("nobody panics here"));
+        segments.into_iter().map(file_of).collect()
+    };
+    tapes.unwrap_or_default().into_iter().map(files).collect()
+}
+
+fn file_of(chunks: Vec<Vec<u8>>) -> Vec<u8> {
+    let mut sealer = Sealer::new(edge_pair(), [7; 32]);
+    let mut file = sealer.header().to_vec();
+    for chunk in chunks {
+        sealer.append(chunk, &mut file);
+    }
+    file
 }
 
 /// Returns the key of simulated edges.

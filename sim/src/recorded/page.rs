@@ -26,15 +26,18 @@ pub fn render(name: &str, timeline: &Timeline) -> String {
             escape(&difference.to_string())
         ),
     };
-    let end = match (timeline.has_end, timeline.torn_bytes) {
-        (true, _) => "It goes to the end of the edge.",
-        (false, 0) => "It has no end: the edge was killed, or the recording was full.",
-        (false, _) => "Its last chunk is torn, and left out.",
+    let end = match timeline.end() {
+        "" => "It goes to the end of the edge.".to_owned(),
+        end => format!("Its end: {end}."),
+    };
+    let begin = match timeline.begins_late {
+        true => "It begins in the middle of a run: counters count from the start of the edge.",
+        false => "",
     };
     let seconds = timeline.last.saturating_sub(timeline.first) as f64 / 1e9;
     let _ = write!(
         page,
-        "<header><h1>Voltlane, recorded</h1>{verdict}<p><b>{}</b>: {} records of {seconds:.3} s. {end}</p>",
+        "<header><h1>Voltlane, recorded</h1>{verdict}<p><b>{}</b>: {} records of {seconds:.3} s. {begin} {end}</p>",
         escape(name),
         grouped(timeline.records)
     );
@@ -389,7 +392,7 @@ polyline.a { stroke: var(--a) } polyline.b { stroke: var(--b) } polyline.c { str
 .filter { position: sticky; top: 0; background: var(--back); padding: 10px 0; border-bottom: 1px solid var(--line); z-index: 2;
 display: flex; gap: 14px; align-items: center; flex-wrap: wrap; margin-top: 14px }
 input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 4px 8px;
-width: 260px } .legend { margin-left: auto; color: var(--faint) } .legend b, .legend i { display: inline-block; width: 18px; height: 9px;
+width: 260px; max-width: calc(100vw - 96px) } header p { overflow-wrap: anywhere } .legend { margin-left: auto; color: var(--faint) } .legend b, .legend i { display: inline-block; width: 18px; height: 9px;
 margin: 0 4px 0 10px; border-radius: 2px } #shown { color: var(--faint) }
 .lane { display: grid; grid-template-columns: 310px 1fr 250px; gap: 10px; align-items: center; min-height: 22px; font-size: 12px;
 border-bottom: 1px solid var(--line) } .lane:hover { background: var(--card) }

@@ -83,8 +83,12 @@ pub struct Timeline {
     pub(super) events: Vec<Event>,
     pub(super) calls: BTreeMap<&'static str, u64>,
     pub(super) counters: Counters,
+    /// Whether it begins in the middle of a run.
+    pub(super) begins_late: bool,
     /// Whether the edge wrote the end.
     pub(super) has_end: bool,
+    /// Whether the next segment goes on.
+    pub(super) goes_on: bool,
     pub(super) torn_bytes: usize,
     pub(super) difference: Option<Difference>,
     /// The connections that are open, and the sessions that have not ended.
@@ -111,13 +115,16 @@ impl Timeline {
             events: Vec::new(),
             calls: BTreeMap::new(),
             counters: Counters::default(),
+            begins_late: false,
             has_end: false,
+            goes_on: false,
             torn_bytes: recording.torn_bytes(),
             difference: None,
             open: BTreeMap::new(),
             living: BTreeMap::new(),
         };
         let mut replay = Replay::new(recording)?;
+        timeline.begin(&replay);
         while let Some(step) = replay.step()? {
             timeline.records = step.number;
             timeline.see(&replay, step.at.as_nanos(), &step.call, step.answer);
@@ -129,6 +136,30 @@ impl Timeline {
         }
         timeline.counters = replay.edge().counters().clone();
         Ok(timeline)
+    }
+
+    /// Sees what is there already, if this is a later segment.
+    fn begin(&mut self, replay: &Replay<'_>) {
+        let edge = replay.edge();
+        self.counters.ended = edge.counters().ended;
+        self.begins_late = edge.counters().accepted > 0;
+        let at = self.first;
+        for conn in replay.connections() {
+            self.open.insert(conn, self.connections.len());
+            self.connections.push(Connection {
+                number: self.connections.len() as u64,
+                opened: at,
+                closed: None,
+                source: "from before".to_owned(),
+                listener: 0,
+                session: None,
+                resumed: false,
+                bytes_in: 0,
+                bytes_out: 0,
+                end: String::new(),
+            });
+            self.look(replay, at, conn);
+        }
     }
 
     /// Returns whether the machine did what the recorded one did.
@@ -144,10 +175,9 @@ impl Timeline {
             None => "event for event the same".to_owned(),
             Some(difference) => format!("NOT the same: {difference}"),
         };
-        let end = match (self.has_end, self.torn_bytes) {
-            (true, _) => "",
-            (false, 0) => "; it has no end: the edge was killed, or the recording was full",
-            (false, _) => "; its last chunk is torn and left out",
+        let end = match self.end() {
+            "" => String::new(),
+            end => format!("; {end}"),
         };
         let seconds = self.last.saturating_sub(self.first) as f64 / 1e9;
         format!(
@@ -156,6 +186,16 @@ impl Timeline {
             self.counters.accepted,
             self.counters.joined + self.counters.resumed
         )
+    }
+
+    /// Says how it ends, unless it goes to the end of the edge.
+    pub(super) fn end(&self) -> &'static str {
+        match (self.has_end, self.goes_on, self.torn_bytes) {
+            (true, ..) => "",
+            (_, true, _) => "the next segment goes on",
+            (.., 0) => "it has no end: the edge was killed, or runs, or could not write more",
+            _ => "its last chunk is torn and left out",
+        }
     }
 
     fn part(&mut self, at: u64) -> &mut Part {
@@ -237,6 +277,7 @@ impl Timeline {
                 self.tell(at, "operator", "sessions of the last process go on".into())
             }
             Call::End => self.has_end = true,
+            Call::Turn => self.goes_on = true,
             _ => {}
         }
         self.look_at_ends(replay, at);

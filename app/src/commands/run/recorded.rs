@@ -6,7 +6,6 @@ mod made {
     use voltlane_core::edge::Edge;
     use voltlane_core::keys::KeyPair;
 
-    use crate::commands::random;
     use crate::config::Settings;
     use crate::entry::ReadAgain;
     use crate::record_file::{RecordFile, RecordFileError};
@@ -27,7 +26,7 @@ mod made {
             let (path, most) = (&wanted.record, wanted.record_bytes);
             let file = match settings.general.key_file {
                 None => Err(RecordFileError::NoKeyFile),
-                Some(_) => RecordFile::create(path, most, keys, *random()),
+                Some(_) => RecordFile::create(path, most, keys),
             };
             let file = file.map_err(|error| error.to_string())?;
             info!(path = %path.display(), bytes = most, "what the edge is told is recorded");
@@ -40,9 +39,15 @@ mod made {
             edge: &mut Edge,
             seed: &[u8; 32],
         ) -> Result<(), String> {
-            match self.0.as_mut().and_then(RecordFile::sink) {
+            let Some(file) = &mut self.0 else {
+                return Ok(());
+            };
+            let segments = file.segments();
+            match file.sink() {
                 None => Ok(()),
-                Some(sink) => edge.record(seed, sink).map_err(|error| error.to_string()),
+                Some(sink) => edge
+                    .record(seed, segments, sink)
+                    .map_err(|error| error.to_string()),
             }
         }
 

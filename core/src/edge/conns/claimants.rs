@@ -13,6 +13,8 @@ use crate::edge::table::groups::Tier;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u32);
 
+image!(Ticket { 0 });
+
 /// Indexes of the connections of all claimants, by source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claimants {
@@ -21,6 +23,8 @@ pub(crate) struct Claimants {
     /// Those that were accepted for a Claim alone, and have claimed nothing yet (SPEC 27.3(a)). They make room before all others.
     unopened: BySource<IpAddr, u32>,
 }
+
+image!(Claimants { claims, unopened });
 
 impl Claimants {
     pub(crate) fn len(&self) -> usize {

@@ -29,6 +29,8 @@ pub(super) const CLAIM: &str = "a claimant claims something";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnKey(pub(crate) Key);
 
+image!(ConnKey { 0 });
+
 impl ConnKey {
     /// Returns a small dense number, unique among living connections: an index for the adapter's own table.
     #[must_use]
@@ -58,6 +60,18 @@ struct Opening {
     carriage: Carriage,
 }
 
+image!(Opening {
+    protocol,
+    control,
+    taken_bytes,
+    source,
+    arrival,
+    claim,
+    only_claim,
+    versions,
+    carriage,
+});
+
 /// One accepted connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Conn {
@@ -86,6 +100,22 @@ pub(crate) struct Conn {
     /// What it is counted under, for the limits of its listener.
     pub(crate) account: u16,
 }
+
+image!(Conn {
+    state,
+    reader,
+    opening,
+    channel,
+    admission,
+    timers,
+    holding,
+    pace,
+    ready,
+    last_read,
+    transport_bytes,
+    close_reason,
+    account,
+});
 
 impl Conn {
     pub(crate) fn new(phase: Phase, source: IpAddr, admission: Admission, account: u16) -> Self {

@@ -12,6 +12,8 @@ pub(crate) struct Turn {
     arrival: u64,
 }
 
+image!(Turn { round, arrival });
+
 /// What a newcomer joins with, which decides the queue that it waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
@@ -29,6 +31,12 @@ pub(crate) struct Waiting {
     /// Whether the next turn is a Hello's if both queues have one.
     is_for_hello: bool,
 }
+
+image!(Waiting {
+    keys,
+    hellos,
+    is_for_hello
+});
 
 impl Waiting {
     /// Adds the connection `conn` of `source`.
@@ -97,6 +105,8 @@ struct Queue {
     round: u64,
 }
 
+image!(Queue { waiting, round });
+
 /// The connections that wait for their turn in one queue.
 #[derive(Clone, Debug, Default)]
 struct Joins {
@@ -106,6 +116,13 @@ struct Joins {
     round: u64,
     arrivals: u64,
 }
+
+image!(Joins {
+    turns,
+    sources,
+    round,
+    arrivals
+});
 
 impl Joins {
     /// Adds the connection `conn` of `source`.

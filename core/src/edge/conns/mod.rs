@@ -48,6 +48,18 @@ pub(crate) struct Conns {
     closed: usize,
 }
 
+image!(Conns {
+    slab,
+    waits,
+    by_size,
+    ready,
+    strangers,
+    claimants,
+    joins,
+    half_open,
+    closed
+});
+
 /// The node of [`Conns::strangers`].
 #[derive(Clone, Debug)]
 struct Arrival;

@@ -24,6 +24,10 @@ pub(crate) enum State {
     Closed(CloseKind),
 }
 
+image!(enum State {
+    0 Handshake { 0: a }, 1 Established { session: a }, 2 Draining { 0: a }, 3 Closed { 0: a },
+});
+
 /// A connection that must take what was queued before it closes.
 #[derive(Clone, Debug)]
 pub(crate) struct Draining {
@@ -34,6 +38,12 @@ pub(crate) struct Draining {
     pub(crate) last_words: Option<LastWords>,
 }
 
+image!(Draining {
+    outbox,
+    reason,
+    last_words
+});
+
 /// The end of a client that was told why. It has a moment to read that, and to end the stream from its side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastWords {
@@ -42,6 +52,8 @@ pub(crate) struct LastWords {
     /// How many of its bytes are still read and thrown away.
     pub(crate) discards: usize,
 }
+
+image!(LastWords { ended, discards });
 
 /// The phases of a handshake, by what the connection waits for.
 #[derive(Clone, Debug)]
@@ -75,6 +87,12 @@ pub(crate) enum Phase {
     Last(Box<(CloseReason, LastWords)>),
 }
 
+image!(enum Phase {
+    0 Proxy { 0: a }, 1 Version {}, 2 KeyOrId {}, 3 Join { 0: a }, 4 Elsewhere { 0: a }, 5 Delay {},
+    6 Response {}, 7 Wait { 0: a }, 8 Ping { session: a }, 9 Entropy { claims: a }, 10 Token {},
+    11 Early {}, 12 Last { 0: a },
+});
+
 /// A newcomer that waits for its turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Joining {
@@ -84,6 +102,8 @@ pub(crate) struct Joining {
     pub(crate) source: u32,
     pub(crate) turn: Turn,
 }
+
+image!(Joining { key, source, turn });
 
 impl Joining {
     /// Returns what a newcomer with this key, or without one, joins with.
@@ -105,6 +125,12 @@ pub(crate) struct Claim {
     pub(crate) genuine: bool,
 }
 
+image!(Claim {
+    id,
+    ticket,
+    genuine
+});
+
 /// What a connection is accepted for that a limit on its source refuses (SPEC 27.3(a)): only a Claim that opens goes on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnlyClaim {
@@ -113,6 +139,8 @@ pub(crate) struct OnlyClaim {
     /// The limit.
     pub(crate) beyond: Rejected,
 }
+
+image!(OnlyClaim { ticket, beyond });
 
 /// The group in which a connection is counted until it is established, and with which it competes for places (SPEC 10.6(c)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

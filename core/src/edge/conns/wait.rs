@@ -84,6 +84,8 @@ pub(crate) struct Timers {
     write: Timer,
 }
 
+image!(Timers { next, read, write });
+
 impl Timers {
     /// Returns whether it waits for this.
     #[inline]
@@ -162,6 +164,12 @@ pub(super) struct Waits {
     reads: Deadlines<Conn, ReadTimer, 3>,
     writes: Deadlines<Conn, WriteTimer, 1>,
 }
+
+image!(Waits {
+    next,
+    reads,
+    writes
+});
 
 impl Waits {
     pub(crate) fn new() -> Self {

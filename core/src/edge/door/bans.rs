@@ -24,6 +24,8 @@ pub(crate) struct Ban {
     pub(crate) note: Box<str>,
 }
 
+image!(Ban { until, note });
+
 impl Ban {
     fn is_over(&self, now: Time) -> bool {
         self.until.is_some_and(|until| until <= now)
@@ -49,6 +51,8 @@ pub(crate) struct Bans {
     /// How many of them have each length: of IPv4, and of IPv6. Lengths that none has are not looked up.
     lengths: [BTreeMap<u8, u32>; 2],
 }
+
+image!(Bans { bans, lengths });
 
 fn family(network: &IpNet) -> usize {
     usize::from(matches!(network, IpNet::V6(_)))

@@ -15,6 +15,8 @@ pub(crate) struct Bucket {
     taken: u32,
 }
 
+image!(Bucket { updated, taken });
+
 impl Bucket {
     pub(crate) const fn full(now: Time) -> Self {
         Bucket {
@@ -75,6 +77,8 @@ struct Meter {
     full_at: Time,
 }
 
+image!(Meter { full_at });
+
 impl Meter {
     /// Charges `amount` at `rate` per second with a burst of `burst`. Returns whether it is in debt now.
     fn spend(&mut self, now: Time, amount: u64, rate: u32, burst: u32) -> bool {
@@ -106,6 +110,12 @@ pub(crate) struct Pace {
     /// Since when every read has exceeded the limit, without the full burst becoming available in between.
     over_since: Option<Time>,
 }
+
+image!(Pace {
+    frames,
+    bytes,
+    over_since
+});
 
 impl Pace {
     pub(crate) fn new(now: Time) -> Self {
@@ -168,6 +178,13 @@ pub(crate) struct Storm {
     resumes_before: u32,
     joins: u32,
 }
+
+image!(Storm {
+    window,
+    resumes,
+    resumes_before,
+    joins
+});
 
 /// The window in which resumes and newcomers are compared, and how long a newcomer waits at a time.
 pub(crate) const STORM_WINDOW: Duration = Duration::from_millis(100);

@@ -13,11 +13,18 @@ use crate::edge::door::sources::interval;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listeners(BTreeMap<u16, Counts>);
 
+image!(Listeners { 0 });
+
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     connections: usize,
     accepts: Bucket,
 }
+
+image!(Counts {
+    connections,
+    accepts
+});
 
 impl Default for Counts {
     fn default() -> Self {

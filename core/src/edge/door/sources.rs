@@ -84,6 +84,8 @@ pub(crate) struct Admission {
     narrowest: u32,
 }
 
+image!(Admission { narrowest });
+
 impl Admission {
     /// Counted nowhere: from a network that is exempt.
     pub(crate) const EXEMPT: Admission = Admission { narrowest: NOBODY };
@@ -148,6 +150,17 @@ struct Source {
     idle_timer: Timer,
 }
 
+image!(Source {
+    prefix,
+    parent,
+    connections,
+    away,
+    rate,
+    penalty_until,
+    joins_from,
+    idle_timer
+});
+
 const IDLE: u8 = 0;
 
 /// [`Source::idle_timer`].
@@ -168,6 +181,35 @@ pub(crate) struct Sources {
     idle: Deadlines<Source, IdleTimer, 1>,
 }
 
+#[cfg(feature = "record")]
+impl crate::image::Image for Sources {
+    fn put(&self, out: &mut crate::image::Out) {
+        self.key.put(out);
+        self.slab.put(out);
+        self.idle.put(out);
+    }
+
+    fn take(from: &mut crate::image::Taken<'_>) -> Option<Self> {
+        use crate::image::Image;
+        let key = Image::take(from)?;
+        let slab: Slab<Source> = Image::take(from)?;
+        let mut by_prefix = HashTable::new();
+        let rehash = |index: &u32| {
+            let source = slab.at(*index);
+            source.map_or(0, |source| Sources::hash(key, source.prefix))
+        };
+        for (index, source) in slab.iter() {
+            by_prefix.insert_unique(Sources::hash(key, source.prefix), index, rehash);
+        }
+        Some(Sources {
+            by_prefix,
+            key,
+            idle: Image::take(from)?,
+            slab,
+        })
+    }
+}
+
 impl core::fmt::Debug for Sources {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Sources")
@@ -179,6 +221,17 @@ impl core::fmt::Debug for Sources {
 /// The table shared by all shards of a process (SPEC 9.9(g)). It is used when a connection comes and goes, never for a packet.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedSources(Arc<Mutex<Sources>>);
+
+#[cfg(feature = "record")]
+impl crate::image::Image for SharedSources {
+    fn put(&self, out: &mut crate::image::Out) {
+        self.lock().put(out);
+    }
+
+    fn take(from: &mut crate::image::Taken<'_>) -> Option<Self> {
+        Sources::take(from).map(|sources| SharedSources(Arc::new(Mutex::new(sources))))
+    }
+}
 
 impl SharedSources {
     pub(crate) fn new(key: [u8; 16]) -> Self {

@@ -23,6 +23,12 @@ pub(crate) struct Settling {
     is_put_off: bool,
 }
 
+image!(Settling {
+    sessions,
+    at,
+    is_put_off
+});
+
 impl Settling {
     /// Returns when the backend is told.
     pub(crate) fn deadline(&self) -> Option<Time> {

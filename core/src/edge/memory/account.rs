@@ -58,6 +58,8 @@ pub(crate) struct Account {
     steps: [usize; 3],
 }
 
+image!(Account { counted, steps });
+
 impl Account {
     /// Creates an account. A `max_bytes` of 0 means no limit.
     pub(crate) fn new(max_bytes: usize) -> Self {

@@ -164,6 +164,10 @@ pub enum Call<'a> {
     Check,
     /// No call: the recording ends here.
     End,
+    /// No call: the segment ends here. The answer is a digest of the image with which the next one begins.
+    Turn,
+    /// No call: a later segment begins, with this image of the machine.
+    Image(&'a [u8]),
 }
 
 /// Appends a number: seven bits in a byte, the lowest first, and the highest bit where more follow.
@@ -226,7 +230,7 @@ fn put_network(out: &mut Vec<u8>, network: IpNet) {
     out.push(network.prefix_len());
 }
 
-fn put_config(out: &mut Vec<u8>, config: &EdgeConfig) {
+pub(super) fn put_config(out: &mut Vec<u8>, config: &EdgeConfig) {
     let json = serde_json::to_vec(config).expect("a configuration has names and numbers");
     put_bytes(out, &json);
     match &config.master.secret {
@@ -280,6 +284,8 @@ impl<'a> Call<'a> {
             Call::Save => 29,
             Call::Check => 30,
             Call::End => 31,
+            Call::Turn => 32,
+            Call::Image(_) => 33,
         }
     }
 
@@ -296,6 +302,7 @@ impl<'a> Call<'a> {
                 | Call::Unban(_)
                 | Call::LinkWritten { .. }
                 | Call::Check
+                | Call::Turn
         )
     }
 
@@ -319,7 +326,10 @@ impl<'a> Call<'a> {
                 out.extend_from_slice(seed);
             }
             Call::Term(term) => put_number(out, term.into()),
-            Call::EarlierRuns(bytes) | Call::Restore(bytes) | Call::LinkBytes(bytes) => {
+            Call::EarlierRuns(bytes)
+            | Call::Restore(bytes)
+            | Call::LinkBytes(bytes)
+            | Call::Image(bytes) => {
                 put_bytes(out, bytes);
             }
             Call::Accepted {
@@ -385,7 +395,8 @@ impl<'a> Call<'a> {
             | Call::LinkConnected
             | Call::Save
             | Call::Check
-            | Call::End => {}
+            | Call::End
+            | Call::Turn => {}
         }
     }
 
@@ -443,12 +454,14 @@ impl<'a> Call<'a> {
             Call::Save => "save",
             Call::Check => "check",
             Call::End => "end",
+            Call::Turn => "turn",
+            Call::Image(_) => "image",
         }
     }
 }
 
 /// Reads the fields of a record from the front.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn byte(&mut self) -> Option<u8> {
@@ -543,7 +556,7 @@ impl<'a> Fields<'a> {
         IpNet::new(address, self.byte()?).ok()
     }
 
-    fn config(&mut self) -> Option<Cow<'static, EdgeConfig>> {
+    pub(super) fn config(&mut self) -> Option<Cow<'static, EdgeConfig>> {
         let mut config: EdgeConfig = serde_json::from_slice(self.bytes()?).ok()?;
         config.master.secret = match self.bytes()? {
             [] => None,
@@ -634,6 +647,8 @@ impl<'a> Fields<'a> {
             29 => Call::Save,
             30 => Call::Check,
             31 => Call::End,
+            32 => Call::Turn,
+            33 => Call::Image(self.bytes()?),
             _ => return None,
         })
     }

@@ -15,7 +15,12 @@ pub(super) fn digest_of_output(output: [&[u8]; 2], bytes: usize) -> u64 {
 
 /// Returns a digest of a text, in 32 bits.
 pub(super) fn digest_of_text(text: &str) -> u64 {
-    digest_of_output([text.as_bytes(), b""], text.len())
+    digest_of_bytes(text.as_bytes())
+}
+
+/// Returns a digest of bytes, in 32 bits.
+pub(super) fn digest_of_bytes(bytes: &[u8]) -> u64 {
+    digest_of_output([bytes, b""], bytes.len())
 }
 
 fn digest(mut digest: u64, bytes: &[u8]) -> u64 {

@@ -19,6 +19,8 @@ const NAME_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + 4 + NAME_BYTES;
 const LENGTH_BYTES: usize = 4;
 const TAG_BYTES: usize = 16;
+/// What a file has beside each sealed chunk.
+pub const AROUND_CHUNK_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 
 /// Why a recording is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

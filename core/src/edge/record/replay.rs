@@ -8,7 +8,7 @@ use crate::edge::Edge;
 use crate::edge::conns::conn::ConnKey;
 use crate::edge::lifecycle::last_words::GoAwayCode;
 use crate::edge::record::call::Call;
-use crate::edge::record::{Recording, Sink};
+use crate::edge::record::{Recorder, Recording, Segments, Sink};
 use crate::edge::snapshot::Snapshot;
 use crate::edge::uplink::link::HasLink as _;
 use crate::keys::KeyPair;
@@ -58,6 +58,11 @@ pub enum ReplayError {
     /// It does not begin with a machine.
     #[error("the recording does not begin with a machine")]
     NoBeginning,
+    /// It is a later segment, and its image is none that this version makes.
+    #[error(
+        "only the version of Voltlane that made this recording can run it: it begins in the middle of a run"
+    )]
+    OtherVersion,
 }
 
 /// A record, and what came of it.
@@ -99,7 +104,7 @@ impl fmt::Debug for Replay<'_> {
 struct Nobody;
 
 impl Sink for Nobody {
-    fn take(&mut self, _: Vec<u8>) -> Option<Vec<u8>> {
+    fn take(&mut self, _: Vec<u8>, _: bool) -> Option<Vec<u8>> {
         None
     }
 }
@@ -112,18 +117,28 @@ impl<'a> Replay<'a> {
     pub fn new(recording: &'a Recording) -> Result<Self, ReplayError> {
         let mut rest = &**recording.plain;
         let begun = Call::decode(&mut rest);
-        let Some((Call::Begin { config, keys, seed }, ..)) = begun else {
-            return Err(ReplayError::NoBeginning);
+        let mut recorder = Recorder::new(Segments::ONE, Box::new(Nobody), true);
+        let (edge, at) = match begun {
+            Some((Call::Begin { config, keys, seed }, ..)) => {
+                let keys = KeyPair::from_bytes(keys).map_err(|_| ReplayError::NoBeginning)?;
+                let mut edge = Edge::new(config.into_owned(), keys, *seed);
+                edge.begin_recording(seed, recorder)
+                    .map_err(|_| ReplayError::NoBeginning)?;
+                (edge, Time::ZERO)
+            }
+            Some((Call::Image(image), later, _)) => {
+                let mut edge = Edge::of_image(image).ok_or(ReplayError::OtherVersion)?;
+                recorder.last = Time::ZERO + later;
+                edge.recorder = Some(Box::new(recorder));
+                (edge, Time::ZERO + later)
+            }
+            _ => return Err(ReplayError::NoBeginning),
         };
-        let keys = KeyPair::from_bytes(keys).map_err(|_| ReplayError::NoBeginning)?;
-        let mut edge = Edge::new(config.into_owned(), keys, *seed);
-        edge.begin_recording(seed, Box::new(Nobody), true)
-            .map_err(|_| ReplayError::NoBeginning)?;
         Ok(Replay {
             edge,
             rest,
             number: 0,
-            at: Time::ZERO,
+            at,
             accepted: None,
         })
     }
@@ -132,6 +147,25 @@ impl<'a> Replay<'a> {
     #[must_use]
     pub fn edge(&self) -> &Edge {
         &self.edge
+    }
+
+    /// Returns when the last step was, or when the recording begins.
+    #[must_use]
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
+    /// Returns the connections that are there.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnKey> {
+        let conns = &self.edge.conns;
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(index) = conns.next_from(from) {
+            found.push(conns.key(index));
+            from = index + 1;
+        }
+        found
     }
 
     /// Returns the connection that the last step admitted, if it did.
@@ -188,7 +222,7 @@ impl<'a> Replay<'a> {
         let (edge, now) = (&mut self.edge, self.at);
         self.accepted = None;
         match *call {
-            Call::Begin { .. } => return None,
+            Call::Begin { .. } | Call::Image(_) => return None,
             Call::Term(term) => edge.set_term(term),
             Call::EarlierRuns(runs) => edge.set_earlier_runs(runs.as_chunks().0),
             Call::KeepSessions => edge.keep_sessions(),
@@ -259,6 +293,7 @@ impl<'a> Replay<'a> {
             Call::LinkWritten { bytes } => edge.handle_link_written(now, bytes),
             Call::Save => drop(edge.save(now)),
             Call::Check => edge.check_recording(),
+            Call::Turn => edge.turn_recording(),
             Call::End => {}
         }
         Some(())

@@ -13,6 +13,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Absence(u32);
 
+image!(Absence { 0 });
+
 impl Absence {
     /// Of a session that is not counted.
     pub(crate) const NONE: Absence = Absence(NONE);
@@ -28,6 +30,12 @@ struct Away {
     parts: [u32; 2],
 }
 
+image!(Away {
+    session,
+    admission,
+    parts
+});
+
 /// The sessions that are away, by source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Absent {
@@ -36,6 +44,8 @@ pub(crate) struct Absent {
     /// By the widest of its sources.
     widest: BySource<u32, Away>,
 }
+
+image!(Absent { parts, widest });
 
 impl Absent {
     /// Adds a session that goes away.

@@ -24,6 +24,13 @@ pub(crate) struct End {
     pub(crate) acknowledged_down: u64,
 }
 
+image!(End {
+    code,
+    highest,
+    acknowledged_up,
+    acknowledged_down
+});
+
 impl End {
     /// Reads what [`Ends::save`] wrote of the end of a session.
     pub(crate) fn load(saved: &mut Saved<'_>) -> Option<(ClientId, Self)> {
@@ -45,6 +52,8 @@ struct Entry {
     order: u64,
 }
 
+image!(Entry { end, source, order });
+
 /// The ends that are remembered. The oldest is forgotten for a new one, of its source or of all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ends {
@@ -53,6 +62,13 @@ pub(crate) struct Ends {
     of_source: BTreeMap<(IpAddr, u64), ClientId>,
     next: u64,
 }
+
+image!(Ends {
+    by_id,
+    in_order,
+    of_source,
+    next
+});
 
 impl Ends {
     /// Remembers how the session `id` ended, whose last connection came from `source` if that is limited. `most` are remembered.

@@ -36,6 +36,14 @@ pub(crate) struct ClientIds {
     issued: u64,
 }
 
+image!(ClientIds {
+    shard,
+    #[cfg(feature = "cluster")]
+    home,
+    key,
+    issued
+});
+
 impl ClientIds {
     /// Creates the ids of `shard` with `key`, which must be drawn for each run.
     #[must_use]

@@ -39,6 +39,8 @@ pub(crate) enum Place {
     Ended,
 }
 
+image!(enum Place { 0 Attached { 0: a }, 1 Away {}, 2 Ended {} });
+
 /// One session.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
@@ -67,6 +69,23 @@ pub(crate) struct Session {
     linked: Option<Box<Linked>>,
 }
 
+image!(Session {
+    id,
+    place,
+    identity,
+    claimed,
+    outbox,
+    waiting,
+    away_timer,
+    holding,
+    was_sent,
+    up,
+    began,
+    absence,
+    line_entry,
+    linked,
+});
+
 /// What the client of a session proves itself by, for the session's life.
 #[derive(Clone, Debug)]
 pub(crate) enum Identity {
@@ -75,6 +94,8 @@ pub(crate) enum Identity {
     /// A chain of secrets.
     Chain(Box<Numbered>),
 }
+
+image!(enum Identity { 0 Key { 0: a }, 1 Chain { 0: a } });
 
 impl Identity {
     /// Returns the numbers, if packets are numbered.
@@ -102,6 +123,15 @@ pub(crate) struct Numbered {
     pub(crate) gives_up: bool,
 }
 
+image!(Numbered {
+    standing,
+    progress,
+    cause,
+    longest_up,
+    longest_down,
+    gives_up
+});
+
 /// The part of a session that exists from its first claim on.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
@@ -116,6 +146,14 @@ pub(crate) struct Claimed {
     /// How long it was away before its last resume.
     pub(crate) away: Duration,
 }
+
+image!(Claimed {
+    key,
+    takeovers,
+    counts_from,
+    resumes,
+    away
+});
 
 impl Claimed {
     /// That of a session before its first claim.
@@ -151,6 +189,17 @@ pub(crate) struct Linked {
     pub(crate) groups: Vec<GroupId>,
 }
 
+image!(Linked {
+    up,
+    unacknowledged,
+    told_settled,
+    settling,
+    unnumbered,
+    paused,
+    note,
+    groups
+});
+
 /// The part of a session that exists only while it waits for room on the link.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LineEntry {
@@ -159,6 +208,8 @@ pub(crate) struct LineEntry {
     /// Bytes that it may still send in its turn (deficit round robin).
     pub(crate) deficit: usize,
 }
+
+image!(LineEntry { backlog, deficit });
 
 impl Session {
     /// Returns the key of its claims, if there was one.
@@ -472,6 +523,36 @@ pub(crate) struct Sessions {
     /// The sessions that are away, by source.
     absent: Absent,
     by_size: BySize<Session>,
+}
+
+#[cfg(feature = "record")]
+impl crate::image::Image for Sessions {
+    fn put(&self, out: &mut crate::image::Out) {
+        self.slab.put(out);
+        self.absences.put(out);
+        self.absent.put(out);
+        self.by_size.put(out);
+    }
+
+    fn take(from: &mut crate::image::Taken<'_>) -> Option<Self> {
+        use crate::image::Image;
+        let slab: Slab<Session> = Image::take(from)?;
+        let mut by_id = HashTable::new();
+        for (index, session) in slab
+            .iter()
+            .filter(|(_, session)| session.place != Place::Ended)
+        {
+            let entry = Entry::new(session.id, index);
+            by_id.insert_unique(entry.hash(), entry, Entry::hash);
+        }
+        Some(Sessions {
+            slab,
+            by_id,
+            absences: Image::take(from)?,
+            absent: Image::take(from)?,
+            by_size: Image::take(from)?,
+        })
+    }
 }
 
 /// Kinds of absences: one for sessions that carried a packet, and one for those that never did.

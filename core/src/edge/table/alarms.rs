@@ -15,6 +15,8 @@ struct Alarm {
     index: u32,
 }
 
+image!(Alarm { at, index });
+
 impl Alarm {
     fn at(self) -> Time {
         let [high, low] = self.at;
@@ -31,6 +33,8 @@ pub(crate) struct Alarms {
     /// The place in the heap of each entry, by index.
     places: Vec<u32>,
 }
+
+image!(Alarms { heap, places });
 
 impl Alarms {
     /// Moves the alarm of the entry at `index`. `None`: it has none.

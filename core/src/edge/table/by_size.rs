@@ -19,6 +19,23 @@ pub(crate) struct Holding {
     class: Node,
 }
 
+#[cfg(feature = "record")]
+impl crate::image::Image for Holding {
+    fn put(&self, out: &mut crate::image::Out) {
+        let Holding { bytes, class } = *self;
+        bytes.put(out);
+        class.put(out);
+    }
+
+    fn take(from: &mut crate::image::Taken<'_>) -> Option<Self> {
+        use crate::image::Image;
+        Some(Holding {
+            bytes: Image::take(from)?,
+            class: Image::take(from)?,
+        })
+    }
+}
+
 impl Holding {
     /// Returns the bytes held, as last counted.
     #[inline]
@@ -62,6 +79,8 @@ impl<T: Holds> HasNode<T> for SizeClass {
 /// Holders by size. The largest one is found within a factor of two.
 #[derive(Clone, Debug)]
 pub(crate) struct BySize<T>(Lists<T, SizeClass, CLASSES>);
+
+image!(for [T] BySize<T> { 0 });
 
 impl<T: Holds> BySize<T> {
     pub(crate) fn new() -> Self {

@@ -11,6 +11,8 @@ pub(crate) struct BySource<K, V> {
     index: BTreeMap<K, u32>,
 }
 
+image!(for [K: crate::image::Image + Ord, V: crate::image::Image] BySource<K, V> { groups, index });
+
 impl<K, V> Default for BySource<K, V> {
     fn default() -> Self {
         BySource {

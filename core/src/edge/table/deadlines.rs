@@ -22,6 +22,8 @@ pub(crate) struct Timer {
     node: Node,
 }
 
+image!(Timer { since, node });
+
 impl Timer {
     /// Returns when it was last armed.
     #[inline]
@@ -79,6 +81,8 @@ pub(crate) struct Deadlines<T, W, const KINDS: usize> {
     /// When the first timer of each kind was armed. Stored here so that finding the next deadline reads no entry.
     firsts: [Time; KINDS],
 }
+
+image!(for [T, W, const KINDS: usize] Deadlines<T, W, KINDS> { lists, firsts });
 
 impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
     pub(crate) fn new() -> Self {

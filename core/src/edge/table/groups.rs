@@ -39,6 +39,8 @@ struct Member<V> {
     node: Node,
 }
 
+image!(for [V: crate::image::Image] Member<V> { value, group, turn, node });
+
 /// [`Member::node`].
 #[derive(Clone, Debug)]
 struct InGroup;
@@ -57,6 +59,8 @@ struct Group<K, V> {
     /// Its place in [`Groups::heap`].
     place: usize,
 }
+
+image!(for [K: crate::image::Image, V: crate::image::Image] Group<K, V> { key, tiers, place });
 
 impl<K, V> Group<K, V> {
     fn members(&self) -> usize {
@@ -78,6 +82,10 @@ pub(crate) struct Groups<K, V> {
     heap: Vec<u32>,
     arrivals: u64,
 }
+
+image!(for [K: crate::image::Image, V: crate::image::Image] Groups<K, V> {
+    members, groups, heap, arrivals,
+});
 
 impl<K, V> Default for Groups<K, V> {
     fn default() -> Self {

@@ -20,6 +20,8 @@ pub(crate) struct Node {
     list: u8,
 }
 
+image!(Node { prev, next, list });
+
 impl Default for Node {
     fn default() -> Self {
         Node {
@@ -45,6 +47,8 @@ struct Ends {
     len: usize,
 }
 
+image!(Ends { head, tail, len });
+
 const EMPTY: Ends = Ends {
     head: NONE,
     tail: NONE,
@@ -63,6 +67,8 @@ pub(crate) struct Lists<T, L, const N: usize> {
     ends: [Ends; N],
     node: PhantomData<fn(T) -> L>,
 }
+
+image!(for [T, L, const N: usize] Lists<T, L, N> { ends, node });
 
 impl<T, L: HasNode<T>, const N: usize> Lists<T, L, N> {
     pub(crate) fn new() -> Self {

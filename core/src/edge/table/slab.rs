@@ -13,11 +13,15 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
+image!(Key { index, generation });
+
 #[derive(Clone, Debug)]
 struct Slot<T> {
     generation: u32,
     value: Option<T>,
 }
+
+image!(for [T: crate::image::Image] Slot<T> { generation, value });
 
 /// Values under dense `u32` indexes.
 ///
@@ -32,6 +36,8 @@ pub(crate) struct Slab<T> {
     /// The highest generation of a removed place. A new place begins with it, so that no key repeats.
     generation: u32,
 }
+
+image!(for [T: crate::image::Image] Slab<T> { slots, free, len, generation });
 
 /// Returns the capacity to keep for `len` used entries of `capacity`, if the rest should be returned.
 ///

@@ -18,6 +18,13 @@ pub(crate) struct Spare {
     sendings: Vec<Box<Sending>>,
 }
 
+image!(Spare {
+    buffers,
+    bytes,
+    readings,
+    sendings
+});
+
 /// The most buffers that are kept. More queues fill at once only where many packets wait for their acknowledgement, and clients are idle.
 const MAX_SPARE_BUFFERS: usize = 1_024;
 /// The most memory to read records with that is kept, each of up to 256 KiB. A connection has one while a record or a packet of it is cut.

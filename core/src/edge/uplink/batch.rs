@@ -34,6 +34,8 @@ pub struct Batch {
     frames: usize,
 }
 
+image!(Batch { bytes, frames });
+
 impl Batch {
     /// Creates a spare buffer without memory.
     #[must_use]
@@ -197,6 +199,8 @@ impl Downward {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spares(Vec<Batch>);
 
+image!(Spares { 0 });
+
 impl Spares {
     pub(crate) fn take(&mut self) -> Option<Batch> {
         self.0.pop()
@@ -220,6 +224,13 @@ pub(crate) struct Sealed {
     bytes: usize,
     spares: Spares,
 }
+
+image!(Sealed {
+    batches,
+    frames,
+    bytes,
+    spares
+});
 
 impl Sealed {
     pub(crate) const fn frames(&self) -> usize {

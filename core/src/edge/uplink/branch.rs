@@ -15,6 +15,8 @@ enum State {
     Up,
 }
 
+image!(enum State { 0 Down {}, 1 Connecting {}, 2 Up {} });
+
 /// The branch of a shard.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Branch {
@@ -26,6 +28,13 @@ pub(crate) struct Branch {
     /// What the trunk is to know of this shard before anything else, on a link of version 3.
     granted: Option<Grant>,
 }
+
+image!(Branch {
+    state,
+    announced,
+    released,
+    granted
+});
 
 impl Branch {
     pub(crate) fn wants_connect(&self) -> bool {

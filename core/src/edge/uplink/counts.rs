@@ -23,6 +23,17 @@ pub(crate) struct LinkCounts {
     control_written: usize,
 }
 
+image!(LinkCounts {
+    boot,
+    is_confirmed,
+    features,
+    receipts,
+    ack,
+    asked,
+    control,
+    control_written
+});
+
 impl LinkCounts {
     /// Begins to count for a boot that knows nothing.
     pub(crate) fn new(now: Time, boot: [u8; 16], features: Features, is_confirmed: bool) -> Self {

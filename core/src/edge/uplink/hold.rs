@@ -26,6 +26,10 @@ enum Stage {
     Granted,
 }
 
+image!(enum Stage {
+    0 Version2 {}, 1 Held { until: a, demands: b }, 2 Refused { until: a }, 3 Granted {},
+});
+
 /// Why a link must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Wrong {
@@ -71,6 +75,8 @@ pub(crate) enum Version2 {
     Again,
 }
 
+image!(enum Version2 { 0 First {}, 1 Again {} });
+
 /// How far it is decided which version a link has: of the link of an edge alone, of a shard's branch, and of a trunk's link.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
@@ -84,6 +90,15 @@ pub(crate) struct Hold {
     /// Whether the log has it that the backend does not ask.
     has_complained: bool,
 }
+
+image!(Hold {
+    protocol,
+    stage,
+    is_decided,
+    was_late,
+    written_before,
+    has_complained
+});
 
 impl Hold {
     pub(crate) fn new(protocol: LinkProtocol) -> Self {

@@ -16,6 +16,8 @@ pub(crate) struct Line {
     waiting: VecDeque<u32>,
 }
 
+image!(Line { waiting });
+
 impl Line {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

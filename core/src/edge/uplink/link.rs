@@ -38,6 +38,8 @@ pub(crate) enum LinkState {
     Up { since: Time },
 }
 
+image!(enum LinkState { 0 Down { retry_at: a }, 1 Connecting { since: a }, 2 Up { since: a } });
+
 /// The link to the backend.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -56,6 +58,18 @@ pub(crate) struct Link {
     /// The longest body that the backend may send.
     pub(crate) max_body: u32,
 }
+
+image!(Link {
+    state,
+    reader,
+    wants_close,
+    peer,
+    proving,
+    backoff,
+    pauses,
+    connect_timeout,
+    max_body,
+});
 
 impl Link {
     /// Creates a link to the backend.

@@ -35,6 +35,8 @@ pub(crate) enum Uplink {
     Branch(Branch),
 }
 
+image!(enum Uplink { 0 Link { 0: a }, 1 Branch { 0: a } });
+
 impl Uplink {
     pub(crate) fn new(config: &EdgeConfig) -> Self {
         match config.shards {

@@ -35,6 +35,18 @@ pub(crate) struct LinkQueue {
     room_bytes: usize,
 }
 
+image!(LinkQueue {
+    frames,
+    sealed,
+    announcements,
+    announced_to,
+    version,
+    max_packets,
+    max_bytes,
+    room_packets,
+    room_bytes,
+});
+
 impl LinkQueue {
     pub(crate) fn new(config: &MasterConfig, is_of_shard: bool) -> Self {
         let mut queue = LinkQueue {

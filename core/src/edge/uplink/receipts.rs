@@ -25,6 +25,13 @@ pub(crate) struct Receipts {
     at: Time,
 }
 
+image!(Receipts {
+    received,
+    told,
+    untold_bytes,
+    at
+});
+
 impl Receipts {
     pub(crate) fn new(now: Time) -> Self {
         Receipts {

@@ -36,6 +36,13 @@ struct Counted {
     owned: u64,
 }
 
+image!(Counted {
+    link,
+    longest_body,
+    sent,
+    owned
+});
+
 /// What another process of this run knew of its link.
 #[derive(Clone, Debug)]
 pub(crate) enum SavedVersion {
@@ -103,6 +110,13 @@ pub(crate) struct LinkVersion {
     is_of_shard: bool,
     counted: Option<Box<Counted>>,
 }
+
+image!(LinkVersion {
+    hold,
+    may_be_version_3,
+    is_of_shard,
+    counted
+});
 
 impl LinkVersion {
     pub(crate) fn new(protocol: LinkProtocol, is_of_shard: bool) -> Self {

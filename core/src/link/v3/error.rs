@@ -20,6 +20,11 @@ pub enum Refusal {
     HomeTaken,
 }
 
+image!(enum Refusal {
+    0 Unknown {}, 1 Malformed {}, 2 BeyondBound {}, 3 SecretWanted {}, 4 SecretUnknown {},
+    5 SecretWrong {}, 6 HomeTaken {},
+});
+
 impl Refusal {
     pub(super) const fn from_u8(number: u8) -> Option<Refusal> {
         match number {

@@ -93,6 +93,8 @@ impl Feature {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Features(u32);
 
+image!(Features { 0 });
+
 impl Features {
     /// No feature.
     pub const NONE: Features = Features(0);

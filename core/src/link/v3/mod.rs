@@ -144,6 +144,8 @@ pub mod flag {
 #[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
 pub struct GroupId(pub u64);
 
+image!(GroupId { 0 });
+
 /// Returns whether the frame with this body counts (SPEC 33.4, 37.1).
 #[must_use]
 pub fn is_counted(body: &[u8]) -> bool {

@@ -30,6 +30,16 @@ pub struct Ask {
     pub longest_body: u32,
 }
 
+image!(Ask {
+    features,
+    boot,
+    run,
+    received,
+    acknowledged,
+    sent,
+    longest_body
+});
+
 /// Bytes of an edge in the list of an ASK.
 #[cfg(any(feature = "cluster", feature = "backend"))]
 pub(crate) const KNOWN_BYTES: usize = 38;
@@ -180,6 +190,18 @@ pub struct Grant {
     /// The sessions that live and, for a new boot, those that have ended and of which an OWN comes: for a new boot this many OWN follow.
     pub sessions: u32,
 }
+
+image!(Grant {
+    features,
+    boot,
+    home,
+    term,
+    run,
+    continues,
+    received,
+    groups_of_a_session,
+    sessions,
+});
 
 impl Grant {
     /// Reads the first body of a link. `None`: it is no GRANT, so the link is one of version 2.

@@ -31,6 +31,8 @@ pub const MAX_SECRET_BYTES: usize = 512;
 #[derive(Clone)]
 pub struct LinkSecret(Zeroizing<Box<[u8]>>);
 
+image!(LinkSecret { 0 });
+
 /// Bytes that are no secret for a link, by their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a secret of {length} bytes; it has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}")]

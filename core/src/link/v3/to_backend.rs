@@ -123,6 +123,8 @@ pub enum Carriage {
     Unix = 4,
 }
 
+image!(enum Carriage { 0 Tcp {}, 1 Tls {}, 2 WebSocket {}, 3 WebSocketTls {}, 4 Unix {} });
+
 impl Carriage {
     /// Returns whether its bytes are within TLS.
     #[must_use]

@@ -34,6 +34,8 @@ pub enum ProxySource {
     Local,
 }
 
+image!(enum ProxySource { 0 Address { 0: a }, 1 Local {} });
+
 impl ProxySource {
     /// Appends a header of version 2 that names this origin. The other address, and its port, are zeros: the edge does not ask for them.
     pub fn encode(self, out: &mut Vec<u8>) {
@@ -106,6 +108,13 @@ pub enum ProxyError {
     },
 }
 
+image!(enum ProxyError {
+    0 NoHeader {}, 1 LineTooLong {}, 2 BadLineEnd {}, 3 UnknownProtocol {}, 4 BadFields {},
+    5 BadAddress {}, 6 BadPort {}, 7 UnknownVersion { version: a }, 8 UnknownCommand { command: a },
+    9 UnknownFamily { family: a }, 10 Datagram { family: a }, 11 TooShort { length: a, needed: b },
+    12 TooLong { length: a },
+});
+
 /// Reads one header, however it is cut. Once it has an outcome, it keeps it.
 #[derive(Clone, Debug)]
 pub struct ProxyHeader {
@@ -118,6 +127,14 @@ pub struct ProxyHeader {
     extensions: Option<Extensions>,
     outcome: Option<Result<ProxySource, ProxyError>>,
 }
+
+image!(ProxyHeader {
+    held,
+    held_bytes,
+    skip_bytes,
+    extensions,
+    outcome
+});
 
 impl Default for ProxyHeader {
     fn default() -> Self {

@@ -20,6 +20,8 @@ pub struct ProxyText {
     length: u8,
 }
 
+image!(ProxyText { bytes, length });
+
 impl ProxyText {
     /// As much as a certificate's common name may have (X.520).
     pub const MAX_BYTES: usize = 64;
@@ -81,6 +83,16 @@ pub struct ProxyTls {
     pub authority: ProxyText,
 }
 
+image!(ProxyTls {
+    is_tls,
+    has_certificate,
+    is_verified,
+    version,
+    common_name,
+    alpn,
+    authority
+});
+
 /// Where a reader is.
 #[derive(Clone, Copy, Debug)]
 enum At {
@@ -94,6 +106,10 @@ enum At {
     Lost,
 }
 
+image!(enum At {
+    0 Head { 0: a, 1: b }, 1 Facts { 0: a, 1: b }, 2 Value { 0: a, 1: b }, 3 Lost {},
+});
+
 /// Reads extensions byte by byte. It passes over what it does not know, and everything behind what is not well formed.
 #[derive(Clone, Debug)]
 pub(super) struct Extensions {
@@ -102,6 +118,8 @@ pub(super) struct Extensions {
     within: Option<u16>,
     tls: ProxyTls,
 }
+
+image!(Extensions { at, within, tls });
 
 impl Default for Extensions {
     fn default() -> Self {

@@ -20,6 +20,8 @@ pub(super) struct Prefix {
     pub(super) bits: u8,
 }
 
+image!(Prefix { address, bits });
+
 impl Prefix {
     /// Returns the sources of `address`, each within the next one.
     pub(super) fn all(address: IpAddr) -> impl DoubleEndedIterator<Item = Prefix> {

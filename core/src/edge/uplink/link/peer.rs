@@ -21,6 +21,8 @@ pub(super) enum Verdict {
     Foreign,
 }
 
+image!(enum Verdict { 0 Open {}, 1 Foreign {} });
+
 /// What is known about the peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
@@ -33,6 +35,13 @@ pub(super) struct Peer {
     /// The number of short links in a row.
     short_links: u32,
 }
+
+image!(Peer {
+    judge,
+    doubted,
+    is_silent_on_version,
+    short_links
+});
 
 impl Peer {
     /// Handles that a new link is up.

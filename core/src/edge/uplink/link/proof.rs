@@ -39,6 +39,8 @@ enum Stage {
     Refused,
 }
 
+image!(enum Stage { 0 New {}, 1 Challenged { 0: a }, 2 Refused {} });
+
 /// An ASK, its body, and the nonce for its proof.
 #[derive(Clone, Debug)]
 struct Challenged {
@@ -46,6 +48,8 @@ struct Challenged {
     body: Vec<u8>,
     nonce: [u8; PROOF_BYTES],
 }
+
+image!(Challenged { ask, body, nonce });
 
 /// The edge's part in it.
 #[derive(Clone, Debug)]
@@ -61,6 +65,16 @@ pub(crate) struct Proving {
     name: Option<Name>,
 }
 
+image!(Proving {
+    secret,
+    stage,
+    output,
+    written,
+    refused,
+    #[cfg(feature = "cluster")]
+    name
+});
+
 /// Which of several edges this one is. (SPEC 40.2)
 #[cfg(feature = "cluster")]
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +83,9 @@ pub(crate) struct Name {
     pub(crate) term: u32,
     pub(crate) run: [u8; 8],
 }
+
+#[cfg(feature = "cluster")]
+image!(Name { home, term, run });
 
 #[cfg(feature = "cluster")]
 impl Name {
