@@ -32,6 +32,12 @@ pub enum Command {
     /// Prints a new token for the admin interface.
     #[cfg(feature = "admin")]
     AdminToken,
+    /// Has a running edge start its successor.
+    #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    Upgrade(UpgradeArgs),
+    /// Serves in the place of a running edge.
+    #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    TakeOver(ConfigArgs),
 }
 
 /// The configuration file, and values that override it.
@@ -309,6 +315,18 @@ pub struct TopArgs {
     pub once: bool,
 }
 
+/// The configuration of the edge that is replaced, and the program that takes its place.
+#[cfg(all(feature = "upgrade", target_os = "linux"))]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpgradeArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The new program [default: the file that the running one was started from]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+}
+
 /// Options of the demonstration.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DemoArgs {
@@ -379,6 +397,12 @@ enum Sub {
     /// Print a new token for admin.token_file
     #[cfg(feature = "admin")]
     AdminToken,
+    /// Have the edge at general.upgrade_socket start a new process, which takes over its clients: exit code 0 if it has, 1 if not
+    #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    Upgrade(UpgradeArgs),
+    /// Take over from the edge at general.upgrade_socket, and serve in its place
+    #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    TakeOver(ConfigArgs),
 }
 
 /// Returns the command line as clap describes it, for manuals and completions.
@@ -421,6 +445,13 @@ pub fn parse(
             let config = before.and(config);
             config.map(|config| Command::Top(TopArgs { config, once }))
         }
+        #[cfg(all(feature = "upgrade", target_os = "linux"))]
+        Some(Sub::Upgrade(UpgradeArgs { config, program })) => {
+            let config = before.and(config);
+            config.map(|config| Command::Upgrade(UpgradeArgs { config, program }))
+        }
+        #[cfg(all(feature = "upgrade", target_os = "linux"))]
+        Some(Sub::TakeOver(args)) => before.and(args).map(Command::TakeOver),
         #[cfg(feature = "admin")]
         Some(Sub::AdminToken) => before.none_for("admin-token").map(|()| Command::AdminToken),
         #[cfg(feature = "tools")]
@@ -563,6 +594,25 @@ mod tests {
             good("check --config f --json"),
             Command::Check(CheckArgs { config, json })
         );
+    }
+
+    #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    #[test]
+    fn a_process_that_takes_over_has_the_options_of_run() {
+        let config = || ConfigArgs {
+            config: Some(PathBuf::from("f")),
+            ..ConfigArgs::default()
+        };
+        for line in ["--config f take-over", "take-over --config f"] {
+            assert_eq!(good(line), Command::TakeOver(config()), "{line}");
+        }
+        let program = Some(PathBuf::from("new"));
+        let config = config();
+        assert_eq!(
+            good("upgrade --config f --program new"),
+            Command::Upgrade(UpgradeArgs { config, program })
+        );
+        assert_eq!(good("upgrade"), Command::Upgrade(UpgradeArgs::default()));
     }
 
     #[test]

@@ -29,6 +29,9 @@ use crate::passed;
 pub enum Task {
     /// Serve with these settings, which can be read again in the same way.
     Run(Box<Settings>, ReadAgain),
+    /// The same, in the place of the process at `general.upgrade_socket`.
+    #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    TakeOver(Box<Settings>, ReadAgain),
     /// Run the demo.
     Demo(DemoArgs),
     /// Run a client.
@@ -107,6 +110,8 @@ impl Task {
     fn log_level(&self) -> LogLevel {
         match self {
             Task::Run(settings, _) => settings.general.log_level,
+            #[cfg(all(feature = "upgrade", target_os = "linux"))]
+            Task::TakeOver(settings, _) => settings.general.log_level,
             Task::Echo(_) => LogLevel::Info,
             Task::Demo(_) | Task::Connect(_) => LogLevel::Warn,
         }
@@ -115,6 +120,8 @@ impl Task {
     fn log_format(&self) -> LogFormat {
         match self {
             Task::Run(settings, _) => settings.general.log_format,
+            #[cfg(all(feature = "upgrade", target_os = "linux"))]
+            Task::TakeOver(settings, _) => settings.general.log_format,
             _ => LogFormat::Text,
         }
     }
@@ -186,15 +193,37 @@ fn prepare(
         Command::Echo(args) => Ok((Task::Echo(args), None)),
         Command::Run(args) => match load(&args, WhenMissing::Write) {
             Ok((loaded, note)) => {
-                let again = ReadAgain {
-                    args,
-                    has_file: loaded.has_file(),
-                    has_dotenv: loaded.has_dotenv(),
-                };
-                Ok((Task::Run(Box::new(loaded.settings), again), note))
+                let (settings, again) = to_run(loaded, args);
+                Ok((Task::Run(settings, again), note))
             }
             Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),
         },
+        #[cfg(all(feature = "upgrade", target_os = "linux"))]
+        Command::TakeOver(args) => match load(&args, WhenMissing::Leave) {
+            Ok((loaded, note)) => {
+                let (settings, again) = to_run(loaded, args);
+                Ok((Task::TakeOver(settings, again), note))
+            }
+            Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),
+        },
+        #[cfg(all(feature = "upgrade", target_os = "linux"))]
+        Command::Upgrade(args) => {
+            let (loaded, _) = load(&args.config, WhenMissing::Leave)
+                .map_err(|problems| Ending::refusal(program, "", &problems))?;
+            let asked = crate::upgrade::ask(&loaded.settings, args.program.as_deref());
+            Err(match asked {
+                Ok(text) => Ending {
+                    code: 0,
+                    to: Output::Standard,
+                    text: format!("{text}\n"),
+                },
+                Err(error) => Ending {
+                    code: 1,
+                    to: Output::Error,
+                    text: format!("{program}: {error}\n"),
+                },
+            })
+        }
         Command::Health(HealthArgs {
             config: args,
             alive,
@@ -252,6 +281,16 @@ fn prepare(
             })
         }
     }
+}
+
+/// The settings to serve with, and how they are read again.
+fn to_run(loaded: Loaded, args: ConfigArgs) -> (Box<Settings>, ReadAgain) {
+    let again = ReadAgain {
+        args,
+        has_file: loaded.has_file(),
+        has_dotenv: loaded.has_dotenv(),
+    };
+    (Box::new(loaded.settings), again)
 }
 
 /// The outcome of a call of the admin interface.

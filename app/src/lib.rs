@@ -35,6 +35,8 @@ mod secret_file;
 mod snapshot_file;
 mod supervisor;
 mod text;
+#[cfg(all(feature = "upgrade", target_os = "linux"))]
+mod upgrade;
 
 pub use commands::main;
 pub use entry::{EXIT_USAGE, ReadAgain, Task, main_with};

@@ -55,6 +55,11 @@ impl<R: Runtime> voltlane_driver::Listener for Listening<R> {
         self.inner.place()
     }
 
+    #[cfg(feature = "upgrade")]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.inner.socket()
+    }
+
     fn shed(&mut self) {
         self.inner.shed();
     }
@@ -483,14 +488,25 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Binds the addresses of all listeners.
+    /// Binds the addresses of all listeners. One for which `taken` gives sockets that listen already has these.
     ///
     /// # Errors
     /// Those of [`Bound::new`], at the first listener that has one.
-    pub(crate) fn bind(&mut self) -> Result<Vec<Bound>, String> {
+    pub(crate) fn bind(
+        &mut self,
+        mut taken: impl FnMut(&Listener) -> Vec<TcpListener>,
+    ) -> Result<Vec<Bound>, String> {
         let open = self.open.iter_mut();
         let bound = open.map(|open| {
-            let bound = Bound::new(open.entrance.clone(), &open.settings)?;
+            let entrance = open.entrance.clone();
+            let bound = match taken(&open.settings) {
+                none if none.is_empty() => Bound::new(entrance, &open.settings)?,
+                sockets => Bound {
+                    entrance,
+                    sockets: BoundSockets::Passed(sockets),
+                    settings: open.settings.clone(),
+                },
+            };
             open.addresses = bound.len();
             Ok(bound)
         });
@@ -715,7 +731,7 @@ mod tests {
         };
         let mut current = at(&["a", "b"], 1);
         let mut listeners = Listeners::open(&current).expect("nothing is wrong");
-        let _bound = listeners.bind().expect("free ports");
+        let _bound = listeners.bind(|_| Vec::new()).expect("free ports");
         let mut reload = |read: Settings| {
             let mut change = Change::between(&current, read);
             let done = listeners.reload(&mut change);

@@ -28,6 +28,20 @@ enum Event {
     Ends(Duration),
 }
 
+/// Tells the service manager, if there is one, that the process of this number takes the place of this one.
+#[cfg(all(feature = "upgrade", target_os = "linux"))]
+pub(crate) fn hand_over(pid: i32) {
+    #[cfg(feature = "systemd")]
+    if Supervisor::is_there() {
+        let pid = u32::try_from(pid).unwrap_or(0);
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::MainPid(pid)]) {
+            tracing::warn!(%error, "the service manager cannot be told of the new process");
+        }
+    }
+    #[cfg(not(feature = "systemd"))]
+    let _ = pid;
+}
+
 impl Supervisor {
     /// Returns whether the process was started by a manager that wants messages.
     pub(crate) fn is_there() -> bool {

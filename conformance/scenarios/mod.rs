@@ -43,6 +43,7 @@ mod status_page;
 mod supervisor;
 mod terminal;
 mod unix;
+mod upgrade;
 mod v3;
 
 use conformance::Rig;

@@ -117,6 +117,12 @@ impl Process {
         }
     }
 
+    /// Returns its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns its id.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)

@@ -57,6 +57,8 @@ pub(crate) use crate::v3::server::{Numbers, Standing, verdict};
 pub(crate) use crate::v3::timing::{Delays, Due};
 #[cfg(feature = "edge")]
 use crate::wire::frame::FrameReader;
+#[cfg(feature = "upgrade")]
+use crate::wire::saved::{Saved, put_numbers};
 
 // A client's `Versions` are exported by `client`. `OfferedVersions` are an edge's.
 #[cfg(feature = "client")]
@@ -419,6 +421,12 @@ impl From<v3::channel::Channel> for Channel {
     }
 }
 
+/// The first byte of what is saved of a channel of each version.
+#[cfg(feature = "upgrade")]
+const MOVED_V2: u8 = 2;
+#[cfg(feature = "upgrade")]
+const MOVED_V3: u8 = 3;
+
 #[cfg(feature = "edge")]
 impl Default for Channel {
     /// That of a connection which is not established, and uses none. It takes no memory.
@@ -506,6 +514,52 @@ impl Channel {
         match self {
             Channel::V2(_) => None,
             Channel::V3(channel) => Some(channel),
+        }
+    }
+
+    /// Appends what another process needs to go on with it (SPEC 41.1(c)). Returns false if its connection is not taken over.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn save(
+        &self,
+        outbox: &Outbox,
+        numbers: Option<&Progress>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        match self {
+            Channel::V2(_) => {
+                out.push(MOVED_V2);
+                put_numbers(out, &[outbox.begun_bytes() as u64]);
+                true
+            }
+            Channel::V3(channel) => {
+                out.push(MOVED_V3);
+                // ACKs are relative to those before them on the connection (SPEC 24.3).
+                let acks = numbers.map(Progress::acks_of_connection);
+                put_numbers(out, &[outbox.sent()]);
+                put_numbers(out, &acks.unwrap_or_default());
+                let has_classes = numbers.is_some_and(Progress::has_classes);
+                channel.save(out) && !(channel.is_mid_packet() && has_classes)
+            }
+        }
+    }
+
+    /// Reads what [`save`](Self::save) wrote. What is lent goes on where its transport was.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn load(saved: &mut Saved<'_>, lent: Lent<'_>) -> Option<Self> {
+        let (version, number) = (saved.u8()?, saved.u64()?);
+        match (version, lent.numbers) {
+            (MOVED_V2, None) => {
+                lent.outbox.begin_at(usize::try_from(number).ok()?)?;
+                Some(Channel::default())
+            }
+            (MOVED_V3, Some(numbers)) => {
+                numbers.go_on([saved.u64()?, saved.u64()?])?;
+                lent.outbox.resume_within(number, numbers.sent()).ok()?;
+                let channel = v3::channel::Channel::load(saved, lent.outbox)?;
+                let is_right = !(channel.is_mid_packet() && numbers.has_classes());
+                is_right.then(|| channel.into())
+            }
+            _ => None,
         }
     }
 

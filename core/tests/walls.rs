@@ -287,10 +287,14 @@ fn imports_are_found_in_every_form() {
 }
 
 /// What changes the machine and is not recorded, and why.
-const NOT_RECORDED: [(&str, &str); 8] = [
+const NOT_RECORDED: [(&str, &str); 9] = [
     ("record", "it begins a recording"),
     ("end_recording", "it ends one"),
     ("handle_accepted", "it calls handle_accepted_at"),
+    (
+        "take_over",
+        "an edge that takes the place of another one is not recorded",
+    ),
     ("take_handover", "an edge of several shards is not recorded"),
     (
         "handle_handover",

@@ -174,6 +174,11 @@ impl<L: Listener> Listener for DoorListener<L> {
         self.inner.place()
     }
 
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.inner.socket()
+    }
+
     fn shed(&mut self) {
         self.inner.shed();
     }

@@ -337,6 +337,20 @@ impl<S: Stream> Stream for DoorStream<S> {
         })
     }
 
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        match self.layers {
+            None => self.inner.socket(),
+            // The layers have a state that only this process has.
+            Some(_) => None,
+        }
+    }
+
+    #[cfg(all(feature = "upgrade", unix))]
+    fn from_socket(socket: std::os::fd::OwnedFd) -> io::Result<Self> {
+        S::from_socket(socket).map(DoorStream::plain)
+    }
+
     fn unpack(parcel: Self::Parcel) -> io::Result<Self> {
         Ok(DoorStream {
             inner: S::unpack(parcel.inner)?,

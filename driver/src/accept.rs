@@ -113,6 +113,13 @@ impl<L: Listener> Acceptors<L> {
         self.each.push(Acceptor::new(listener));
     }
 
+    /// Returns the sockets of all listeners, with their numbers.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (usize, std::os::fd::BorrowedFd<'_>)> {
+        let each = self.each.iter().map(|acceptor| &acceptor.listener);
+        each.filter_map(|listener| Some((listener.number(), listener.socket()?)))
+    }
+
     /// Closes the listeners of this number.
     #[cfg(feature = "edge")]
     pub(crate) fn remove(&mut self, number: usize) {

@@ -240,6 +240,14 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
         channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
     }
 
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        match &self.state {
+            State::Up(channel) if !channel.write_failed() => channel.stream().socket(),
+            _ => None,
+        }
+    }
+
     #[cfg(feature = "snapshot")]
     fn poll_finish_keeping(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]) -> Poll<()> {
         for _ in 0..READS_AT_END {

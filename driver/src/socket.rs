@@ -235,6 +235,15 @@ impl SocketOptions {
         self.apply(socket)
     }
 
+    /// Like [`apply`](Self::apply), for a socket of another process.
+    ///
+    /// # Errors
+    /// Those of [`apply`](Self::apply).
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn apply_to(&self, socket: &std::os::fd::OwnedFd) -> io::Result<()> {
+        self.apply(&SockRef::from(socket))
+    }
+
     /// Removes the system's limit on waiting for an acknowledgement, and returns it. `None` if none was set.
     #[cfg(target_os = "linux")]
     pub fn take_user_timeout(socket: &SockRef<'_>) -> Option<Duration> {

@@ -55,6 +55,22 @@ pub trait Stream: Unpin + Send + Sized + 'static {
         Poll::Ready(Ok(()))
     }
 
+    /// Returns its socket, if it is nothing else: whoever has the socket and knows what was read and written can go on with it.
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+
+    /// Attaches a socket of another process to this thread's runtime. It may have become ready long ago.
+    ///
+    /// # Errors
+    /// When the runtime cannot register it, or has none. It is then closed.
+    #[cfg(all(feature = "upgrade", unix))]
+    fn from_socket(socket: std::os::fd::OwnedFd) -> io::Result<Self> {
+        drop(socket);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Closes the sending half (a FIN) once everything written before is on its way. Reading continues.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -206,6 +222,12 @@ pub trait Listener: Unpin + Send + 'static {
 
     /// Returns the address at which it listens. `None` if the transport has none, or the system cannot tell.
     fn place(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Returns its socket, if it has one.
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 

@@ -175,6 +175,11 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
         &self.times
     }
 
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(crate) fn link(&self) -> &U {
+        &self.link
+    }
+
     pub(crate) fn side(&self) -> &S {
         &self.side
     }

@@ -37,6 +37,11 @@ pub(crate) trait Carrier<M> {
     fn write(&mut self, machine: &mut M, now: Time);
     /// Closes in order once the machine has finished. The caller bounds the wait.
     fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()>;
+    /// Returns the socket of the link, if it is up and nothing else.
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
     /// The same, but passes on what still arrives: it is for sessions that another process goes on with.
     #[cfg(feature = "snapshot")]
     fn poll_finish_keeping(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]) -> Poll<()>;

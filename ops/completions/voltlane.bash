@@ -43,8 +43,14 @@ _voltlane() {
             voltlane,run)
                 cmd="voltlane__subcmd__run"
                 ;;
+            voltlane,take-over)
+                cmd="voltlane__subcmd__take__subcmd__over"
+                ;;
             voltlane,top)
                 cmd="voltlane__subcmd__top"
+                ;;
+            voltlane,upgrade)
+                cmd="voltlane__subcmd__upgrade"
                 ;;
             voltlane__subcmd__ctl,ban)
                 cmd="voltlane__subcmd__ctl__subcmd__ban"
@@ -151,8 +157,14 @@ _voltlane() {
             voltlane__subcmd__help,run)
                 cmd="voltlane__subcmd__help__subcmd__run"
                 ;;
+            voltlane__subcmd__help,take-over)
+                cmd="voltlane__subcmd__help__subcmd__take__subcmd__over"
+                ;;
             voltlane__subcmd__help,top)
                 cmd="voltlane__subcmd__help__subcmd__top"
+                ;;
+            voltlane__subcmd__help,upgrade)
+                cmd="voltlane__subcmd__help__subcmd__upgrade"
                 ;;
             voltlane__subcmd__help__subcmd__ctl,ban)
                 cmd="voltlane__subcmd__help__subcmd__ctl__subcmd__ban"
@@ -197,7 +209,7 @@ _voltlane() {
 
     case "${cmd}" in
         voltlane)
-            opts="-h -V --config --listen --master --help --version run demo connect echo check health ctl top admin-token help"
+            opts="-h -V --config --listen --master --help --version run demo connect echo check health ctl top admin-token upgrade take-over help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -781,7 +793,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__help)
-            opts="run demo connect echo check health ctl top admin-token help"
+            opts="run demo connect echo check health ctl top admin-token upgrade take-over help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1088,7 +1100,35 @@ _voltlane() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        voltlane__subcmd__help__subcmd__take__subcmd__over)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         voltlane__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__help__subcmd__upgrade)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1136,6 +1176,32 @@ _voltlane() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        voltlane__subcmd__take__subcmd__over)
+            opts="-h --config --listen --master --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --master)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         voltlane__subcmd__top)
             opts="-h --config --listen --master --once --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1152,6 +1218,36 @@ _voltlane() {
                     return 0
                     ;;
                 --master)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__upgrade)
+            opts="-h --config --listen --master --program --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --master)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --program)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

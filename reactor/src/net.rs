@@ -139,6 +139,17 @@ impl<R: Reactor> Stream for TcpStream<R> {
         )
     }
 
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        Some(std::os::fd::AsFd::as_fd(self.source.get_ref()))
+    }
+
+    #[cfg(all(feature = "upgrade", unix))]
+    fn from_socket(socket: std::os::fd::OwnedFd) -> io::Result<Self> {
+        // Both directions are attempted once: what came before it was registered is not reported.
+        Self::unpack(socket.into())
+    }
+
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.source.get_ref().shutdown(Shutdown::Write))
     }
@@ -259,6 +270,11 @@ impl<R: Reactor> Listener for TcpListener<R> {
 
     fn place(&self) -> Option<SocketAddr> {
         self.local_addr().ok()
+    }
+
+    #[cfg(all(feature = "upgrade", unix))]
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        Some(std::os::fd::AsFd::as_fd(self.source.get_ref()))
     }
 
     fn shed(&mut self) {

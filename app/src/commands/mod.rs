@@ -16,7 +16,7 @@ mod run;
 mod signals;
 mod terminal;
 
-#[cfg(feature = "admin")]
+#[cfg(any(feature = "admin", feature = "upgrade"))]
 pub(crate) use run::InEffect;
 
 use std::process::ExitCode;
@@ -31,7 +31,9 @@ use crate::{Task, main_with};
 /// The main function of a program with the name `program`.
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     main_with(program, |task| match task {
-        Task::Run(settings, again) => run::run::<R>(*settings, again),
+        Task::Run(settings, again) => run::run::<R>(*settings, again, false),
+        #[cfg(all(feature = "upgrade", target_os = "linux"))]
+        Task::TakeOver(settings, again) => run::run::<R>(*settings, again, true),
         #[cfg(feature = "tools")]
         Task::Connect(args) => connect::run::<R>(&args),
         #[cfg(feature = "tools")]

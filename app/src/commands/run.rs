@@ -1,5 +1,6 @@
 //! `run`: the server.
 
+mod hands;
 mod keeping;
 mod orders;
 mod recorded;
@@ -23,6 +24,7 @@ use voltlane_driver::{
     Connect, Connector, EdgeDriver, EdgeHandle, Errands, Openings, Runtime, Stream, Timer, Uplink,
 };
 
+use self::hands::{Before, Hands, Later, Place, args_of};
 use self::keeping::Keeping;
 pub(crate) use self::orders::InEffect;
 use self::orders::{Order, Orders};
@@ -49,9 +51,10 @@ use crate::supervisor::Supervisor;
 use crate::Resources;
 
 /// Serves until SIGINT or SIGTERM; before it serves, either ends it at once. `again` tells how SIGHUP reads the configuration again.
-pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode {
+/// `takes_over`: it takes the place of the process at `general.upgrade_socket`.
+pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain, takes_over: bool) -> ExitCode {
     keep_heap_small();
-    let served = R::block_on(serve::<R>(settings, again))
+    let served = R::block_on(serve::<R>(settings, again, takes_over))
         .unwrap_or_else(|error| Err(format!("the runtime cannot start: {error}")));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,7 +65,12 @@ pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode 
     }
 }
 
-async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), String> {
+async fn serve<R: Runtime>(
+    settings: Settings,
+    again: ReadAgain,
+    takes_over: bool,
+) -> Result<(), String> {
+    let takes_over = takes_over && cfg!(all(feature = "upgrade", target_os = "linux"));
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
     let mut listeners = Listeners::open(&settings)?;
@@ -80,7 +88,9 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
 
     let shards = settings.shards();
     // Bound before the backend is dialled: an edge that cannot listen must not take the backend from the one that does.
-    let bound = listeners.bind()?;
+    let mut before = Before::begin(&settings, &keys, takes_over)?;
+    let bound = listeners.bind(|listener| before.sockets(listener))?;
+    let args = args_of(&again);
     let accepts = listeners.accepts();
     // One loop for each shard. With several shards, also one for their trunk and one for the orders.
     let loops = match usize::from(shards.get()) {
@@ -111,7 +121,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         first: None,
         later: Arc::clone(&later),
     };
-    if settings.master.required_at_start {
+    if settings.master.required_at_start && !takes_over {
         let master = &settings.master.address;
         info!(address = %master, "waiting for the backend");
         let attempt = within::<R::Timer, _>(config.master.connect_timeout, backend.connect());
@@ -125,13 +135,31 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let openings = openings.collect::<Result<Vec<_>, _>>()?;
 
     let in_effect = Arc::new(Mutex::new(InEffect::new(settings.clone())));
+    // The process that is taken over has their addresses until it ends.
+    let mut opened_later: Vec<Later> = Vec::new();
     #[cfg(feature = "admin")]
-    let (desk, admin) = open_desk(&settings, &metrics, &in_effect)?;
-    let metrics = match &settings.metrics.address {
-        None => None,
-        Some(address) => {
-            let started = metrics::serve(address, metrics);
-            Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
+    let desk = Desk::new(metrics.clone(), Arc::clone(&in_effect));
+    #[cfg(feature = "admin")]
+    let admin = match takes_over {
+        false => open_desk(&settings, &desk)?,
+        true => {
+            let (settings, desk) = (settings.clone(), desk.clone());
+            opened_later.push(Box::new(move || Ok(Box::new(open_desk(&settings, &desk)?))));
+            None
+        }
+    };
+    let metrics = match takes_over {
+        false => open_metrics(&settings, metrics)?,
+        true => {
+            let settings = settings.clone();
+            opened_later.push(Box::new(move || {
+                let opened = open_metrics(&settings, metrics)?;
+                for address in opened.iter().flat_map(Server::addresses) {
+                    info!(%address, "metrics");
+                }
+                Ok(Box::new(opened))
+            }));
+            None
         }
     };
     info!(
@@ -175,8 +203,13 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         accepts,
     };
     let mut recorded = Recorded::begin(&again, &settings, &keys)?;
-    let mut runs = earlier_runs(settings.general.key_file.as_deref());
-    let keeping = Keeping::begin(&settings, &keys, runs.as_ref());
+    let mut runs = match takes_over {
+        false => earlier_runs(settings.general.key_file.as_deref()),
+        // The process that is taken over has the file until it ends.
+        true => None,
+    };
+    let keeping = Keeping::begin(&settings, &keys, runs.as_ref(), takes_over);
+    let place = Place::new(&keys, args, &in_effect, &settings, opened_later);
     let orders = Orders::new(
         (stop, reloads),
         (settings, in_effect),
@@ -189,21 +222,35 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         desk.serves(_errands);
     };
     let cannot = |error: io::Error| format!("cannot serve: {error}");
-    let now = R::Timer::default().now();
     let run;
     if shards.get() == 1 {
         let seed = random();
-        let mut edge = Edge::new(config, keys, *seed);
+        let mut edge = Edge::new(config, keys.clone(), *seed);
         recorded.record(&mut edge, &seed)?;
         edge.set_term(term());
+        let mut hands = before.receive(&keys)?;
+        let now = R::Timer::default().now();
         keeping.restore(now, std::slice::from_mut(&mut edge));
+        if let Some(link) = hands.restore::<R>(now, &mut edge)? {
+            backend.first = Some(link);
+        }
         run = edge.run();
         enter_run(runs.as_mut(), std::slice::from_mut(&mut edge));
         let links = (backend, own);
-        alone::<R>(edge, entrances, links, orders, (asked, serves), &keeping)
-            .await
-            .map_err(cannot)?;
+        let hands = (hands, place);
+        alone::<R>(
+            edge,
+            entrances,
+            links,
+            orders,
+            (asked, serves),
+            (&keeping, hands),
+        )
+        .await
+        .map_err(cannot)?;
     } else {
+        let now = R::Timer::default().now();
+        place.warn_of_shards();
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
         let term = term();
         machines.1.iter_mut().for_each(|edge| edge.set_term(term));
@@ -237,18 +284,23 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
 
 /// Opens the admin interface, if there is to be one.
 #[cfg(feature = "admin")]
-fn open_desk(
-    settings: &Settings,
-    metrics: &Exchange,
-    in_effect: &Arc<Mutex<InEffect>>,
-) -> Result<(Desk, Option<AdminServer>), String> {
-    let desk = Desk::new(metrics.clone(), Arc::clone(in_effect));
+fn open_desk(settings: &Settings, desk: &Desk) -> Result<Option<AdminServer>, String> {
     let Some(place) = &settings.admin.address else {
-        return Ok((desk, None));
+        return Ok(None);
     };
     let server = AdminServer::start(&settings.admin, place, desk.clone());
     let server = server.map_err(|error| format!("no admin interface at {place}: {error}"))?;
-    Ok((desk, Some(server)))
+    Ok(Some(server))
+}
+
+/// Opens the page of metrics, if there is to be one.
+fn open_metrics(settings: &Settings, metrics: Exchange) -> Result<Option<Server>, String> {
+    let Some(address) = &settings.metrics.address else {
+        return Ok(None);
+    };
+    let started = metrics::serve(address, metrics);
+    let started = started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?;
+    Ok(Some(started))
 }
 
 /// Returns a number that grows with each process of this edge, by which its backend knows it for the same (SPEC 34.4): the seconds since 1970.
@@ -287,7 +339,7 @@ async fn alone<R: Runtime>(
     (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     (asked, serves): (Vec<Asked>, impl FnOnce(Vec<Errands>)),
-    keeping: &Keeping,
+    (keeping, (mut hands, place)): (&Keeping, (Hands, Place)),
 ) -> io::Result<()> {
     let Entrances {
         sockets,
@@ -297,6 +349,7 @@ async fn alone<R: Runtime>(
     let sockets = sockets.into_iter().next().unwrap_or_default();
     let driver = drive::<R, _>(edge, sockets, lingering, backend)?.refusing(own);
     let mut driver = pin!(driver);
+    hands.begin(driver.as_mut().get_mut(), place)?;
     let handle = driver.handle();
     let openings = [driver.openings()];
     serves(vec![driver.errands()]);
@@ -312,6 +365,8 @@ async fn alone<R: Runtime>(
             Order::Leave(within) => handle.leave(within),
             Order::Shutdown(within) => handle.shutdown(within),
         });
+        let is_ending = orders.is_ending();
+        hands.poll(cx, driver.as_mut().get_mut(), is_ending);
         let polled = watch.poll(driver.as_mut(), cx, || Snapshot {
             is_ending: orders.is_ending(),
             log_lines_lost: logging::lost_lines(),

@@ -8,6 +8,8 @@ use super::listeners::ListenerName;
 const AT_START: &[&str] = &[
     "general.key_file",
     "general.snapshot_file",
+    #[cfg(feature = "upgrade")]
+    "general.upgrade_socket",
     "general.shards",
     "general.watch_secs",
     "listener.socket_mode",

@@ -91,6 +91,30 @@ fn snapshot(settings: &Settings) -> Option<Fault> {
     }
 }
 
+/// What another process takes over is sealed with a key that both have, and goes over a socket with descriptors.
+#[cfg(feature = "upgrade")]
+fn upgrade(settings: &Settings) -> Option<Fault> {
+    let general = &settings.general;
+    let socket = general.upgrade_socket.as_ref()?;
+    if cfg!(not(target_os = "linux")) {
+        return Some(Fault::new(
+            "general.upgrade_socket is set, and a process can take another one over on Linux alone",
+        ));
+    }
+    if !socket.is_absolute() {
+        let what = "general.upgrade_socket is no path from the root";
+        return Some(Fault::new(what));
+    }
+    match &general.key_file {
+        None => {
+            let what = "general.upgrade_socket is set and general.key_file is empty: \
+                        no other process has the key of this one";
+            Some(Fault::new(what).remedy("name a key file".to_owned()))
+        }
+        Some(_) => None,
+    }
+}
+
 /// Sockets of a service manager are listeners' alone.
 fn only_listeners(key: &str, place: &Place) -> Fault {
     let what = format!("{key} is {place}, and only a listener takes sockets of a service manager");
@@ -99,6 +123,8 @@ fn only_listeners(key: &str, place: &Place) -> Fault {
 
 const RULES: &[Rule] = &[
     (&["general.snapshot_file", "general.key_file"], snapshot),
+    #[cfg(feature = "upgrade")]
+    (&["general.upgrade_socket", "general.key_file"], upgrade),
     (&["master.address"], |settings| {
         let master = &settings.master.address;
         matches!(master, Place::Passed(_)).then(|| only_listeners("master.address", master))

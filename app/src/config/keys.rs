@@ -151,7 +151,7 @@ macro_rules! settings {
         $(#[doc = $about:literal])+
         $(#[cfg($gate:meta)])?
         $section:ident: $Section:ident {
-            $( $(#[doc = $doc:literal])+ $key:ident: $Type:ty = $default:expr, $allowed:expr; )+
+            $( $(#[doc = $doc:literal])+ $(#[cfg($only:meta)])? $key:ident: $Type:ty = $default:expr, $allowed:expr; )+
         }
     )+) => {
         /// Every value that is in effect, section by section as in the file.
@@ -166,12 +166,12 @@ macro_rules! settings {
             $(#[doc = $about])+
             $(#[cfg($gate)])?
             #[derive(Clone, Debug, PartialEq)]
-            pub struct $Section { $( $(#[doc = $doc])+ pub $key: $Type, )+ }
+            pub struct $Section { $( $(#[doc = $doc])+ $(#[cfg($only)])? pub $key: $Type, )+ }
 
             $(#[cfg($gate)])?
             impl Default for $Section {
                 fn default() -> $Section {
-                    $Section { $( $key: $default, )+ }
+                    $Section { $( $(#[cfg($only)])? $key: $default, )+ }
                 }
             }
         )+
@@ -180,7 +180,7 @@ macro_rules! settings {
         pub static SECTIONS: &[Section] = &[ $( $(#[cfg($gate)])? Section {
             name: stringify!($section),
             comment: &[$($about),+],
-            keys: &[ $( Key {
+            keys: &[ $( $(#[cfg($only)])? Key {
                 path: concat!(stringify!($section), ".", stringify!($key)),
                 comment: &[$($doc),+],
                 section: stringify!($section),
@@ -232,6 +232,10 @@ settings! {
         /// File in which the edge saves its sessions when it ends in order, sealed with its key, so that they go on when it
         /// starts again. It is read once and removed. Needs key_file. Empty: sessions end with the process.
         snapshot_file: Option<PathBuf> = None, ();
+        /// Path of the Unix socket at which a new process of the same user takes over listeners, connections and sessions
+        /// (`voltlane upgrade`). Needs key_file, Linux and shards = 1. Empty: none can.
+        #[cfg(feature = "upgrade")]
+        upgrade_socket: Option<PathBuf> = None, ();
         /// Shards, each with a part of the clients, on as many threads as the load needs. 0: one for each processor.
         shards: u32 = 0, 0..=MAX_SHARDS;
         /// How long a shutdown may take to deliver queued packets. 0: it does not wait.

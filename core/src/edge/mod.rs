@@ -110,6 +110,8 @@ pub use histogram::Histogram;
 pub use lifecycle::attempt::EARLY_TIMEOUT;
 pub use lifecycle::handover::Handover;
 pub use lifecycle::last_words::{GoAwayCode, LAST_WORDS_BYTES};
+#[cfg(feature = "upgrade")]
+pub use lifecycle::moving::Moving;
 pub use lifecycle::operator::{BanPage, KickError, MAX_PAGE, SessionInfo, SessionPage};
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
@@ -206,6 +208,9 @@ pub struct Edge {
     /// The groups of the backend, with the indexes of their sessions.
     groups: BTreeMap<GroupId, BTreeSet<u32>>,
     settling: Settling,
+    /// What is left to take over of the link of another process, until its socket is there.
+    #[cfg(feature = "upgrade")]
+    moved_link: Option<Box<lifecycle::moving::MovedLink>>,
     /// Whether an operator wants no more sessions.
     is_draining: bool,
     shutdown_at: Option<Time>,
@@ -269,6 +274,8 @@ impl Edge {
             answers: Bucket::full(Time::ZERO),
             groups: BTreeMap::new(),
             settling: Settling::default(),
+            #[cfg(feature = "upgrade")]
+            moved_link: None,
             is_draining: false,
             shutdown_at: None,
             counters: Counters::default(),

@@ -199,6 +199,14 @@ impl Snapshot {
         })
     }
 
+    /// Returns how many connections of clients are in it, and whether the link is.
+    #[cfg(feature = "upgrade")]
+    #[must_use]
+    pub fn connections(&self) -> (usize, bool) {
+        let moved = self.contents().moved;
+        (moved.clients.len(), moved.link.is_some())
+    }
+
     pub(super) fn contents(&self) -> Contents<'_> {
         Contents::read(&self.plain).expect("it was read when it was opened")
     }
@@ -260,12 +268,27 @@ impl Header {
 /// The first byte of the part of an edge or a shard, and of that of a trunk.
 pub(super) const OF_MACHINE: u8 = 0;
 pub(super) const OF_TRUNK: u8 = 1;
+/// That of connections, which are not in a file.
+#[cfg(feature = "upgrade")]
+pub(super) const OF_CONNECTIONS: u8 = 2;
 
 /// What is in a snapshot.
 pub(super) struct Contents<'a> {
     pub(super) run: [u8; 8],
     pub(super) parts: Vec<Contribution<'a>>,
     pub(super) trunk: OfTrunk<'a>,
+    #[cfg(feature = "upgrade")]
+    pub(super) moved: OfConnections<'a>,
+}
+
+/// What is in the part of connections.
+#[cfg(feature = "upgrade")]
+#[derive(Default)]
+pub(super) struct OfConnections<'a> {
+    /// The link, if its socket was moved: what was read of an unfinished frame, and how much of the oldest frame was written.
+    pub(super) link: Option<(&'a [u8], usize)>,
+    /// Those of clients, in the order of their sockets.
+    pub(super) clients: Vec<&'a [u8]>,
 }
 
 /// What is in the part of a trunk.
@@ -297,12 +320,16 @@ impl<'a> Contents<'a> {
             run,
             parts: Vec::new(),
             trunk: OfTrunk::default(),
+            #[cfg(feature = "upgrade")]
+            moved: OfConnections::default(),
         };
         for _ in 0..parts {
             let part = &mut Saved::new(saved.bytes()?);
             match part.u8()? {
                 OF_MACHINE => contents.parts.push(Contribution::read(part)?),
                 OF_TRUNK => contents.trunk = OfTrunk::read(part)?,
+                #[cfg(feature = "upgrade")]
+                OF_CONNECTIONS => contents.moved = OfConnections::read(part)?,
                 _ => return None,
             }
         }
@@ -321,6 +348,18 @@ impl<'a> Contents<'a> {
         let mut shards = BTreeSet::new();
         let are_different = self.parts.iter().all(|part| shards.insert(part.shard));
         are_different.then_some(ids.len())
+    }
+}
+
+#[cfg(feature = "upgrade")]
+impl<'a> OfConnections<'a> {
+    fn read(saved: &mut Saved<'a>) -> Option<Self> {
+        let link = match saved.flag()? {
+            true => Some((saved.bytes()?, usize::try_from(saved.u64()?).ok()?)),
+            false => None,
+        };
+        let clients = saved.list(4, Saved::bytes)?;
+        saved.is_empty().then_some(OfConnections { link, clients })
     }
 }
 

@@ -301,6 +301,23 @@ impl FrameQueue {
         self.written > self.head
     }
 
+    /// Returns the bytes of the oldest frame that were written.
+    #[cfg(feature = "upgrade")]
+    pub(crate) const fn begun_bytes(&self) -> usize {
+        self.written - self.head
+    }
+
+    /// Goes on with a stream that has taken so many bytes of the oldest frame, of which none was taken here. Returns `None`, and changes
+    /// nothing, if the frame is not half-written then.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn begin_at(&mut self, bytes: usize) -> Option<()> {
+        if bytes > 0 {
+            self.next_frame_bytes().filter(|frame| bytes < *frame)?;
+            self.written = self.head + bytes;
+        }
+        Some(())
+    }
+
     /// Drops every frame.
     pub fn clear(&mut self) {
         self.clear_keeping(KEPT_CAPACITY_BYTES);

@@ -305,6 +305,22 @@ impl Outbox {
         }
     }
 
+    /// Returns the bytes of the oldest packet that the transport has taken, with its length, if it is half-written.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn begun_bytes(&self) -> usize {
+        match self.kept {
+            Kept::None => self.frames.begun_bytes(),
+            Kept::Sent(_) => 0,
+        }
+    }
+
+    /// Goes on with the transport of another process, which has taken so many bytes of the oldest packet. Returns `None`, and changes
+    /// nothing, if that is not half-written then.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn begin_at(&mut self, bytes: usize) -> Option<()> {
+        self.frames.begin_at(bytes)
+    }
+
     // ---- what is given up
 
     /// Returns the place of the packets after `number`, and their lengths.

@@ -95,6 +95,19 @@ impl Received {
         self.told = 0;
     }
 
+    /// Returns what the ACKs of this connection add up to.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// Goes on with a connection on which the ACKs add up to `told`. Returns `None`, and changes nothing, if that was not taken.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn go_on(&mut self, told: u64) -> Option<()> {
+        self.told = Some(told).filter(|told| *told <= self.taken)?;
+        Some(())
+    }
+
     /// Appends what outlives a connection and a process. (SPEC 39.2)
     #[cfg(feature = "edge")]
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
@@ -155,6 +168,20 @@ impl Acknowledged {
     /// Another connection begins: its first ACK counts from 0.
     pub fn reconnect(&mut self) {
         self.heard = 0;
+    }
+
+    /// Returns what the ACKs of this connection add up to.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// Goes on with a connection on which the ACKs add up to `heard`. Returns `None`, and changes nothing, if that is more than was
+    /// acknowledged.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn go_on(&mut self, heard: u64) -> Option<()> {
+        self.heard = Some(heard).filter(|heard| *heard <= self.acknowledged)?;
+        Some(())
     }
 
     /// Appends what outlives a connection and a process. (SPEC 39.2)

@@ -21,6 +21,8 @@ use super::progress::{BeyondRing, Progress};
 use super::record::RecordError;
 use super::schedule::Secret;
 use super::timing::{Delays, Due, Timing};
+#[cfg(feature = "upgrade")]
+use crate::wire::saved::{Saved, put_bytes};
 
 const READS: &str = "a client reads records once it has an Answer";
 
@@ -374,6 +376,46 @@ impl Channel {
             records: 1,
             ..Self::new(Side::Edge, Some(inbound), outbound)
         }
+    }
+
+    // ---- what another process takes over
+
+    /// Appends it, where all that was opened is used. Returns false if its connection is not taken over (SPEC 41.1(d)).
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn save(&self, out: &mut Vec<u8>) -> bool {
+        let nothing = Reading::default();
+        let reading = self.reading.as_deref().unwrap_or(&nothing);
+        put_bytes(out, &reading.pieces);
+        let leaves = self
+            .rare
+            .as_deref()
+            .is_some_and(|rare| rare.leaves.is_some());
+        let is_used = reading.unread_bytes() == 0 && reading.arrival.is_none();
+        let inbound = self.inbound.as_ref();
+        self.outbound.save(out)
+            && inbound.is_some_and(|inbound| inbound.save(out))
+            && is_used
+            && !leaves
+            && !self.has_confirmed
+    }
+
+    /// Reads what [`save`](Self::save) wrote. Its packets go on behind those of `outbox` that were sent.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn load(saved: &mut Saved<'_>, outbox: &Outbox) -> Option<Self> {
+        let pieces = saved.bytes()?.to_vec();
+        let outbound = Outbound::load(saved)?;
+        outbound.begun_within(outbox.next_packet().map(<[u8]>::len))?;
+        let inbound = Inbound::load(saved)?;
+        let reading = (!pieces.is_empty()).then(|| {
+            Box::new(Reading {
+                pieces,
+                ..Reading::default()
+            })
+        });
+        Some(Channel {
+            reading,
+            ..Self::new(Side::Edge, Some(inbound), outbound)
+        })
     }
 
     // ---- what comes

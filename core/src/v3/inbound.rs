@@ -10,6 +10,8 @@ use super::record::{
 };
 use super::schedule::Secret;
 use super::{MAX_NUMBER, Side};
+#[cfg(feature = "upgrade")]
+use crate::wire::saved::Saved;
 
 /// Why a record is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +112,27 @@ impl Inbound {
             next,
             items: None,
         }
+    }
+
+    /// Appends it, between two records. Returns false if its connection is not taken over (SPEC 41.1(d)).
+    #[cfg(feature = "upgrade")]
+    pub(super) fn save(&self, out: &mut Vec<u8>) -> bool {
+        self.opener.save(out);
+        out.extend_from_slice(&self.next.to_le_bytes());
+        self.order.save(out) && self.early.is_none() && self.items.is_none()
+    }
+
+    /// Reads what [`save`](Self::save) wrote, of a client's records.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        Some(Inbound {
+            opener: Opener::load(saved)?,
+            early: None,
+            sender: Side::Client,
+            next: saved.u64().filter(|next| *next <= MAX_NUMBER)?,
+            order: Order::load(saved)?,
+            items: None,
+        })
     }
 
     /// Tells which secret follows the early records, and which number up RESUMED says was received.

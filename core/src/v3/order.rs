@@ -3,6 +3,8 @@
 //! [`Order`] judges each item by those before it. It knows neither numbers nor keys.
 
 use super::items::Item;
+#[cfg(feature = "upgrade")]
+use crate::wire::saved::Saved;
 
 /// Where a direction of a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,26 @@ image!(Order {
 });
 
 impl Order {
+    /// Appends it, between two records. Returns false if it is not open: its connection is not taken over then (SPEC 41.1(d)).
+    #[cfg(feature = "upgrade")]
+    pub(super) fn save(&self, out: &mut Vec<u8>) -> bool {
+        out.extend_from_slice(&self.pieces.to_le_bytes());
+        out.extend_from_slice(&self.max_packet_bytes.to_le_bytes());
+        self.stage == Stage::Open
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        let pieces = saved.u32()?;
+        let order = Order {
+            pieces,
+            is_first: false,
+            ..Order::open(saved.u32()?)
+        };
+        (pieces <= order.max_packet_bytes).then_some(order)
+    }
+
     fn new(stage: Stage, max_packet_bytes: u32) -> Self {
         Order {
             stage,

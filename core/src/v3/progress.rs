@@ -163,6 +163,19 @@ impl Progress {
         can_be.then_some(progress)
     }
 
+    /// Returns what the ACKs of this connection add up to: those that were sent, and those that came.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn acks_of_connection(&self) -> [u64; 2] {
+        [self.received.told(), self.acknowledged.heard()]
+    }
+
+    /// Goes on with a connection on which the ACKs [add up](Self::acks_of_connection) to this. `None`: they cannot.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn go_on(&mut self, [told, heard]: [u64; 2]) -> Option<()> {
+        self.received.go_on(told)?;
+        self.acknowledged.go_on(heard)
+    }
+
     // ---- what the peer sends
 
     /// Checks that the peer may send one more packet of `bytes` bytes, which it was not told of yet.

@@ -6,6 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::keys::OpenError;
 use crate::wire::frame::{LENGTH_BYTES, length_of};
+#[cfg(feature = "upgrade")]
+use crate::wire::saved::Saved;
 
 use super::aead::{self, KEY_BYTES, PREFIX_BYTES, TAG_BYTES};
 use super::schedule::Secret;
@@ -68,6 +70,20 @@ impl Lane {
         }
     }
 
+    #[cfg(feature = "upgrade")]
+    fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&*self.subkey);
+        out.extend_from_slice(&self.records.to_le_bytes());
+    }
+
+    #[cfg(feature = "upgrade")]
+    fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        Some(Lane {
+            subkey: Zeroizing::new(saved.array()?),
+            records: saved.u64()?,
+        })
+    }
+
     /// Returns the count of the next record, and counts it.
     fn count(&mut self) -> Result<u64, RecordError> {
         let count = self.records;
@@ -85,6 +101,18 @@ pub struct Sealer(Lane);
 image!(Sealer { 0 });
 
 impl Sealer {
+    /// Appends its key and its count, for the process that takes the connection over (SPEC 41.1(c)).
+    #[cfg(feature = "upgrade")]
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        self.0.save(out);
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        Lane::load(saved).map(Sealer)
+    }
+
     /// Begins a direction of a connection at its first record.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
@@ -135,6 +163,18 @@ pub struct Opener(Lane);
 image!(Opener { 0 });
 
 impl Opener {
+    /// Appends its key and its count, for the process that takes the connection over (SPEC 41.1(c)).
+    #[cfg(feature = "upgrade")]
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        self.0.save(out);
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        Lane::load(saved).map(Opener)
+    }
+
     /// Begins a direction of a connection at its first record.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {

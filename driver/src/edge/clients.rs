@@ -259,6 +259,25 @@ impl<S: Stream> Clients<S> {
         false
     }
 
+    /// Returns the socket of this client, if that is all that its stream is.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(super) fn socket(&self, key: ConnKey) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.table.socket(key)
+    }
+
+    /// Closes all streams in order but those of which another process has the sockets. Nothing is waited for.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(super) fn close_all_but(&mut self, moved: &std::collections::HashSet<usize>) {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let clients = self.table.drain();
+        for client in clients.filter(|client| !moved.contains(&client.key.index())) {
+            let mut stream = client.channel.into_stream();
+            stream.part(Farewell::Ending);
+            // What the socket does not take now is lost, as with a connection that is cut.
+            let _ = stream.poll_close(cx);
+        }
+    }
+
     /// Asks a client for a sign of life at this time.
     fn watch(&mut self, key: ConnKey, at: Time) {
         let table = &self.table;

@@ -11,7 +11,11 @@ mod wakers;
 mod work;
 
 use std::future::Future;
+#[cfg(all(feature = "upgrade", unix))]
+use std::io;
 use std::net::SocketAddr;
+#[cfg(all(feature = "upgrade", unix))]
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -20,6 +24,8 @@ use std::time::Duration;
 use tracing::{debug, error, warn};
 use voltlane_core::Time;
 use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode, Histogram, Part};
+#[cfg(all(feature = "upgrade", unix))]
+use voltlane_core::edge::{Moving, Snapshot};
 
 pub use self::errands::{Errands, MAX_ERRANDS};
 pub use self::neighbours::Neighbours;
@@ -31,6 +37,8 @@ use self::work::{ERRANDS, LINGERING, LISTENER, MAILBOX, Work};
 use crate::accept::Acceptors;
 use crate::handle::Handle;
 use crate::turn::{LINK, Side, Turns};
+#[cfg(all(feature = "upgrade", unix))]
+use crate::uplink::Carrier as _;
 use crate::uplink::Uplink;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Listener, Stream, Timer};
@@ -152,6 +160,58 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
     #[cfg(feature = "record")]
     pub fn end_recording(&mut self) {
         self.0.side_mut().edge.end_recording();
+    }
+
+    /// Saves what another process needs to take the place of this driver, and returns the sockets that go with it: that of the link, if it
+    /// is moved, and those of the connections. Nothing changes here. (SPEC 41)
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn save_moving(&mut self) -> (Moving, Vec<BorrowedFd<'_>>) {
+        let now = self.0.now();
+        let (side, link) = (self.0.side(), self.0.link().socket());
+        let clients = &side.clients;
+        let moving =
+            side.edge
+                .save_moving(now, |key| clients.socket(key).is_some(), link.is_some());
+        let of_clients = moving.connections.iter();
+        let of_clients = of_clients.filter_map(|key| clients.socket(*key));
+        let sockets = link.filter(|_| moving.link).into_iter().chain(of_clients);
+        let sockets = sockets.collect();
+        (moving, sockets)
+    }
+
+    /// Closes all connections but those that were moved, in order and at once. The driver is not to be polled any more, and the process ends
+    /// next.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn close_all_but(&mut self, moved: &[ConnKey]) {
+        let moved = moved.iter().map(|key| key.index()).collect();
+        self.0.side_mut().clients.close_all_but(&moved);
+    }
+
+    /// Returns the sockets of its listeners, with their numbers.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn listening(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.0.side().acceptors.sockets()
+    }
+
+    /// Takes over the connections of another process, whose sockets are in the order of the snapshot. Its sessions were
+    /// [restored](Edge::restore). Nothing is read or written before this driver is polled. Returns the number of connections that go on.
+    ///
+    /// # Errors
+    /// When the runtime cannot register a socket.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn take_over(&mut self, snapshot: &Snapshot, sockets: Vec<OwnedFd>) -> io::Result<usize> {
+        let now = self.0.now();
+        let side = self.0.side_mut();
+        let mut taken = 0;
+        for (key, socket) in side.edge.take_over(now, snapshot).into_iter().zip(sockets) {
+            // Without a key the socket is closed.
+            if let Some(key) = key {
+                let stream = L::Stream::from_socket(socket)?;
+                side.clients.insert(now, key, stream, &mut side.work);
+                taken += 1;
+            }
+        }
+        Ok(taken)
     }
 
     /// Returns the machine, for its counters.

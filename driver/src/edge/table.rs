@@ -126,6 +126,14 @@ impl<S: Stream> Table<S> {
         client.filter(|client| client.key == key)
     }
 
+    /// Returns the socket of the client with this key, if that is all that its stream is.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(super) fn socket(&self, key: ConnKey) -> Option<std::os::fd::BorrowedFd<'_>> {
+        let client = self.places.get(key.index())?.as_ref();
+        let client = client.filter(|client| client.key == key && !client.channel.write_failed())?;
+        client.channel.stream().socket()
+    }
+
     /// Like [`find`](Self::find), with its waker.
     pub(super) fn find_with_waker(&mut self, key: ConnKey) -> Option<(&mut Client<S>, Waker)> {
         let waker = self.wakers.waker(token_of(key))?;

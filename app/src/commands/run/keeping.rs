@@ -34,10 +34,23 @@ mod kept {
             settings: &Settings,
             keys: &KeyPair,
             runs: Option<&RunsFile>,
+            takes_over: bool,
         ) -> Keeping {
             let Some(path) = settings.general.snapshot_file.clone() else {
                 return Keeping(None);
             };
+            let kept = |path, snapshot| {
+                Keeping(Some(Arc::new(Kept {
+                    path,
+                    keys: keys.clone(),
+                    parts: Mutex::default(),
+                    snapshot: Mutex::new(snapshot),
+                })))
+            };
+            if takes_over {
+                // The sessions come from a process, and not from its file.
+                return kept(path, None);
+            }
             let Some(runs) = runs else {
                 warn!(
                     "sessions do not go on and are not saved, since the runs of this edge are not kept"
@@ -56,12 +69,7 @@ mod kept {
                 let sessions = snapshot.sessions();
                 info!(sessions, path = %path.display(), "the sessions of the last process go on");
             }
-            Keeping(Some(Arc::new(Kept {
-                path,
-                keys: keys.clone(),
-                parts: Mutex::default(),
-                snapshot: Mutex::new(snapshot),
-            })))
+            kept(path, snapshot)
         }
 
         /// Returns whether sessions are to be saved.
@@ -123,6 +131,7 @@ mod kept {
             _: &Settings,
             _: &KeyPair,
             _: Option<&RunsFile>,
+            _: bool,
         ) -> Keeping {
             Keeping
         }

@@ -153,6 +153,13 @@ impl Conns {
         Some(ConnKey(key))
     }
 
+    /// Inserts a connection of another process, which is established there (SPEC 41.1(c)).
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn insert_established(&mut self, mut conn: Conn, session: u32) -> Option<ConnKey> {
+        conn.state = State::Established { session };
+        self.slab.insert(conn).map(ConnKey)
+    }
+
     /// Removes the connection. Its key is dead, and no index may refer to it any more.
     pub(crate) fn remove(&mut self, index: u32, account: &mut Account) -> Conn {
         let stage = self.live(index).state().stage();

@@ -53,6 +53,12 @@ impl Listeners {
         has_place
     }
 
+    /// Counts a connection of another process, whatever this account may have.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn join(&mut self, account: u16) {
+        self.0.entry(account).or_default().connections += 1;
+    }
+
     /// Handles that a connection that was counted is gone.
     pub(crate) fn leave(&mut self, account: u16) {
         if let Some(counts) = self.0.get_mut(&account) {

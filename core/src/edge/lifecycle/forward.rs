@@ -97,6 +97,14 @@ impl Edge {
     ///
     /// Returns why nothing follows them, if there is a reason.
     pub(crate) fn keep_held_frames(&mut self, index: u32, session: u32) -> Option<Stop> {
+        let stop = self.open_held_frames(index, session);
+        self.conns.live_mut(index).reader.clear();
+        self.conns.recount(index, &mut self.account);
+        stop
+    }
+
+    /// Like [`keep_held_frames`](Self::keep_held_frames), but leaves an unfinished packet where it is.
+    pub(crate) fn open_held_frames(&mut self, index: u32, session: u32) -> Option<Stop> {
         let mut stop = None;
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live_mut(session);
@@ -124,8 +132,6 @@ impl Edge {
             self.counters.packets_up += packets;
             self.sessions.recount(session, &mut self.account);
         }
-        conn.reader.clear();
-        self.conns.recount(index, &mut self.account);
         stop
     }
 

@@ -55,6 +55,10 @@ impl HasLink for Edge {
         noted!(self, now, LinkConnected);
         self.step(now, |edge, now| {
             if edge.uplink.connected(now, &mut edge.counters) {
+                #[cfg(feature = "upgrade")]
+                if edge.take_link() {
+                    return;
+                }
                 edge.link_queue
                     .version
                     .connected(now, edge.counters.link_bytes_out);

@@ -23,6 +23,7 @@
 //! | `notices.rs`, `settled.rs` | what the backend hears of sessions | 7.3, 7.4, 35, 36.3 |
 //! | `operator.rs` | what an operator sees and does | 9.5(f), 9.8(e), 10.6(l) |
 //! | `saving.rs` | the sessions at an orderly end, and in the next process | 39 |
+//! | `moving.rs`, `fork.rs` | connections and the link, in a process that takes over | 41 |
 //! | `reconfigure.rs` | the configuration changes | 10.8 |
 
 pub(crate) mod admission;
@@ -31,12 +32,16 @@ pub(crate) mod attempt;
 pub(crate) mod boot;
 pub(crate) mod deliver;
 pub(crate) mod ending;
+#[cfg(any(test, feature = "testkit", feature = "upgrade"))]
+pub(crate) mod fork;
 pub(crate) mod forward;
 pub(crate) mod groups;
 pub(crate) mod handover;
 pub(crate) mod last_words;
 pub(crate) mod line;
 pub(crate) mod linked;
+#[cfg(feature = "upgrade")]
+pub(crate) mod moving;
 pub(crate) mod notices;
 pub(crate) mod numbered;
 pub(crate) mod opening;

@@ -49,6 +49,11 @@ impl Edge {
             self.remove_conn(now, index);
             from = index + 1;
         }
+        self.save_sessions(now)
+    }
+
+    /// Saves the sessions that are away, and those whose connections are moved with them.
+    pub(crate) fn save_sessions(&mut self, now: Time) -> Part {
         self.uplink.closed(
             now,
             Closed::Asked,
@@ -69,10 +74,10 @@ impl Edge {
         self.link_queue.version.save(&mut out);
         self.ends.save(&mut out);
         self.save_frames(&mut out);
-        put_count(&mut out, self.sessions.away());
+        put_count(&mut out, self.sessions.len());
         let mut record = Zeroizing::new(Vec::new());
         let sessions = self.sessions.iter().map(|(_, session)| session);
-        for session in sessions.filter(|session| session.place == Place::Away) {
+        for session in sessions.filter(|session| session.place != Place::Ended) {
             record.clear();
             record.reserve(session.held_bytes().saturating_add(SESSION_BYTES));
             session.save(now, &mut record);

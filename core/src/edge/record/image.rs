@@ -49,7 +49,15 @@ macro_rules! machine {
             /// Returns the image of this machine, if it has at most this many bytes.
             pub(super) fn image(&self, most: usize) -> Option<Zeroizing<Vec<u8>>> {
                 // Nothing is forgotten: there is no `..`.
-                let Edge { offer: _, recorder: _, $keys, $($field),* } = self;
+                let Edge {
+                    offer: _,
+                    recorder: _,
+                    // It is there before the first link alone, in a process that takes over.
+                    #[cfg(feature = "upgrade")]
+                    moved_link: _,
+                    $keys,
+                    $($field),*
+                } = self;
                 let mut out = Out::new(most);
                 VERSION.to_owned().put(&mut out);
                 $keys.put(&mut out);
@@ -65,7 +73,14 @@ macro_rules! machine {
                 }
                 let $keys = Image::take(from)?;
                 $(let $field = Image::take(from)?;)*
-                let edge = Edge { offer: Offer::new(&$keys), recorder: None, $keys, $($field),* };
+                let edge = Edge {
+                    offer: Offer::new(&$keys),
+                    recorder: None,
+                    #[cfg(feature = "upgrade")]
+                    moved_link: None,
+                    $keys,
+                    $($field),*
+                };
                 from.is_empty().then_some(edge)
             }
         }

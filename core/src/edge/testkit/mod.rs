@@ -2,11 +2,10 @@
 //! `testkit`, which no program has.
 //!
 //! Here is their adapter: a world decides when and how much its transports take and bring, and the adapter does the rest as [`Edge`]'s
-//! contract requires. `audit.rs` checks the machine between two calls, `observed.rs` tells whether a session has changed, and `fork.rs`
+//! contract requires. `audit.rs` checks the machine between two calls, `observed.rs` tells whether a session has changed, and `lifecycle/fork.rs`
 //! copies the machine.
 
 mod audit;
-mod fork;
 mod observed;
 
 use crate::edge::{CloseKind, Closed, ConnKey, Deadline, Duty, Edge, HasLink as _};

@@ -147,6 +147,12 @@ impl Hold {
         self.is_decided = true;
     }
 
+    /// Returns whether a link may go on that has version 2.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn goes_on_in_version_2(&self) -> bool {
+        self.is_version_2() && self.is_decided && self.protocol != LinkProtocol::V3
+    }
+
     /// Returns whether some link of this run was decided.
     pub(crate) fn is_decided(&self) -> bool {
         self.is_decided

@@ -95,6 +95,12 @@ impl LinkQueue {
         }
     }
 
+    /// Returns whether an announcement is to be made, or waits.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn has_announcements(&self) -> bool {
+        self.announced_to.is_some() || !self.announcements.is_empty()
+    }
+
     /// Returns whether no packet waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.sealed.frames() == 0
@@ -150,7 +156,7 @@ impl LinkQueue {
     }
 
     /// Handles that the carrier is gone. What was announced is announced to the next backend, and a frame that was begun is sent in full.
-    pub(super) fn rewind(&mut self) {
+    pub(crate) fn rewind(&mut self) {
         self.version.closed(&mut self.frames);
         self.announced_to = None;
         self.announcements = FrameQueue::new();

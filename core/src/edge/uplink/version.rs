@@ -273,6 +273,12 @@ impl LinkVersion {
         }
     }
 
+    /// Handles that the link goes on which another process had, in version 2. Returns false if it cannot.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn goes_on_in_version_2(&self) -> bool {
+        self.counted.is_none() && self.hold.goes_on_in_version_2()
+    }
+
     // ---- ask and grant
 
     /// Returns whether a frame of the backend may be one of version 3.

@@ -5,6 +5,8 @@ mod crowds;
 mod ends;
 mod granted;
 mod isolation;
+#[cfg(feature = "upgrade")]
+mod moving;
 mod openings;
 mod operator;
 mod packets;

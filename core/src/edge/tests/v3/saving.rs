@@ -5,7 +5,7 @@ use crate::edge::trunk::Trunk;
 use core::num::NonZeroU8;
 
 /// Seals the parts and opens them again, with the key of the world.
-fn sealed(world: &World, run: [u8; 8], parts: &[Part], name: u8) -> Vec<u8> {
+pub(super) fn sealed(world: &World, run: [u8; 8], parts: &[Part], name: u8) -> Vec<u8> {
     let keys = &world.edge_keys;
     Snapshot::seal((run, parts), keys, 5_000, [name; 32]).unwrap()
 }

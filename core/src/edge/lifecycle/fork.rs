@@ -6,7 +6,7 @@ use crate::edge::Edge;
 
 impl Edge {
     /// Copies the machine, for exploring what could happen next, as a model checker does. The copy has the same secrets and shares the
-    /// table of sources, so it must never serve next to the original.
+    /// table of sources, so it must never serve next to the original. What is saved of connections is saved of a copy as well (SPEC 41.1(b)).
     #[must_use]
     pub fn fork(&self) -> Edge {
         Edge {
@@ -40,6 +40,8 @@ impl Edge {
             answers: self.answers,
             groups: self.groups.clone(),
             settling: self.settling.clone(),
+            #[cfg(feature = "upgrade")]
+            moved_link: self.moved_link.clone(),
             is_draining: self.is_draining,
             shutdown_at: self.shutdown_at,
             counters: self.counters.clone(),
