@@ -18,6 +18,17 @@ pub const GOODBYE_ANSWER_TIME: Duration = Duration::from_secs(1);
 /// The time for which this client waits for the edge to end a connection that it broke the protocol on. (SPEC 25.5(c))
 pub const LEAVING_TIME: Duration = Duration::from_secs(1);
 
+/// When a client that saves its session acknowledges packets. (SPEC 46.1)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Saving {
+    /// When the application has come back for more. What it did between that and the last save before it was killed comes again.
+    Taken,
+    /// When the application has [saved its state](super::Client::set_state). What it has sent leaves with the same save. So each packet
+    /// counts once in both directions, however often the process is killed.
+    Saved,
+}
+
 /// The bounds of a [`Client`](super::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
@@ -47,6 +58,8 @@ pub struct ClientConfig {
     pub(super) trust_first_use: bool,
     /// Default: false.
     pub(super) take_over: bool,
+    /// `None`: the session is not saved. Default.
+    pub(super) saving: Option<Saving>,
     /// Default: false.
     pub(super) padding: bool,
     /// Default: none.
@@ -125,6 +138,14 @@ impl ClientConfig {
     pub fn with_goodbye_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
         self.goodbye_timeout = some_time("goodbye_timeout", timeout)?;
         Ok(self)
+    }
+
+    /// Lets nothing leave before it is saved, so that another process can go on where this one is killed. The adapter stores what
+    /// [`Client::to_save`](super::Client::to_save) gives whenever the client [wants it](super::Client::wants_save). Default: no.
+    #[must_use]
+    pub fn with_saving(mut self, saving: Saving) -> Self {
+        self.saving = Some(saving);
+        self
     }
 
     /// Sets the versions that the client speaks. Default: version 2 alone.
@@ -270,6 +291,7 @@ impl Default for ClientConfig {
             edge_keys: Vec::new(),
             trust_first_use: false,
             take_over: false,
+            saving: None,
             padding: false,
             #[cfg(debug_assertions)]
             key_log: None,

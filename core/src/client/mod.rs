@@ -6,6 +6,8 @@ mod data;
 mod ending;
 mod error;
 mod saved;
+mod saved_client;
+mod saving;
 mod state;
 
 use core::fmt;
@@ -30,10 +32,17 @@ pub use crate::protocol::{
     Breach, Class, Code, Gap, Ledger, Ledgers, MAX_BREACHES, MAX_TOKEN_BYTES,
     MAX_UNPROVABLE_CHALLENGES, STEADY_TIME,
 };
-pub use config::{ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES};
+pub use config::{
+    ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES, Saving,
+};
 pub use error::{DropCause, End, Event, Refusal, SendError, TokenError, Violation};
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
+pub use saved_client::{MAX_STATE_BYTES, SavedClient, SavedClientError};
+pub use saving::StateTooLong;
 pub use state::State;
+
+use saved_client::Content;
+use saving::Keeper;
 
 use ending::{AT_ONCE, Ending, Pause, Pauses, violation};
 
@@ -113,6 +122,8 @@ pub struct Client {
     has_heard: bool,
     /// Whether the next new session is one of version 2, since an edge did not answer version 3.
     falls_back: bool,
+    /// What a client that saves its session keeps for that.
+    keeper: Option<Box<Keeper>>,
 }
 
 /// What became of a goodbye.
@@ -152,6 +163,34 @@ impl Client {
         Self::with(config, seed, session)
     }
 
+    /// Creates a client that goes on with what another process has saved: with its session, if it has one that is not over. What that process
+    /// has sent and the edge has not acknowledged goes again, and the edge knows what it has of that. For `seed` see [`new`](Self::new).
+    #[must_use]
+    pub fn restore_saved(config: ClientConfig, seed: [u8; 32], saved: SavedClient) -> Self {
+        let state = saved.state().to_vec();
+        let mut client = match saved.content {
+            Content::V2(session) => Self::restore(config, seed, &session),
+            Content::None(outbox) => {
+                let mut client = Self::new(config, seed);
+                for packet in outbox.held_packets() {
+                    client.outbox.push(packet);
+                }
+                client
+            }
+            Content::V3(restored) => {
+                let session = ClientSession::V3(Box::new(restored.session));
+                let mut client = Self::with(config, seed, session);
+                client.outbox = restored.outbox;
+                client.trust.learned = Some(restored.edge_key);
+                client
+            }
+        };
+        if let Some(keeper) = &mut client.keeper {
+            keeper.state = state;
+        }
+        client
+    }
+
     fn with(config: ClientConfig, seed: [u8; 32], session: ClientSession) -> Self {
         let trust = Trust {
             pins: config.edge_keys.clone(),
@@ -180,6 +219,7 @@ impl Client {
             goodbye: Goodbye::No,
             has_heard: false,
             falls_back: false,
+            keeper: config.saving.map(|saving| Keeper::new(saving, &[])),
             config,
         }
     }
@@ -204,7 +244,8 @@ impl Client {
         if matches!(self.state, State::Waiting | State::Connecting) {
             self.choose_version();
             self.has_heard = false;
-            let awaits = self.session.begin(random, &self.trust, &mut self.outbox);
+            let (session, trust, outbox) = self.going();
+            let awaits = session.begin(random, trust, outbox);
             let deadline = self.now + self.config.handshake_timeout;
             self.enter(State::of(awaits), Some(deadline));
         }
@@ -369,11 +410,20 @@ impl Client {
 
     /// Makes output, and returns the bytes to write now. They stay until [`handle_written`](Self::handle_written).
     ///
-    /// Call it when the transport may take bytes: a version that seals makes records then, of all that waits at that moment.
+    /// Call it when the transport may take bytes: a version that seals makes records then, of all that waits at that moment. A client
+    /// [that saves](ClientConfig::with_saving) has none as long as something of it [is to be stored](Self::wants_save).
     #[must_use]
     pub fn output(&mut self) -> &[u8] {
+        if self.waits_for_save() {
+            return &[];
+        }
+        self.make_output()
+    }
+
+    fn make_output(&mut self) -> &[u8] {
         if self.is_sending() {
-            return self.session.fill(&mut self.trust, &mut self.outbox);
+            let (session, trust, outbox) = self.going();
+            return session.fill(trust, outbox);
         }
         match self.state {
             State::Closing => &[],
@@ -454,6 +504,11 @@ impl Client {
         if !self.has_room(data.len()) {
             return Err(SendError::NoRoom);
         }
+        if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.holds()) {
+            keeper.hold(data);
+            let held = keeper.held().packets() as u64;
+            return Ok(self.outbox.end().saturating_add(held));
+        }
         self.outbox.push(data);
         Ok(self.outbox.end())
     }
@@ -467,7 +522,9 @@ impl Client {
     /// The application has come back for more after it got packet `number`. It is acknowledged with the next record, or after a while.
     pub fn taken(&mut self, now: Time, number: u64) {
         self.advance_clock(now);
-        self.session.take(self.now, number);
+        if !self.takes_later(number) {
+            self.session.take(self.now, number);
+        }
     }
 
     /// Sets what the client shows when it joins: a ticket, or whatever the backend wants. In a session it is sent again, at once. Version 2
@@ -529,8 +586,20 @@ impl Client {
     pub fn ledgers(&self) -> Ledgers {
         match &self.end {
             Some(end) => *end.ledgers,
-            None => self.session.ledgers(&self.outbox),
+            None => self.ledgers_now(),
         }
+    }
+
+    /// Returns the accounts with what a client holds until it is saved, which was never sent.
+    fn ledgers_now(&self) -> Ledgers {
+        let mut ledgers = self.session.ledgers(&self.outbox);
+        let held = self
+            .keeper
+            .as_ref()
+            .map_or(0, |keeper| keeper.held().packets() as u64);
+        ledgers.up.numbered = ledgers.up.numbered.saturating_add(held);
+        ledgers.up.open_unsent = ledgers.up.open_unsent.saturating_add(held);
+        ledgers
     }
 
     /// Returns the public key of the edge, once one has proven it. Whoever pins it is safe against other edges from then on. (Version 3)
@@ -562,10 +631,7 @@ impl Client {
     /// Returns whether the queue has room for a packet of `length` bytes now, and may ever have.
     #[must_use]
     pub fn has_room(&self, length: usize) -> bool {
-        length <= self.max_packet_bytes()
-            && self
-                .outbox
-                .takes(Outbox::stored_bytes(length), self.bounds())
+        length <= self.max_packet_bytes() && self.takes(Outbox::stored_bytes(length), self.bounds())
     }
 
     /// Returns whether a packet waits that the transport has not taken.
@@ -583,13 +649,21 @@ impl Client {
     /// Returns the number of packets held: to be written, half-written, or not acknowledged.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
-        self.outbox.packets()
+        let held = self
+            .keeper
+            .as_ref()
+            .map_or(0, |keeper| keeper.held().packets());
+        self.outbox.packets().saturating_add(held)
     }
 
     /// Returns the number of bytes of these packets, including lengths.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.outbox.held_bytes()
+        let held = self
+            .keeper
+            .as_ref()
+            .map_or(0, |keeper| keeper.held().held_bytes());
+        self.outbox.held_bytes().saturating_add(held)
     }
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called, unless something else happens before.
@@ -664,6 +738,9 @@ impl Client {
             self.end = None;
             self.session = ClientSession::new(self.config.first_version());
             self.outbox = Outbox::new(self.session.version().retention());
+            if let Some(keeper) = &mut self.keeper {
+                keeper.forget();
+            }
             // An edge that ends each new session at once has no client in a loop.
             let (ended_at, pause) = self.afresh;
             let pause = self.pauses.next(pause, &mut self.rng);
@@ -713,6 +790,10 @@ impl Client {
         if self.goodbye != Goodbye::No {
             self.part();
         }
+        if self.keeper.is_some() && !resumed {
+            // Packets go behind the answer.
+            self.session.ask(self.now);
+        }
         let id = self.id().expect("an established session has an id");
         if resumed {
             let resumption = self.session.resumption();
@@ -756,7 +837,7 @@ impl Client {
                 self.retry(DropCause::Told(code), pause);
             }
             Ending::Refused(refusal) => {
-                let ledgers = self.session.ledgers(&self.outbox);
+                let ledgers = self.ledgers_now();
                 self.end = Some(End::new(refusal.code(), refusal.to_string(), ledgers));
                 if refusal == Refusal::UnknownOrExpired {
                     self.session.forget();
@@ -767,7 +848,10 @@ impl Client {
                 self.event = Some(Event::Refused(refusal));
             }
             Ending::Ended(code, text, pause) => {
-                let end = End::new(code, text, self.session.ledgers(&self.outbox));
+                let end = End::new(code, text, self.ledgers_now());
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.forget();
+                }
                 self.session.forget();
                 self.outbox.clear();
                 self.goodbye = Goodbye::No;

@@ -15,7 +15,9 @@ use super::{MAX_OPENING_BODY_BYTES, Version};
 
 pub use crate::v2::session::MAX_UNPROVABLE_CHALLENGES;
 pub use crate::v3::client::{Breach, Gap, Ledgers, MAX_BREACHES};
-pub(crate) use crate::v3::client::{Leave, Resumption, Told, Trust};
+pub(crate) use crate::v3::client::{
+    Leave, Mark, Restored, Resumption, Told, Trust, load_packets, load_session, save_packets,
+};
 use crate::v3::items::Ledger;
 pub use crate::v3::items::MAX_TOKEN_BYTES;
 #[cfg(debug_assertions)]
@@ -135,6 +137,35 @@ impl ClientSession {
                 Some((identity.id(), identity.keys(), identity.edge_key()))
             }
             ClientSession::V3(_) => None,
+        }
+    }
+
+    /// Returns what must be saved before more leaves. (SPEC 46.1)
+    pub(crate) fn mark(&self, outbox: &Outbox) -> Mark {
+        match self {
+            // Its packets are not saved.
+            ClientSession::V2(session) => Mark {
+                id: session
+                    .identity()
+                    .map_or(0, |identity| identity.id().as_u64()),
+                ..Mark::default()
+            },
+            ClientSession::V3(session) => session.mark(outbox),
+        }
+    }
+
+    /// Returns whether the session has begun for sure.
+    pub(crate) fn has_opened(&self) -> bool {
+        match self {
+            ClientSession::V2(_) => true,
+            ClientSession::V3(session) => session.has_opened(),
+        }
+    }
+
+    /// Asks the edge for a record, if the version has such a question.
+    pub(crate) fn ask(&mut self, now: Time) {
+        if let ClientSession::V3(session) = self {
+            session.ask(now);
         }
     }
 

@@ -103,7 +103,7 @@ impl Outbox {
     }
 
     /// Creates an empty outbox whose next packet has the number after `number`, which is acknowledged.
-    #[cfg(feature = "edge")]
+    #[cfg(any(feature = "edge", feature = "client"))]
     pub(crate) const fn after(retention: Retention, number: u64) -> Self {
         let mut outbox = Outbox::new(retention);
         outbox.end = number;
@@ -111,7 +111,7 @@ impl Outbox {
     }
 
     /// Returns the packets that it holds, in order, a half-written one in full.
-    #[cfg(feature = "edge")]
+    #[cfg(any(feature = "edge", feature = "client"))]
     pub(crate) fn held_packets(&self) -> impl Iterator<Item = &[u8]> {
         self.frames.bodies()
     }

@@ -90,6 +90,16 @@ impl Received {
         Some(more)
     }
 
+    /// Goes on behind what was taken. What was received beyond that comes again. (SPEC 46.1(d))
+    #[cfg(feature = "client")]
+    pub(crate) const fn after(taken: u64) -> Self {
+        Received {
+            received: taken,
+            taken,
+            told: 0,
+        }
+    }
+
     /// Another connection begins: its first ACK counts from 0.
     pub fn reconnect(&mut self) {
         self.told = 0;
@@ -163,6 +173,15 @@ impl Acknowledged {
         self.heard = heard;
         self.acknowledged = self.acknowledged.max(heard);
         Ok(self.acknowledged)
+    }
+
+    /// Goes on behind what was acknowledged. (SPEC 46.1(d))
+    #[cfg(feature = "client")]
+    pub(crate) const fn after(acknowledged: u64) -> Self {
+        Acknowledged {
+            acknowledged,
+            heard: 0,
+        }
     }
 
     /// Another connection begins: its first ACK counts from 0.

@@ -89,6 +89,19 @@ impl Progress {
         }
     }
 
+    /// Goes on where another process was killed: behind the packets taken down and those acknowledged up, of which all up to `sent` may have
+    /// been sent. (SPEC 46.1(d))
+    #[cfg(feature = "client")]
+    pub(crate) fn restored(ring: Ring, taken: u64, acknowledged: u64, sent: u64) -> Self {
+        Progress {
+            received: Received::after(taken),
+            acknowledged: Acknowledged::after(acknowledged),
+            sent,
+            told: taken,
+            ..Progress::new(ring)
+        }
+    }
+
     /// Returns the ring.
     #[must_use]
     pub fn ring(&self) -> Ring {

@@ -451,6 +451,21 @@ impl ResumeSecret {
         Some(ResumeSecret { counter, secret })
     }
 
+    /// Returns its secret, to be saved. (SPEC 46.2)
+    #[cfg(feature = "client")]
+    pub(super) const fn secret(&self) -> &[u8; KEY_BYTES] {
+        &self.secret.0
+    }
+
+    /// Makes one of what was saved.
+    #[cfg(feature = "client")]
+    pub(super) const fn restored(counter: u64, secret: [u8; KEY_BYTES]) -> Self {
+        ResumeSecret {
+            counter,
+            secret: Secret(secret),
+        }
+    }
+
     /// Returns the secret of a later attempt, at most `max` links away.
     ///
     /// # Errors

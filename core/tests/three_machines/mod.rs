@@ -1,6 +1,7 @@
 //! Client, edge and backend machines together. What a transport held when it died may be lost; these transports hold
 //! nothing, so nothing may be lost at all.
 
+mod saved;
 mod v3;
 mod world;
 

@@ -40,6 +40,10 @@ pub(crate) struct Peer {
     pub(crate) packets: Vec<Vec<u8>>,
     /// Every other event, by name.
     pub(crate) events: Vec<String>,
+    /// What the client has stored last.
+    pub(crate) stored: Vec<u8>,
+    /// After so many more of the steps at which it may be killed the client is.
+    pub(crate) steps_left: Option<usize>,
     conn: Option<ConnKey>,
     /// What the transport holds in each direction.
     up: Vec<u8>,
@@ -77,15 +81,21 @@ impl World {
 
     /// Like [`joined`](Self::joined), in version 3, with transports that hold bytes.
     pub(crate) fn joined_in_version_3(seed: u8, clients: u8) -> Self {
-        let mut config = EdgeConfig::default();
-        config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
-        let mut world = World::new(seed, config, 0);
-        world.transports_hold = true;
+        let mut world = World::in_version_3(seed);
         for n in 0..clients {
             let config = ClientConfig::default().with_versions(client::Versions::V3);
             world.clients.push(Peer::new(Client::new(config, [n; 32])));
         }
         world.until_established();
+        world
+    }
+
+    /// Creates an edge of both versions without clients.
+    pub(crate) fn in_version_3(seed: u8) -> Self {
+        let mut config = EdgeConfig::default();
+        config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
+        let mut world = World::new(seed, config, 0);
+        world.transports_hold = true;
         world
     }
 
@@ -131,6 +141,36 @@ impl World {
             "not done after {MOST_TURNS} turns: {clients:?}, {:?}",
             self.edge.gauges()
         );
+    }
+
+    /// Kills the process of a client. What it has written arrives up to some byte. Another one goes on with what was stored.
+    pub(crate) fn kill(&mut self, client: usize, config: ClientConfig) {
+        let now = self.now;
+        let conn = self.clients[client].conn;
+        if let Some(conn) = conn {
+            let arrives = self.some_of(self.clients[client].up.len());
+            let arrives = arrives.min(self.edge.read_budget(conn));
+            let bytes: Vec<u8> = self.clients[client].up.drain(..arrives).collect();
+            self.edge.handle_client_bytes(now, conn, &bytes);
+            while let Duty::Entropy = self.edge.client_duty(conn) {
+                let mut random = [0; 32];
+                self.rng.fill_bytes(&mut random);
+                self.edge.handle_entropy(now, conn, random);
+            }
+            self.edge
+                .handle_client_closed(now, conn, edge::Closed::Error);
+        }
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let peer = &mut self.clients[client];
+        peer.client = if peer.stored.is_empty() {
+            Client::new(config, seed)
+        } else {
+            let saved = client::SavedClient::from_bytes(&peer.stored).expect("it was stored");
+            Client::restore_saved(config, seed, saved)
+        };
+        (peer.conn, peer.steps_left) = (None, None);
+        (peer.up, peer.down) = (Vec::new(), Vec::new());
     }
 
     /// Breaks the transport of a client. Neither side has notice before.
@@ -258,7 +298,8 @@ impl World {
         }
         if let Some(conn) = peer.conn {
             self.move_up(now, client, conn);
-            if self.clients[client].conn.is_none() {
+            let peer = &self.clients[client];
+            if peer.conn.is_none() || peer.steps_left == Some(0) {
                 return;
             }
             while let Duty::Entropy = self.edge.client_duty(conn) {
@@ -302,6 +343,7 @@ impl World {
         while let Some(event) = peer.client.poll_event() {
             peer.events.push(name(event));
         }
+        peer.store();
     }
 }
 
@@ -314,11 +356,18 @@ impl World {
         } else {
             budget
         };
+        // What it cannot write before it has stored something.
+        if self.clients[client].client.output().is_empty() && self.clients[client].store() {
+            return;
+        }
         let waits = self.clients[client].client.output().len();
         let taken = self.some_of(waits.min(room));
         let peer = &mut self.clients[client];
         let written = &peer.client.output()[..taken];
         peer.up.extend_from_slice(written);
+        if peer.dies() {
+            return;
+        }
         peer.client.handle_written(now, taken);
         let held = peer.up.len().min(budget);
         let arrives = if self.transports_hold {
@@ -343,10 +392,40 @@ impl Peer {
             client,
             packets: Vec::new(),
             events: Vec::new(),
+            stored: Vec::new(),
+            steps_left: None,
             conn: None,
             up: Vec::new(),
             down: Vec::new(),
         }
+    }
+
+    /// Returns whether the client is killed here.
+    fn dies(&mut self) -> bool {
+        match &mut self.steps_left {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Stores what is to be stored. Returns whether the client is killed before, within or behind that.
+    fn store(&mut self) -> bool {
+        if !self.client.wants_save() {
+            return false;
+        }
+        if self.dies() {
+            return true;
+        }
+        self.stored = self.client.to_save().to_vec();
+        if self.dies() {
+            return true;
+        }
+        self.client.handle_saved();
+        self.dies()
     }
 
     fn read(&mut self, now: Time, bytes: &[u8]) {

@@ -10,7 +10,7 @@ use super::super::code::Code;
 use super::super::items::Ledger;
 use super::leave::Leave;
 use super::open::{Goodbye, Open, leaves_at};
-use super::seat::Seat;
+use super::seat::{Hole, Seat};
 use super::terms::{Gap, Told, Trust};
 
 /// What a step led to.
@@ -70,8 +70,7 @@ impl Seat {
                 bytes,
                 reason,
             } => {
-                self.holes.gapped = self.holes.gapped.saturating_add(count);
-                self.pass_hole(first);
+                self.pass_hole(Hole::Gap, first);
                 Some(Told::Gap(Gap {
                     first,
                     count,
@@ -79,12 +78,8 @@ impl Seat {
                     reason,
                 }))
             }
-            Arrival::Superseded {
-                number: first,
-                count,
-            } => {
-                self.holes.superseded = self.holes.superseded.saturating_add(count);
-                self.pass_hole(first);
+            Arrival::Superseded { number: first, .. } => {
+                self.pass_hole(Hole::Superseded, first);
                 None
             }
             Arrival::Skipped { count } => {

@@ -4,6 +4,7 @@ mod arrivals;
 mod leave;
 mod open;
 mod opening;
+mod saved;
 mod seat;
 mod session;
 mod terms;
@@ -16,5 +17,6 @@ pub use seat::Ledgers;
 pub use terms::Gap;
 
 pub(crate) use leave::Leave;
+pub(crate) use saved::{Mark, Restored, load_packets, load_session, save_packets};
 pub(crate) use session::Session;
 pub(crate) use terms::{Resumption, Told, Trust};

@@ -84,6 +84,14 @@ impl Open {
             .close(&close, false, outbox, &mut seat.progress);
     }
 
+    /// Sends a PING. (SPEC 25.1)
+    pub(super) fn ask(&mut self, now: Time) {
+        let question = now.as_nanos().to_le_bytes();
+        self.question = Some((now, question));
+        self.channel.timing().pinged();
+        self.channel.outbound().ping(question);
+    }
+
     /// Handles that there may be something to acknowledge.
     pub(super) fn count_due(&mut self, now: Time, seat: &Seat) {
         self.channel.timing().count(now, seat.progress.due());

@@ -152,27 +152,27 @@ impl Joining {
 /// What a client keeps to come back. (SPEC 23.5, 23.6)
 #[derive(Debug, Clone)]
 pub struct Resumable {
-    id: ClientId,
-    claim_key: ClaimKey,
-    key_hint: KeyHint,
-    run: [u8; 8],
-    handle: Handle,
+    pub(super) id: ClientId,
+    pub(super) claim_key: ClaimKey,
+    pub(super) key_hint: KeyHint,
+    pub(super) run: [u8; 8],
+    pub(super) handle: Handle,
     /// The secret of the least counter that is of use.
-    least: ResumeSecret,
+    pub(super) least: ResumeSecret,
     /// The counter of the last attempt, or that before the next one.
-    last: u64,
+    pub(super) last: u64,
     /// The greatest counter of all attempts.
-    used: u64,
+    pub(super) used: u64,
     /// The same before the last attempt.
-    used_before: u64,
+    pub(super) used_before: u64,
     /// The greatest counter that the edge has confirmed or told.
-    told: u64,
+    pub(super) told: u64,
     /// Refusals with 310 or 311 in a row.
-    refusals: u32,
+    pub(super) refusals: u32,
     /// The attempts since the last RESUMED, those that it named, and its own. At the beginning, the zeros that stand for the join.
-    marks: VecDeque<[u8; 8]>,
+    pub(super) marks: VecDeque<[u8; 8]>,
     /// Whether a mark was forgotten.
-    forgot: bool,
+    pub(super) forgot: bool,
 }
 
 /// An attempt to resume whose Claim was written.

@@ -26,6 +26,14 @@ impl Ledgers {
     }
 }
 
+/// Returns the ring that a Welcome names.
+pub(super) fn ring_of(settings: &Settings) -> Ring {
+    Ring {
+        packets: settings.ring_packets,
+        bytes: settings.ring_bytes,
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) resumable: Resumable,
@@ -50,14 +58,10 @@ pub(super) struct Seat {
 
 impl Seat {
     pub(super) fn new(settings: Settings, resumable: Resumable, now: Time) -> Self {
-        let ring = Ring {
-            packets: settings.ring_packets,
-            bytes: settings.ring_bytes,
-        };
         Seat {
             resumable,
+            progress: Progress::new(ring_of(&settings)),
             settings,
-            progress: Progress::new(ring),
             holes: Holes::default(),
             heard: now,
             has_begun: false,
@@ -74,18 +78,19 @@ impl Seat {
     pub(super) fn take(&mut self, number: u64) {
         let number = number.min(self.progress.received());
         if number > self.progress.taken() {
-            let taken = self.holes.after(number);
+            let taken = self.holes.up_to(number);
             self.progress.take(taken);
         }
     }
 
     /// Numbers from `first` up to what was received have no packet. They are taken with the packets around them (SPEC 24.3(b)).
-    pub(super) fn pass_hole(&mut self, first: u64) {
+    pub(super) fn pass_hole(&mut self, hole: Hole, first: u64) {
         let last = self.progress.received();
+        self.holes.count(hole, first, last);
         if self.progress.taken().saturating_add(1) >= first {
             self.progress.take(last);
         } else {
-            self.holes.add(first, last);
+            self.holes.add(hole, first, last);
         }
     }
 
@@ -137,28 +142,43 @@ impl Seat {
     }
 }
 
+/// Why numbers have no packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hole {
+    Gap,
+    Superseded,
+}
+
 /// Numbers down without a packet.
 #[derive(Debug, Default)]
 pub(super) struct Holes {
     /// Those that were received and not taken, as runs of numbers. There is a packet that was not taken before each of them, so the ring
     /// bounds them.
-    runs: VecDeque<(u64, u64)>,
+    runs: VecDeque<(Hole, u64, u64)>,
     pub(super) gapped: u64,
     pub(super) superseded: u64,
 }
 
 impl Holes {
-    fn add(&mut self, first: u64, last: u64) {
+    fn count(&mut self, hole: Hole, first: u64, last: u64) {
+        let counted = match hole {
+            Hole::Gap => &mut self.gapped,
+            Hole::Superseded => &mut self.superseded,
+        };
+        *counted = counted.saturating_add(length_of(first, last));
+    }
+
+    fn add(&mut self, hole: Hole, first: u64, last: u64) {
         match self.runs.back_mut() {
-            Some((_, end)) if end.saturating_add(1) == first => *end = last,
-            _ => self.runs.push_back((first, last)),
+            Some((kind, _, end)) if *kind == hole && end.saturating_add(1) == first => *end = last,
+            _ => self.runs.push_back((hole, first, last)),
         }
     }
 
     /// Returns what is taken if the application has taken `number`: the run after it as well.
-    fn after(&mut self, number: u64) -> u64 {
+    fn up_to(&mut self, number: u64) -> u64 {
         let mut taken = number;
-        while let Some((first, last)) = self.runs.front().copied()
+        while let Some((_, first, last)) = self.runs.front().copied()
             && first <= taken.saturating_add(1)
         {
             taken = taken.max(last);
@@ -169,9 +189,38 @@ impl Holes {
 
     /// Returns how many numbers without a packet were received and not taken.
     pub(super) fn untaken(&self) -> u64 {
-        let length = |(first, last): &(u64, u64)| last.saturating_sub(*first).saturating_add(1);
-        self.runs.iter().map(length).fold(0, u64::saturating_add)
+        let lengths = self
+            .runs
+            .iter()
+            .map(|(_, first, last)| length_of(*first, *last));
+        lengths.fold(0, u64::saturating_add)
     }
+
+    /// Returns how many of those that were taken were given up, and how many superseded.
+    pub(super) fn taken(&self) -> (u64, u64) {
+        let (mut gapped, mut superseded) = (self.gapped, self.superseded);
+        for (hole, first, last) in &self.runs {
+            let counted = match hole {
+                Hole::Gap => &mut gapped,
+                Hole::Superseded => &mut superseded,
+            };
+            *counted = counted.saturating_sub(length_of(*first, *last));
+        }
+        (gapped, superseded)
+    }
+
+    /// The numbers that were taken in another process. (SPEC 46.1(d))
+    pub(super) fn after(gapped: u64, superseded: u64) -> Self {
+        Holes {
+            gapped,
+            superseded,
+            ..Holes::default()
+        }
+    }
+}
+
+fn length_of(first: u64, last: u64) -> u64 {
+    last.saturating_sub(first).saturating_add(1)
 }
 
 #[cfg(test)]
@@ -182,16 +231,23 @@ mod tests {
     fn holes_are_taken_with_the_packets_around_them() {
         let mut holes = Holes::default();
         // 1 packet, 2..4 hole, 5 packet, 6 hole, 7 hole, 8 packet.
-        for (first, last) in [(2, 4), (6, 6), (7, 7)] {
-            holes.add(first, last);
+        for (hole, first, last) in [
+            (Hole::Gap, 2, 4),
+            (Hole::Superseded, 6, 6),
+            (Hole::Gap, 7, 7),
+        ] {
+            holes.count(hole, first, last);
+            holes.add(hole, first, last);
         }
+        assert_eq!(holes.taken(), (0, 0));
         assert_eq!(holes.untaken(), 5);
-        assert_eq!(holes.after(1), 4);
+        assert_eq!(holes.up_to(1), 4);
         assert_eq!(holes.untaken(), 2);
-        assert_eq!(holes.after(5), 7);
-        assert_eq!((holes.after(8), holes.untaken()), (8, 0));
+        assert_eq!(holes.up_to(5), 7);
+        assert_eq!((holes.up_to(8), holes.untaken()), (8, 0));
+        assert_eq!(holes.taken(), (4, 1));
         // A later packet takes the holes before it, too.
-        holes.add(10, 12);
-        assert_eq!((holes.after(13), holes.untaken()), (13, 0));
+        holes.add(Hole::Gap, 10, 12);
+        assert_eq!((holes.up_to(13), holes.untaken()), (13, 0));
     }
 }

@@ -57,6 +57,30 @@ enum Phase {
 const HAS_SEAT: &str = "a Welcome came before a Claim, and before records";
 
 impl Session {
+    /// Goes on with what is known of a session, which has no connection.
+    pub(super) fn of_seat(seat: Seat) -> Self {
+        Session {
+            seat: Some(Box::new(seat)),
+            ..Session::default()
+        }
+    }
+
+    pub(super) fn seat(&self) -> Option<&Seat> {
+        self.seat.as_deref()
+    }
+
+    /// Returns whether a record of the session was opened, so that it has begun for sure.
+    pub(crate) fn has_opened(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.has_opened)
+    }
+
+    /// Asks whether the edge is there: its answer is a record.
+    pub(crate) fn ask(&mut self, now: Time) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.ask(now);
+        }
+    }
+
     /// Returns the id that the edge has assigned.
     pub(crate) fn id(&self) -> Option<ClientId> {
         self.seat.as_ref().map(|seat| seat.resumable.id())
@@ -518,12 +542,7 @@ impl Session {
                     open.channel.timing().acknowledged();
                     open.channel.outbound().acknowledge();
                 }
-                Due::Ping => {
-                    let question = now.as_nanos().to_le_bytes();
-                    open.question = Some((now, question));
-                    open.channel.timing().pinged();
-                    open.channel.outbound().ping(question);
-                }
+                Due::Ping => open.ask(now),
                 Due::Dead => return Some(Leave::Silent),
                 Due::Leave(code) => return Some(Leave::Moves { code }),
             }
