@@ -8,11 +8,11 @@
 /// Makes an [`Image`] of a type: of each field in the order in which they stand here, behind the number of the variant.
 #[cfg(feature = "record")]
 macro_rules! image {
-    (enum $name:ty { $($tag:literal $variant:ident { $($member:tt: $field:ident),* }),* $(,)? }) => {
+    (enum $name:ty { $($(#[$meta:meta])* $tag:literal $variant:ident { $($member:tt: $field:ident),* }),* $(,)? }) => {
         impl $crate::image::Image for $name {
             fn put(&self, out: &mut $crate::image::Out) {
                 match self {
-                    $(Self::$variant { $($member: $field),* } => {
+                    $($(#[$meta])* Self::$variant { $($member: $field),* } => {
                         <u8 as $crate::image::Image>::put(&$tag, out);
                         $($crate::image::Image::put($field, out);)*
                     })*
@@ -21,7 +21,7 @@ macro_rules! image {
 
             fn take(from: &mut $crate::image::Taken<'_>) -> Option<Self> {
                 Some(match <u8 as $crate::image::Image>::take(from)? {
-                    $($tag => Self::$variant { $($member: $crate::image::Image::take(from)?),* },)*
+                    $($(#[$meta])* $tag => Self::$variant { $($member: $crate::image::Image::take(from)?),* },)*
                     _ => return None,
                 })
             }

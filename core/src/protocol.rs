@@ -43,10 +43,14 @@ pub(crate) use crate::v3::items::{Close, GoAway, Resumed};
 pub(crate) use crate::v3::opening::{Joined, Step as EntropyStep};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::outbound::{GAP_CLAIMED_LESS, GAP_NO_ROOM, Sending};
+#[cfg(feature = "cluster")]
+pub(crate) use crate::v3::packets::FEATURE_TICKETS;
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::packets::{Position, Settings, Verdict};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::progress::{Progress, Ring};
+#[cfg(feature = "cluster")]
+pub(crate) use crate::v3::schedule::ticket::Ticket;
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::schedule::{Master, ResumeSecret};
 #[cfg(feature = "edge")]
@@ -242,6 +246,12 @@ impl Offer {
             key: keys.public(),
             numbered: EdgeKey::new(keys.clone()),
         }
+    }
+
+    /// Seals a ticket (SPEC 44.2).
+    #[cfg(feature = "cluster")]
+    pub(crate) fn seal_ticket(&self, ticket: &Ticket) -> Vec<u8> {
+        self.numbered.master().seal_ticket(ticket)
     }
 }
 

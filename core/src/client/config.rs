@@ -62,6 +62,9 @@ pub struct ClientConfig {
     pub(super) saving: Option<Saving>,
     /// Default: false.
     pub(super) padding: bool,
+    /// Default: false.
+    #[cfg(feature = "tickets")]
+    pub(super) tickets: bool,
     /// Default: none.
     #[cfg(debug_assertions)]
     pub(super) key_log: Option<KeyLog>,
@@ -175,6 +178,15 @@ impl ClientConfig {
     #[must_use]
     pub fn with_trust_first_use(mut self, trusts: bool) -> Self {
         self.trust_first_use = trusts;
+        self
+    }
+
+    /// Asks the edge for tickets, by which the client comes back at another edge of the same backend. To be set where the client knows several
+    /// addresses. (SPEC 44) Default: false.
+    #[must_use]
+    #[cfg(feature = "tickets")]
+    pub fn with_tickets(mut self, asks: bool) -> Self {
+        self.tickets = asks;
         self
     }
 
@@ -293,6 +305,8 @@ impl Default for ClientConfig {
             take_over: false,
             saving: None,
             padding: false,
+            #[cfg(feature = "tickets")]
+            tickets: false,
             #[cfg(debug_assertions)]
             key_log: None,
         }

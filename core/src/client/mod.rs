@@ -197,6 +197,8 @@ impl Client {
             longest_packet_down: config.max_receive_bytes,
             takes_over: config.take_over,
             pads: config.padding,
+            #[cfg(feature = "tickets")]
+            roams: config.tickets,
             #[cfg(debug_assertions)]
             key_log: config.key_log.clone(),
             ..Trust::default()

@@ -124,6 +124,8 @@ use conns::state::{Phase, State};
 use conns::wait::Wait;
 use door::limits::{Bucket, Storm};
 use door::sources::SharedSources;
+#[cfg(feature = "cluster")]
+use lifecycle::moves::Moves;
 use lifecycle::settled::Settling;
 use memory::account::Account;
 use sessions::ends::Ends;
@@ -211,6 +213,9 @@ pub struct Edge {
     /// What is left to take over of the link of another process, until its socket is there.
     #[cfg(feature = "upgrade")]
     moved_link: Option<Box<lifecycle::moving::MovedLink>>,
+    /// What it has of sessions that move between edges.
+    #[cfg(feature = "cluster")]
+    moves: Moves,
     /// Whether an operator wants no more sessions.
     is_draining: bool,
     shutdown_at: Option<Time>,
@@ -276,6 +281,8 @@ impl Edge {
             settling: Settling::default(),
             #[cfg(feature = "upgrade")]
             moved_link: None,
+            #[cfg(feature = "cluster")]
+            moves: Moves::default(),
             is_draining: false,
             shutdown_at: None,
             counters: Counters::default(),

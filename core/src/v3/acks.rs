@@ -91,7 +91,7 @@ impl Received {
     }
 
     /// Goes on behind what was taken. What was received beyond that comes again. (SPEC 46.1(d))
-    #[cfg(feature = "client")]
+    #[cfg(any(feature = "client", feature = "cluster"))]
     pub(crate) const fn after(taken: u64) -> Self {
         Received {
             received: taken,
@@ -176,7 +176,7 @@ impl Acknowledged {
     }
 
     /// Goes on behind what was acknowledged. (SPEC 46.1(d))
-    #[cfg(feature = "client")]
+    #[cfg(any(feature = "client", feature = "cluster"))]
     pub(crate) const fn after(acknowledged: u64) -> Self {
         Acknowledged {
             acknowledged,

@@ -279,6 +279,12 @@ struct Rare {
     close_details: CloseDetails,
     /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
     up: Option<Secret>,
+    /// Whether the edge asks for a proof before RESUMED, and whether it was given.
+    #[cfg(feature = "tickets")]
+    cold: Option<bool>,
+    /// The ticket that came last, and that nobody has taken.
+    #[cfg(feature = "tickets")]
+    ticket: Option<Vec<u8>>,
     ponged: Option<[u8; 8]>,
     /// When the client leaves that was asked to, or the edge closes that asked.
     leaves: Option<(Time, Code)>,
@@ -288,7 +294,11 @@ image!(Rare {
     close_details,
     up,
     ponged,
-    leaves
+    leaves,
+    #[cfg(feature = "tickets")]
+    cold,
+    #[cfg(feature = "tickets")]
+    ticket
 });
 
 /// A connection after its opening. An idle client of an edge has one, so it is small.
@@ -354,7 +364,49 @@ impl Channel {
         self.rare.get_or_insert_default().up = Some(up);
     }
 
+    /// Handles that the edge asks for a proof before it takes the session up (SPEC 44.4).
+    #[cfg(feature = "tickets")]
+    pub fn expect_cold(&mut self) {
+        self.rare.get_or_insert_default().cold = Some(false);
+    }
+
+    /// Gives the proof, if it is due: the first record of the edge has opened.
+    #[cfg(feature = "tickets")]
+    pub fn confirm_if_due(&mut self) {
+        if self.records > 0
+            && let Some(rare) = &mut self.rare
+            && rare.cold == Some(false)
+            && let Some(up) = rare.up.take()
+        {
+            rare.cold = Some(true);
+            self.outbound.confirm(&up);
+        }
+    }
+
+    /// Returns the ticket that came last, once.
+    #[cfg(feature = "tickets")]
+    pub fn take_ticket(&mut self) -> Option<Vec<u8>> {
+        self.rare.as_deref_mut()?.ticket.take()
+    }
+
     // ---- of an edge
+
+    /// Returns whether the client has proven that it is there: a record behind the early ones has opened (SPEC 44.4(c)).
+    #[cfg(feature = "cluster")]
+    pub fn has_proven(&self) -> bool {
+        self.inbound.as_ref().is_some_and(Inbound::has_opened_up)
+    }
+
+    /// Takes the session up after that proof: all up to `received_up` has come.
+    #[cfg(feature = "cluster")]
+    pub fn resume_cold(&mut self, resumed: Resumed, marks: &[[u8; 8]], received_up: u64) {
+        if let Some(inbound) = &mut self.inbound {
+            inbound.go_on(received_up);
+        }
+        self.outbound.resume_here(resumed, marks);
+        // The proof says nothing of RESUMED.
+        (self.has_confirmed, self.reading) = (false, None);
+    }
 
     /// Begins after a Welcome, at the edge. `record` is the Join record, which was [opened](Inbound::open) and whose first `end` bytes are
     /// its items. None was read.
@@ -460,6 +512,10 @@ impl Channel {
             match item {
                 Item::Pad { .. } | Item::Token(_) | Item::Ignored { .. } => {}
                 Item::EarlyEnd => self.has_confirmed = true,
+                #[cfg(feature = "tickets")]
+                Item::Ticket(bytes) => {
+                    self.rare.get_or_insert_default().ticket = Some(bytes.to_vec());
+                }
                 Item::Ack(more) => progress.hear(more, outbox)?,
                 Item::AckNow => self.outbound.acknowledge(),
                 Item::Ping(bytes) => self.outbound.pong(bytes),
@@ -508,6 +564,14 @@ impl Channel {
                     if let Some(up) = rare.and_then(|rare| rare.up.take()) {
                         self.outbound
                             .end_early(&up, resumed.received_up, outbox, progress)?;
+                    }
+                    #[cfg(feature = "tickets")]
+                    if self
+                        .rare
+                        .as_deref()
+                        .is_some_and(|rare| rare.cold == Some(true))
+                    {
+                        self.outbound.go_on(resumed.received_up, outbox, progress)?;
                     }
                     reading.arrival = Some((Arrival::Resumed(resumed), marks));
                 }

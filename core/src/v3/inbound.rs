@@ -146,6 +146,18 @@ impl Inbound {
         self.next
     }
 
+    /// Returns whether a record behind the early ones was opened.
+    #[cfg(feature = "cluster")]
+    pub fn has_opened_up(&self) -> bool {
+        self.early.is_none() && self.opener.records() > 0
+    }
+
+    /// Goes on behind this number, which RESUMED says was received.
+    #[cfg(feature = "cluster")]
+    pub fn go_on(&mut self, received: u64) {
+        self.next = received.saturating_add(1);
+    }
+
     /// Returns whether the peer has sent its last item.
     #[must_use]
     pub fn is_closed(&self) -> bool {

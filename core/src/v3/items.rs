@@ -15,6 +15,9 @@ pub const MAX_ITEMS: usize = 4_096;
 pub const MAX_TOKEN_BYTES: usize = 4_096;
 /// The longest text of a CLOSE in bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
+/// The longest ticket in bytes: an extension of a Claim has no room for more.
+#[cfg(feature = "tickets")]
+pub const MAX_TICKET_BYTES: usize = 255;
 /// The most marks in one RESUMED.
 pub const MAX_RESUMED_MARKS: usize = 64;
 /// The greatest key of a LATEST.
@@ -36,6 +39,8 @@ const PING: u64 = 12;
 const PONG: u64 = 13;
 const GOAWAY: u64 = 14;
 const CLOSE: u64 = 15;
+#[cfg(feature = "tickets")]
+const TICKET: u64 = 17;
 /// Types from here on are ignored by those who do not know them.
 const FIRST_IGNORED: u64 = 32;
 
@@ -99,6 +104,9 @@ pub enum Item<'a> {
     GoAway(GoAway),
     /// The last item of a connection but padding.
     Close(Close<'a>),
+    /// By what the client comes back at another edge. Down only.
+    #[cfg(feature = "tickets")]
+    Ticket(&'a [u8]),
     /// An item of a type that receivers are to ignore.
     Ignored {
         /// The type, 32 or above.
@@ -432,6 +440,8 @@ fn read_item<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Item<'a>, ItemErr
         PONG => Item::Pong(fields.read_array()?),
         GOAWAY => Item::GoAway(read_go_away(fields)?),
         CLOSE => Item::Close(read_close(fields)?),
+        #[cfg(feature = "tickets")]
+        TICKET => Item::Ticket(at_most(fields.read_bytes()?, "TICKET", MAX_TICKET_BYTES)?),
         kind @ FIRST_IGNORED.. => Item::Ignored {
             kind,
             bytes: fields.read_bytes()?,
@@ -513,6 +523,8 @@ impl Item<'_> {
             Item::Pong(_) => "PONG",
             Item::GoAway(_) => "GOAWAY",
             Item::Close(_) => "CLOSE",
+            #[cfg(feature = "tickets")]
+            Item::Ticket(_) => "TICKET",
             Item::Ignored { .. } => "item to ignore",
         }
     }
@@ -522,6 +534,8 @@ impl Item<'_> {
     pub fn only_from(&self) -> Option<Side> {
         match self {
             Item::Token(_) | Item::EarlyEnd => Some(Side::Client),
+            #[cfg(feature = "tickets")]
+            Item::Ticket(_) => Some(Side::Edge),
             Item::Gap { .. }
             | Item::Superseded { .. }
             | Item::Latest { .. }
@@ -582,6 +596,11 @@ impl Item<'_> {
             Item::Ack(count) => {
                 kind(ACK, out);
                 integers(&[count], out);
+            }
+            #[cfg(feature = "tickets")]
+            Item::Ticket(bytes) => {
+                kind(TICKET, out);
+                string(bytes, out);
             }
             Item::AckNow => kind(ACK_NOW, out),
             Item::Part(bytes) => {

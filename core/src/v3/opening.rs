@@ -8,16 +8,30 @@ use crate::ClientId;
 use crate::opening::{EdgeFault, Request, Violation};
 
 use super::Side;
+#[cfg(feature = "cluster")]
+use super::channel::Arrival;
 use super::channel::{Channel, ChannelError};
 use super::code::Code;
 use super::inbound::Inbound;
+#[cfg(feature = "cluster")]
+use super::items::Close;
 use super::items::{Item, Items};
 use super::outbound::Outbound;
 use super::packets::{MAX_CLIENT_PACKET_BYTES, Packet, PacketError, Position, Settings, Verdict};
+#[cfg(feature = "cluster")]
+use super::progress::Progress;
 use super::progress::Ring;
+#[cfg(feature = "cluster")]
+use super::record::{MAX_EARLY_BYTES, MAX_RECORD_BYTES};
 use super::record::{MAX_FIRST_EARLY_RECORD_BYTES, MAX_JOIN_RECORD_BYTES};
+#[cfg(feature = "cluster")]
+use super::schedule::ticket::Ticket;
 use super::schedule::{Join, Master, ResumeSecret};
 use super::server::{Claimed, EdgeKey, Refused, Standing};
+#[cfg(feature = "cluster")]
+use crate::queue::{Outbox, Retention};
+#[cfg(feature = "cluster")]
+use crate::wire::frame::FrameReader;
 use crate::wire::frame::LENGTH_BYTES;
 
 /// The longest packet down of a client that names none, in bytes (SPEC 19.1(d)).
@@ -40,6 +54,9 @@ pub(crate) enum Opening {
     Refusal(Box<(Claimed, Verdict)>),
     /// The client's first early record, or the edge's judgement of it.
     Early(Box<Early>),
+    /// The client's proof that it is there, of an attempt with a ticket, and then the backend's word.
+    #[cfg(feature = "cluster")]
+    Cold(Box<Cold>),
     /// Nothing: the opening is complete.
     Over,
 }
@@ -47,6 +64,7 @@ pub(crate) enum Opening {
 image!(enum Opening {
     0 First {}, 1 Welcome { 0: a }, 2 Token { 0: a }, 3 Judgement { 0: a }, 4 Refusal { 0: a },
     5 Early { 0: a }, 6 Over {},
+    #[cfg(feature = "cluster")] 7 Cold { 0: a },
 });
 
 /// What is kept from a Welcome to the Join record.
@@ -58,6 +76,8 @@ pub(crate) struct Token {
     longest_down: u32,
     longest_up: u32,
     ring: Ring,
+    #[cfg(feature = "cluster")]
+    features: u32,
 }
 
 image!(Token {
@@ -66,7 +86,9 @@ image!(Token {
     id,
     longest_down,
     longest_up,
-    ring
+    ring,
+    #[cfg(feature = "cluster")]
+    features
 });
 
 /// What is kept from a Claim that may go on to the end of its first early record.
@@ -78,6 +100,41 @@ pub(crate) struct Early {
     inbound: Inbound,
     record: Vec<u8>,
     end: usize,
+    /// Whether the session is not here, and the ticket tells of it (SPEC 44.4).
+    #[cfg(feature = "cluster")]
+    is_cold: bool,
+}
+
+/// What is kept of an attempt with a ticket that was answered with 1. (SPEC 44.4)
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug)]
+pub(crate) struct Cold {
+    pub(crate) channel: Channel,
+    pub(crate) position: Position,
+    /// What the ticket says, with this attempt accepted.
+    pub(crate) ticket: Ticket,
+    /// What comes before RESUMED is thrown away.
+    outbox: Outbox,
+    progress: Progress,
+}
+
+#[cfg(feature = "cluster")]
+image!(Cold {
+    channel,
+    position,
+    ticket,
+    outbox,
+    progress
+});
+
+#[cfg(feature = "cluster")]
+impl Cold {
+    /// Returns the record that ends the attempt.
+    pub(crate) fn close(&mut self, close: &Close<'_>) -> Vec<u8> {
+        let (outbox, progress) = (&mut self.outbox, &mut self.progress);
+        self.channel.close(close, false, outbox, progress);
+        self.channel.wire().to_vec()
+    }
 }
 
 image!(Early {
@@ -86,7 +143,9 @@ image!(Early {
     link,
     inbound,
     record,
-    end
+    end,
+    #[cfg(feature = "cluster")]
+    is_cold
 });
 
 impl fmt::Debug for Early {
@@ -116,6 +175,9 @@ pub(crate) struct Joined {
     pub(crate) token: Vec<u8>,
     /// The exporter of the session (SPEC 20.3(f)).
     pub(crate) exporter: [u8; 32],
+    /// The features that its Welcome granted.
+    #[cfg(feature = "cluster")]
+    pub(crate) features: u32,
 }
 
 /// A record that does not open. Nothing is said about it.
@@ -128,6 +190,8 @@ impl Opening {
         match self {
             Opening::Token(_) => MAX_JOIN_RECORD_BYTES,
             Opening::Early(_) => MAX_FIRST_EARLY_RECORD_BYTES,
+            #[cfg(feature = "cluster")]
+            Opening::Cold(_) => MAX_RECORD_BYTES,
             _ => MAX_CLIENT_PACKET_BYTES,
         }
     }
@@ -138,6 +202,9 @@ impl Opening {
             Opening::Token(_) | Opening::Early(_) => {
                 (self.max_body() as usize).saturating_add(LENGTH_BYTES)
             }
+            // The early records, the proof, and their lengths.
+            #[cfg(feature = "cluster")]
+            Opening::Cold(_) => 2 * MAX_EARLY_BYTES,
             _ => 0,
         }
     }
@@ -203,12 +270,22 @@ impl Opening {
                 packets: settings.ring_packets,
                 bytes: settings.ring_bytes,
             };
-            told = Some((settings.id, settings.longest_packet_up, ring));
+            // What was not asked for is not granted.
+            let features = settings.features & hello.features;
+            let settings = Settings {
+                features,
+                ..settings
+            };
+            told = Some((settings.id, settings.longest_packet_up, ring, features));
             settings
         };
         let join = key.welcome(&hello, random, settings, out);
         let join = join.map_err(violation)?;
-        let (id, longest_up, ring) = told.expect("a Welcome has settings");
+        #[cfg_attr(
+            not(feature = "cluster"),
+            expect(unused_variables, reason = "nothing is granted")
+        )]
+        let (id, longest_up, ring, features) = told.expect("a Welcome has settings");
         let inbound = Inbound::of_join(&join.up, longest_up);
         *self = Opening::Token(Box::new(Token {
             join,
@@ -217,6 +294,8 @@ impl Opening {
             longest_down,
             longest_up,
             ring,
+            #[cfg(feature = "cluster")]
+            features,
         }));
         Ok(())
     }
@@ -233,6 +312,8 @@ impl Opening {
             longest_down,
             longest_up,
             ring,
+            #[cfg(feature = "cluster")]
+            features,
         } = *token;
         let mut record = body.to_vec();
         let end = inbound.open(&mut record).map_err(|_| Unopened)?;
@@ -255,6 +336,8 @@ impl Opening {
             longest_down,
             ring,
             fault,
+            #[cfg(feature = "cluster")]
+            features,
         })
     }
 
@@ -295,7 +378,123 @@ impl Opening {
             link,
             record: Vec::new(),
             end: 0,
+            #[cfg(feature = "cluster")]
+            is_cold: false,
         }));
+    }
+
+    /// Returns what the ticket of a Claim says, and where the client is, if it has one (SPEC 44.4).
+    #[cfg(feature = "cluster")]
+    pub(crate) fn with_ticket(&self) -> Option<(&Ticket, Position)> {
+        let claimed = match self {
+            Opening::Judgement(claimed) => claimed,
+            Opening::Early(early) => &early.claimed,
+            _ => return None,
+        };
+        Some((claimed.ticket()?, claimed.position_anywhere()?))
+    }
+
+    /// Goes on as an attempt whose session is not here.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn set_cold(&mut self) {
+        self.early().is_cold = true;
+    }
+
+    /// Returns whether it is one.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_cold(&mut self) -> bool {
+        self.early().is_cold
+    }
+
+    /// Answers an attempt whose session is not here: the client has to prove that it is there. `random` must come from the operating system
+    /// for this step.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn begin_cold(
+        &mut self,
+        verdict: Verdict,
+        random: [u8; 32],
+        pads: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let Opening::Early(early) = core::mem::replace(self, Opening::Over) else {
+            unreachable!("{TURN}");
+        };
+        let Early {
+            claimed,
+            position,
+            link,
+            mut inbound,
+            record,
+            end,
+            ..
+        } = *early;
+        let mut ticket = claimed.ticket().cloned().expect("it was judged by it");
+        let accepted = ticket.standing.accept(&claimed, &link);
+        accepted.expect("the counter was judged before");
+        let answer = claimed.answer(verdict, random, out);
+        let (up, down) = claimed.established(&link, &answer);
+        inbound.resume(&up, position.first_up.saturating_sub(1));
+        let mut outbound = Outbound::of_answer(&down, position.received_down);
+        outbound.pad_records(pads);
+        outbound.make_empty();
+        out.extend_from_slice(outbound.wire());
+        outbound.written(usize::MAX);
+        let everything = Ring {
+            packets: u32::MAX,
+            bytes: u32::MAX,
+        };
+        *self = Opening::Cold(Box::new(Cold {
+            channel: Channel::resumed(inbound, record, end, outbound),
+            position,
+            ticket,
+            outbox: Outbox::new(Retention::UntilAcked),
+            progress: Progress::new(everything),
+        }));
+    }
+
+    /// Reads on up to the client's proof. Returns whether it has come.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn read_cold(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+    ) -> Result<bool, Unopened> {
+        let Opening::Cold(cold) = self else {
+            unreachable!("{TURN}");
+        };
+        let (outbox, progress) = (&mut cold.outbox, &mut cold.progress);
+        loop {
+            let arrival = cold.channel.next(reader, input, outbox, progress);
+            match arrival.map_err(|_| Unopened)? {
+                None => return Ok(cold.channel.has_proven()),
+                // Behind the proof it says nothing before RESUMED.
+                Some(Arrival::Packet { .. }) if !cold.channel.has_proven() => {
+                    cold.channel.accept(progress);
+                }
+                Some(_) => return Err(Unopened),
+            }
+        }
+    }
+
+    /// Returns an attempt that was answered with 1.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn cold(&self) -> Option<&Cold> {
+        match self {
+            Opening::Cold(cold) => Some(cold),
+            _ => None,
+        }
+    }
+
+    /// Takes it out: the backend has answered.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn take_cold(&mut self) -> Option<Box<Cold>> {
+        match core::mem::replace(self, Opening::Over) {
+            Opening::Cold(cold) => Some(cold),
+            other => {
+                *self = other;
+                None
+            }
+        }
     }
 
     /// Refuses the attempt. The Answer follows once there is entropy for it.
@@ -377,6 +576,7 @@ impl Opening {
             mut inbound,
             record,
             end,
+            ..
         } = *early;
         let answer = claimed.answer(verdict, random, out);
         let (up, down) = claimed.established(&link, &answer);

@@ -81,6 +81,8 @@ pub struct Sending {
     pong: Option<[u8; 8]>,
     ping: Option<[u8; 8]>,
     go_away: Option<GoAway>,
+    #[cfg(feature = "cluster")]
+    ticket: Option<Box<[u8]>>,
     ack_now: bool,
     /// The bytes of the bodies of early records, while they last.
     early_bytes: Option<u32>,
@@ -96,16 +98,29 @@ image!(Sending {
     ping,
     go_away,
     ack_now,
-    early_bytes
+    early_bytes,
+    #[cfg(feature = "cluster")]
+    ticket
 });
 
 impl Sending {
     fn has_control(&self) -> bool {
         self.gap > 0
             || self.ack_now
+            || self.has_ticket()
             || self.pong.is_some()
             || self.ping.is_some()
             || self.go_away.is_some()
+    }
+
+    #[cfg(feature = "cluster")]
+    fn has_ticket(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    const fn has_ticket(&self) -> bool {
+        false
     }
 
     /// Returns whether nothing is being sent.
@@ -232,6 +247,12 @@ impl Outbound {
         self
     }
 
+    /// Makes RESUMED the next item, with the marks of the attempts before.
+    #[cfg(feature = "cluster")]
+    pub fn resume_here(&mut self, resumed: Resumed, marks: &[[u8; 8]]) {
+        self.sending().first = Some(First::Resumed(resumed, marks.to_vec()));
+    }
+
     /// Pads records from now on, if `pads`: their length tells less of what is in them then (SPEC 21.3(f)).
     pub fn pad_records(&mut self, pads: bool) {
         self.pads = pads;
@@ -252,6 +273,20 @@ impl Outbound {
     /// Asks the client to leave. A newer GOAWAY takes the place of an older one.
     pub fn go_away(&mut self, go_away: GoAway) {
         self.sending().go_away = Some(go_away);
+    }
+
+    /// Gives the client a ticket. A newer one takes the place of an older one.
+    #[cfg(feature = "cluster")]
+    pub fn give_ticket(&mut self, ticket: &[u8]) {
+        self.sending().ticket = Some(ticket.into());
+    }
+
+    /// Makes a record without an item.
+    #[cfg(feature = "tickets")]
+    pub fn make_empty(&mut self) {
+        let number = self.next;
+        let start = self.begin();
+        self.seal_padded(number, start, MAX_ITEMS_BYTES);
     }
 
     /// An ACK is due now.
@@ -418,6 +453,11 @@ impl Outbound {
 
     fn put_control(&mut self, progress: &mut Progress) {
         self.ack_due = false;
+        // Before what it acknowledges (SPEC 44.3(b)).
+        #[cfg(feature = "cluster")]
+        if let Some(ticket) = self.sending.as_deref_mut().and_then(|it| it.ticket.take()) {
+            self.put(&Item::Ticket(&ticket));
+        }
         if let Some(more) = progress.tell() {
             self.put(&Item::Ack(more));
         }
@@ -754,6 +794,41 @@ impl Outbound {
         self.sending().early_bytes = None;
         self.sealer = Sealer::new(up);
         self.next = last.saturating_add(1);
+        Ok(())
+    }
+
+    /// Ends the early records, since the edge asks for a proof before it takes the session up: a record under `up` without an item (SPEC
+    /// 44.4(c)).
+    #[cfg(feature = "tickets")]
+    pub fn confirm(&mut self, up: &Secret) {
+        let number = self.next;
+        let start = self.begin();
+        let end = Item::EarlyEnd;
+        self.put(&end);
+        self.seal(number, start);
+        self.sending().early_bytes = None;
+        self.sealer = Sealer::new(up);
+        self.make_empty();
+    }
+
+    /// Goes on behind what the edge has received, since RESUMED has opened after a [proof](Self::confirm).
+    ///
+    /// # Errors
+    /// [`NeverSent`]. The connection is over then.
+    #[cfg(feature = "tickets")]
+    pub fn go_on(
+        &mut self,
+        received: u64,
+        outbox: &mut Outbox,
+        progress: &Progress,
+    ) -> Result<(), NeverSent> {
+        let sent = progress.sent().max(outbox.acked());
+        // What was acknowledged needs no packet.
+        let from = received.max(outbox.acked());
+        outbox
+            .resume_within(from, sent)
+            .map_err(|_| NeverSent { received, sent })?;
+        self.next = received.saturating_add(1);
         Ok(())
     }
 

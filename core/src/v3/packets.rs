@@ -53,6 +53,12 @@ const CLAIM: u8 = 0x12;
 const ANSWER: u8 = 0x13;
 const BUSY: u8 = 0x14;
 
+/// The feature of tickets in a Hello and a Welcome. (SPEC 19.1(a), 44.3)
+#[cfg(feature = "tickets")]
+pub const FEATURE_TICKETS: u32 = 1 << 2;
+/// The Claim extension with a ticket.
+#[cfg(feature = "tickets")]
+const TICKET: u8 = 1;
 /// The Hello extension with the length of the longest packet down.
 const LONGEST_PACKET_DOWN: u8 = 1;
 
@@ -323,6 +329,20 @@ impl<'a> Extensions<'a> {
     /// Appends the one that tells the length of the longest packet that the client takes.
     pub fn push_longest_packet_down(bytes: u32, out: &mut Vec<u8>) {
         Self::push(LONGEST_PACKET_DOWN, &bytes.to_le_bytes(), out);
+    }
+
+    /// Appends the ticket by which the client comes back at another edge.
+    #[cfg(feature = "tickets")]
+    pub fn push_ticket(ticket: &[u8], out: &mut Vec<u8>) {
+        Self::push(TICKET, ticket, out);
+    }
+
+    /// Returns the ticket, if there is one and no second one.
+    #[cfg(feature = "cluster")]
+    pub fn ticket(self) -> Option<&'a [u8]> {
+        let mut all = self.iter().filter(|(kind, _)| *kind == TICKET);
+        let (_, ticket) = all.next()?;
+        all.next().is_none().then_some(ticket)
     }
 
     /// Returns its bytes on the wire.

@@ -102,6 +102,19 @@ impl Progress {
         }
     }
 
+    /// Goes on where another edge did: all up to `up` was received and taken, all up to `down` was sent.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub(crate) fn after(ring: Ring, up: u64, down: u64) -> Self {
+        Progress {
+            received: Received::after(up),
+            acknowledged: Acknowledged::after(down),
+            sent: down,
+            told: up,
+            ..Self::new(ring)
+        }
+    }
+
     /// Returns the ring.
     #[must_use]
     pub fn ring(&self) -> Ring {

@@ -595,5 +595,8 @@ pub enum AnswerError {
     Malformed(PacketError),
 }
 
+#[cfg(feature = "cluster")]
+pub(crate) mod ticket;
+
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ use super::items::MAX_RESUMED_MARKS;
 use super::packets::{
     Answer, Busy, Claim, Handle, Hello, Packet, PacketError, Position, Settings, Verdict, Welcome,
 };
+#[cfg(feature = "cluster")]
+use super::schedule::ticket::Ticket;
 use super::schedule::{
     Attempt, ChainError, ClaimError, ClaimKey, Join, MAX_AHEAD, Master, ResumeSecret, Secret,
 };
@@ -77,6 +79,8 @@ pub struct Claimed {
     attempt: Attempt,
     position: Result<Position, PacketError>,
     master: Master,
+    #[cfg(feature = "cluster")]
+    ticket: Option<Box<Ticket>>,
 }
 
 image!(Claimed {
@@ -84,7 +88,9 @@ image!(Claimed {
     key,
     attempt,
     position,
-    master
+    master,
+    #[cfg(feature = "cluster")]
+    ticket
 });
 
 /// Why a Claim goes no further.
@@ -123,6 +129,14 @@ impl Claimed {
             attempt: Attempt::new(&Packet::Claim(*claim).body()),
             position,
             master: edge.master.clone(),
+            #[cfg(feature = "cluster")]
+            ticket: claim
+                .head
+                .extensions
+                .ticket()
+                .and_then(|sealed| edge.master.open_ticket(sealed))
+                .filter(|ticket| ticket.id == id)
+                .map(Box::new),
         })
     }
 
@@ -147,6 +161,18 @@ impl Claimed {
             false if was_run(position.run) => Err(Code::GONE),
             false => Err(Code::NOT_HERE),
         }
+    }
+
+    /// Returns its ticket, if it has one that opens and is for the id.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn ticket(&self) -> Option<&Ticket> {
+        self.ticket.as_deref()
+    }
+
+    /// Returns where the client is, whatever edge it was at.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn position_anywhere(&self) -> Option<Position> {
+        self.position.ok()
     }
 
     /// Returns the secret of its early records.
@@ -217,6 +243,21 @@ impl Standing {
             mark: [0; 8],
             before: Box::default(),
         }
+    }
+
+    /// Goes on as another edge did that has accepted all below the counter of this secret, the last attempt with this mark (SPEC 44.2).
+    #[cfg(feature = "cluster")]
+    pub(crate) fn after(next: ResumeSecret, mark: [u8; 8]) -> Self {
+        Standing {
+            mark,
+            ..Standing::new(next)
+        }
+    }
+
+    /// Returns what a ticket has of it: the secret of the least counter that can be accepted, and the mark of the attempt accepted last.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn of_ticket(&self) -> (&ResumeSecret, [u8; 8]) {
+        (&self.next, self.mark)
     }
 
     /// Returns the highest counter accepted.

@@ -99,6 +99,27 @@ impl<const KEEPS: bool> Cutter<KEEPS> {
         Ok((available.saturating_sub(LENGTH_BYTES) >= length).then_some(length))
     }
 
+    /// Copies the first bytes of the body that [`next_frame`](Self::next_frame) would return. Returns how many there were: 0 if no frame is
+    /// whole.
+    #[cfg(feature = "backend")]
+    pub(crate) fn peek_body(&self, input: &[u8], max_body: u32, out: &mut [u8]) -> usize {
+        let Ok(Some(length)) = self.peek_frame(input, max_body) else {
+            return 0;
+        };
+        let bytes = self
+            .held()
+            .iter()
+            .chain(input)
+            .skip(LENGTH_BYTES)
+            .take(length);
+        let mut count = 0_usize;
+        for (to, from) in out.iter_mut().zip(bytes) {
+            *to = *from;
+            count = count.saturating_add(1);
+        }
+        count
+    }
+
     /// Returns the number of bytes held that no frame was returned for yet.
     #[inline]
     pub fn buffered_bytes(&self) -> usize {

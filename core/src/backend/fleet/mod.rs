@@ -1,8 +1,11 @@
 //! Several edges at one backend: one book of sessions for each, and one stream of events of all. (SPEC 40)
 
+mod moves;
 mod sending;
 #[cfg(test)]
 mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::backend::BackendError;
 use crate::link::tagged::TAG_BYTES;
@@ -11,6 +14,8 @@ use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
 
 use super::host::{EdgeId, Event, GrantError, Host, HostConfig, Mark};
+
+pub use moves::{LEFT_BEHIND, UNKNOWN_WITHIN};
 
 /// Links of which it is not known yet of what edge they are, at most. (SPEC 40.7)
 pub const MAX_OPENING: usize = 16;
@@ -87,6 +92,16 @@ pub struct Fleet {
     turn: usize,
     /// The lanes that may have more room than at the last look, a bit for each.
     touched: u64,
+    /// The sessions that are not at the edge of their home, with the place of the lane that has them. (SPEC 44.5)
+    moved: BTreeMap<ClientId, usize>,
+    /// How many of these there may be before those are forgotten that have ended.
+    swept_at: usize,
+    /// The host of sessions whose edge is gone for good, and that may come to another one.
+    attic: Option<Box<Host>>,
+    /// When these end.
+    left: VecDeque<(Time, ClientId)>,
+    /// When the first edge has connected.
+    began: Option<Time>,
 }
 
 impl Fleet {
@@ -107,8 +122,17 @@ impl Fleet {
             restored: Vec::new(),
             turn: 0,
             touched: 0,
+            moved: BTreeMap::new(),
+            swept_at: 0,
+            attic: None,
+            left: VecDeque::new(),
+            began: None,
         };
-        if !fleet.is_of_several() {
+        if fleet.is_of_several() {
+            let mut attic = Host::new(fleet.config.clone());
+            attic.detach();
+            fleet.attic = Some(Box::new(attic));
+        } else {
             let host = Host::new(fleet.config.clone());
             fleet.add_lane(0, host);
         }
@@ -123,8 +147,9 @@ impl Fleet {
 
     /// Like [`Host::restore`].
     pub fn restore(&mut self, id: ClientId, up: u64) {
-        match self.lane_of(id) {
-            Some(lane) => lane.host.restore(id, up),
+        let place = self.place_for(id);
+        match place.and_then(|place| self.host_in_mut(place)) {
+            Some(host) => host.restore(id, up),
             None => self.restored.push((id, up)),
         }
     }
@@ -149,23 +174,20 @@ impl Fleet {
         place
     }
 
-    /// Returns the place of the lane of the edge that has issued an id, if it is known.
+    /// Returns the place of the lane of the edge that has a session, or else that has issued its id, if it is known.
     fn place_for(&self, id: ClientId) -> Option<usize> {
+        if let Some(place) = self.moved.get(&id) {
+            return Some(*place);
+        }
         match self.is_of_several() {
             true => self.lanes.iter().position(|lane| lane.home == id.home()),
             false => (!self.lanes.is_empty()).then_some(0),
         }
     }
 
-    fn lane_of(&mut self, id: ClientId) -> Option<&mut Lane> {
-        let place = self.place_for(id)?;
-        self.lanes.get_mut(place)
-    }
-
-    /// Returns the host of the edge that has issued an id.
+    /// Returns the host of a session, or of the edge that has issued its id.
     fn host_of(&self, id: ClientId) -> Option<&Host> {
-        let lane = self.lanes.get(self.place_for(id)?);
-        lane.map(|lane| &lane.host)
+        self.host_in(self.place_for(id)?)
     }
 
     /// Returns the host of a home to which something is sent, which may be before its edge has come.
@@ -174,12 +196,14 @@ impl Fleet {
         if self.is_of_several()
             && home > 0
             && self.lanes.len() < self.config.edges
+            && !self.moved.contains_key(&id)
             && !self.lanes.iter().any(|lane| lane.home == home)
         {
             let host = Host::new(self.config.clone());
             self.add_lane(home, host);
         }
-        self.lane_of(id).map(|lane| &mut lane.host)
+        let place = self.place_for(id)?;
+        self.host_in_mut(place)
     }
 
     // ---- streams
@@ -199,6 +223,7 @@ impl Fleet {
             let oldest = self.opening.remove(0);
             self.fence(oldest.link);
         }
+        self.began.get_or_insert(now);
         let known: Vec<Known> = self.lanes.iter().filter_map(Lane::known).collect();
         let mut host = Host::new(self.config.clone());
         host.ask_one_of(now, &known, self.links);
@@ -218,6 +243,7 @@ impl Fleet {
     ) -> Result<Option<Event<'a>>, BackendError> {
         if let Some(place) = self.place_of(link) {
             self.touch(place);
+            self.arbitrate(place, now, input);
             return match self.lanes.get_mut(place) {
                 Some(lane) => lane.host.handle_bytes(now, input),
                 None => Ok(None),
@@ -238,7 +264,7 @@ impl Fleet {
             return Ok(Some(Event::Link));
         };
         let opening = self.opening.remove(place);
-        if let Err(error) = self.place(opening, &grant) {
+        if let Err(error) = self.place(now, opening, &grant) {
             // What came with it is dropped as well.
             self.drop_frames(link, input);
             return Err(error);
@@ -247,7 +273,7 @@ impl Fleet {
     }
 
     /// Gives a link to the edge that has granted on it.
-    fn place(&mut self, opening: Opening, grant: &Grant) -> Result<(), BackendError> {
+    fn place(&mut self, now: Time, opening: Opening, grant: &Grant) -> Result<(), BackendError> {
         let new = EdgeId {
             home: grant.home,
             term: grant.term,
@@ -293,6 +319,12 @@ impl Fleet {
                 return refused(GrantError::TooManyEdges { most, new });
             }
         };
+        if let Some((known, _)) = known
+            && known.run != new.run
+            && grant.continues != Some(known.run)
+        {
+            self.leave_behind(now, place);
+        }
         let Some(lane) = self.lanes.get_mut(place) else {
             return Ok(());
         };
@@ -407,7 +439,8 @@ impl Fleet {
             }
         }
         self.turn = self.turn.wrapping_add(1) % count.max(1);
-        None
+        let event = self.attic.as_mut()?.poll_event()?;
+        Some((None, event))
     }
 
     /// Like [`Host::pending_precedes`], for the stream read last.
@@ -433,7 +466,9 @@ impl Fleet {
     pub fn poll_timeout(&self) -> Option<Time> {
         let lanes = self.lanes.iter().map(|lane| &lane.host);
         let opening = self.opening.iter().map(|opening| &opening.host);
-        lanes.chain(opening).filter_map(Host::poll_timeout).min()
+        let left = self.left.front().map(|(at, _)| *at);
+        let hosts = lanes.chain(opening).filter_map(Host::poll_timeout);
+        hosts.chain(left).min()
     }
 
     /// Handles that time has passed.
@@ -443,6 +478,7 @@ impl Fleet {
         lanes
             .chain(opening)
             .for_each(|host| host.handle_timeout(now));
+        self.end_left(now);
     }
 
     // ---- edges

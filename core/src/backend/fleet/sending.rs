@@ -12,11 +12,13 @@ use super::Fleet;
 
 impl Fleet {
     fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.lanes.iter().map(|lane| &lane.host)
+        let lanes = self.lanes.iter().map(|lane| &lane.host);
+        lanes.chain(self.attic.as_deref())
     }
 
     fn hosts_mut(&mut self) -> impl Iterator<Item = &mut Host> {
-        self.lanes.iter_mut().map(|lane| &mut lane.host)
+        let lanes = self.lanes.iter_mut().map(|lane| &mut lane.host);
+        lanes.chain(self.attic.as_deref_mut())
     }
 
     /// Like [`Host::send`]. For an id of no edge nothing is queued, and the number is 0.
@@ -137,10 +139,10 @@ impl Fleet {
     /// Returns the bytes for which some edge has room that has taken something since the last call. 0: none has.
     pub fn take_freed(&mut self) -> usize {
         let touched = core::mem::take(&mut self.touched);
-        let lanes = self.hosts().enumerate();
+        let lanes = self.lanes.iter().enumerate();
         let is_touched = |place: usize| touched >> place & 1 == 1;
         let touched = lanes.filter(|(place, _)| is_touched(*place));
-        touched.map(|(_, host)| host.room()).max().unwrap_or(0)
+        touched.map(|(_, lane)| lane.host.room()).max().unwrap_or(0)
     }
 
     /// Like [`Host::has_room_of`].
@@ -268,7 +270,11 @@ impl Fleet {
     /// Like [`Host::queued_bytes`], for the edge for which least waits.
     #[must_use]
     pub fn least_queued_bytes(&self) -> usize {
-        self.hosts().map(Host::queued_bytes).min().unwrap_or(0)
+        let lanes = self.lanes.iter();
+        lanes
+            .map(|lane| lane.host.queued_bytes())
+            .min()
+            .unwrap_or(0)
     }
 
     /// Like [`Host::queued_bytes`], for all edges together.

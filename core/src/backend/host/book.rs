@@ -2,6 +2,7 @@
 
 use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -17,6 +18,11 @@ pub const MAX_ENDED: usize = 65_536;
 pub const MAX_GROUPS: usize = crate::link::v3::MAX_GROUPS - 1;
 /// Groups that a session is in, at most, beside that of everybody. (SPEC 38.2)
 pub const MAX_GROUPS_OF_SESSION: usize = crate::link::v3::GROUPS_OF_A_SESSION as usize - 1;
+/// Packets and bytes to one session that are kept, at most, until they are settled, where there are several edges: what an edge of the default
+/// configuration holds of it.
+pub const KEPT_PACKETS: usize = 16_384;
+/// See [`KEPT_PACKETS`].
+pub const KEPT_BYTES: usize = 2 << 20;
 /// When the book is full, one in so many entries is forgotten at once.
 const FORGOTTEN_AT_ONCE: usize = 16;
 
@@ -49,11 +55,78 @@ pub(super) struct Entry {
     pub(super) kick: Option<Box<(Code, String)>>,
     /// The groups that it is in.
     pub(super) groups: Vec<GroupId>,
+    /// The counter by which its edge has it, as far as is known. (SPEC 44.5)
+    pub(super) counter: u64,
+    /// The last packets to it, up to `down`, as far as they are not settled. Where there is one edge, there are none.
+    kept: VecDeque<Arc<[u8]>>,
+    kept_bytes: usize,
+    /// The number of the last packet that its new edge was sent again, until that has all. (SPEC 44.5(d))
+    pub(super) injected: Option<u64>,
+    /// Whether another edge had it before this one, which has not told where it is.
+    pub(super) is_moved: bool,
     /// Its place in the order in which sessions were heard of last.
     heard: u64,
 }
 
 impl Entry {
+    /// Notes a packet to it that has a number, and keeps it if there are several edges.
+    pub(super) fn number(&mut self, packet: Option<&Arc<[u8]>>) {
+        self.down += 1;
+        let Some(packet) = packet else { return };
+        self.kept_bytes += packet.len();
+        self.kept.push_back(Arc::clone(packet));
+        // What is to be sent again is not given up.
+        while self.injected.is_none() && self.is_beyond() {
+            self.drop_oldest();
+        }
+    }
+
+    fn is_beyond(&self) -> bool {
+        self.kept.len() > KEPT_PACKETS || (self.kept_bytes > KEPT_BYTES && self.kept.len() > 1)
+    }
+
+    /// Returns whether no more can be kept while packets are sent again.
+    pub(super) fn is_full(&self) -> bool {
+        self.injected.is_some()
+            && (self.kept.len() >= KEPT_PACKETS || self.kept_bytes >= KEPT_BYTES)
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.kept.pop_front() {
+            self.kept_bytes -= oldest.len();
+        }
+    }
+
+    /// Drops what is settled.
+    pub(super) fn drop_settled(&mut self) {
+        while !self.kept.is_empty() && self.first_kept() <= self.settled {
+            self.drop_oldest();
+        }
+    }
+
+    /// Keeps no more than the last packets.
+    pub(super) fn keep_last(&mut self, packets: u64) {
+        while self.kept.len() as u64 > packets {
+            self.drop_oldest();
+        }
+    }
+
+    /// Returns how many packets are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.len() as u64
+    }
+
+    /// Returns the number of the oldest packet that is kept, or of the next one.
+    pub(super) fn first_kept(&self) -> u64 {
+        (self.down + 1).saturating_sub(self.kept.len() as u64)
+    }
+
+    /// Returns a packet that is kept.
+    pub(super) fn packet(&self, number: u64) -> Option<&Arc<[u8]>> {
+        let place = number.checked_sub(self.first_kept())?;
+        self.kept.get(usize::try_from(place).ok()?)
+    }
+
     /// Returns the accounts as far as version 2 tells them: nobody says what arrived at the client.
     pub(super) fn ledgers(&self) -> Ledgers {
         Ledgers {
@@ -272,10 +345,39 @@ impl Book {
     }
 
     /// Notes a packet for a session.
-    pub(super) fn count_down(&mut self, id: ClientId) {
+    pub(super) fn count_down(&mut self, id: ClientId, packet: Option<&Arc<[u8]>>) {
         if let Some(entry) = self.known.get_mut(&id) {
-            entry.down += 1;
+            entry.number(packet);
         }
+    }
+
+    /// Takes a session out that goes on elsewhere. It keeps its groups.
+    pub(super) fn take(&mut self, id: ClientId) -> Option<Entry> {
+        let entry = self.known.remove(&id)?;
+        for group in &entry.groups {
+            leave(&mut self.groups, *group, id);
+        }
+        Some(entry)
+    }
+
+    /// Takes a session that was elsewhere.
+    pub(super) fn put(&mut self, id: ClientId, entry: Entry) {
+        self.make_room();
+        self.ended.remove(&id);
+        for group in &entry.groups {
+            self.groups.entry(*group).or_default().insert(id);
+        }
+        self.order += 1;
+        let heard = self.order;
+        self.known.insert(id, Entry { heard, ..entry });
+    }
+
+    /// Returns the sessions of which the application was told, in the order of their ids.
+    pub(super) fn told(&self) -> Vec<ClientId> {
+        let told = self.known.iter().filter(|(_, entry)| entry.is_told);
+        let mut ids: Vec<_> = told.map(|(&id, _)| id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Makes room for one more session. Those are forgotten of which nothing was heard for longest: an edge that began again does not tell

@@ -286,6 +286,11 @@ impl Granted {
         self.repeats = self.received.saturating_sub(received);
     }
 
+    /// Returns whether the next frames came before, on the link before.
+    pub(super) fn repeats(&self) -> bool {
+        self.repeats > 0
+    }
+
     /// Returns whether the next frame that counts came before, on the link before.
     pub(super) fn skips(&mut self) -> bool {
         let skips = self.repeats > 0;
@@ -312,7 +317,7 @@ impl Granted {
         self.asked = count(self.acknowledged);
         let mut bytes = Vec::new();
         let features = match known {
-            Some(_) => Features::built().with(Feature::Homes),
+            Some(_) => Features::of_several().with(Feature::Homes),
             None => Features::built(),
         };
         let ask = Ask {

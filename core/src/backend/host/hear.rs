@@ -162,7 +162,7 @@ impl Desk {
     }
 
     /// The picture is complete.
-    fn complete(&mut self) {
+    pub(super) fn complete(&mut self) {
         let Some(v3) = &mut self.v3 else { return };
         v3.owns = None;
         let picture = v3.picture;
@@ -185,6 +185,7 @@ impl Desk {
             }
         }
         self.pending.push_back(Event::CaughtUp);
+        self.inject();
     }
 
     /// Sends what waited for the picture, and has a number already.
@@ -224,6 +225,7 @@ impl Desk {
         if counts && v3.skips() {
             return Ok(Event::Link);
         }
+        let drops = counts && mem::take(&mut self.drops_next);
         if counts {
             v3.count(body.len());
         }
@@ -236,7 +238,12 @@ impl Desk {
         };
         if let ToBackend::LinkAck(ack) = frame {
             v3.handle_ack(ack).map_err(BackendError::Counts)?;
+            self.inject();
             return Ok(Event::Link);
+        }
+        if drops {
+            v3.note(now, false);
+            return Ok(self.drop_frame(&frame));
         }
         tell_policy(&self.book, v3, &frame, self.overflow);
         let event = hear_v3(&mut self.book, v3, frame);
@@ -378,7 +385,14 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             entry.next_up = own.next_up.min(MAX_NUMBER);
             let numbered = own.numbered_down.min(MAX_NUMBER);
             entry.settled = own.settled_down.min(numbered);
+            if mem::take(&mut entry.is_moved) {
+                // What was sent at its other edge, which its application knows, gets the numbers behind.
+                entry.waiting = entry.kept();
+                entry.injected = Some(numbered);
+            }
+            entry.counter = own.counter;
             // What waits gets the numbers behind.
+            entry.keep_last(entry.waiting);
             entry.down = numbered + entry.waiting;
             entry.is_away = own.state == OwnState::Away;
             if !entry.is_noted {
@@ -412,6 +426,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
         ToBackend::Resumed { id, resumed } => match told(book, id) {
             Some(entry) => {
                 entry.is_away = false;
+                entry.counter = entry.counter.max(resumed.counter);
                 Event::Resumed {
                     id,
                     away: Duration::from_millis(resumed.away_ms),
@@ -458,6 +473,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             for (id, number) in settled.iter() {
                 if let Some(entry) = book.get_mut(id) {
                     entry.settled = entry.settled.max(number.min(entry.down));
+                    entry.drop_settled();
                 }
             }
             Event::Settled(settled)
@@ -468,6 +484,16 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             None => Event::Stale { id },
         },
         ToBackend::LinkAck(_) => Event::Link,
+        // It was judged before: the session is here now (SPEC 44.5).
+        ToBackend::Adopt { id, adopt } => match told(book, id) {
+            Some(entry) => Event::Resumed {
+                id,
+                away: Duration::ZERO,
+                missed: entry.down.saturating_sub(adopt.received_down),
+                peer: Some(adopt.peer),
+            },
+            None => Event::Stale { id },
+        },
     }
 }
 

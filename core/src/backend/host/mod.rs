@@ -5,6 +5,7 @@ mod config;
 mod event;
 mod granted;
 mod hear;
+mod moves;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -25,12 +26,15 @@ use crate::{ClientId, Time};
 use super::{Backend, BackendError, SendError};
 
 use book::Book;
-pub use book::{GroupError, GroupId, MAX_ENDED, MAX_GROUPS, MAX_GROUPS_OF_SESSION};
+pub use book::{
+    GroupError, GroupId, KEPT_BYTES, KEPT_PACKETS, MAX_ENDED, MAX_GROUPS, MAX_GROUPS_OF_SESSION,
+};
 pub use config::{HostConfig, MAX_EDGES, MAX_SESSIONS};
 pub use event::{EdgeId, Event, Joined};
 use granted::Granted;
 pub use granted::{ASK_WITHIN, GRANT_WITHIN, GrantError};
 use hear::MAX_NUMBER;
+pub(in crate::backend) use moves::{Head, Judged};
 
 pub use crate::link::v3::{
     Carriage, Direction, FrameError, LinkSecret, MAX_LEFT_OUT, MAX_TEXT_BYTES, Overflow, Peer,
@@ -179,6 +183,14 @@ struct Desk {
     /// Whether the link is one of which it is not known yet of what edge it is, and what that grants.
     is_opening: bool,
     granted: Option<Grant>,
+    /// Whether packets are kept until they are settled, since there are several edges.
+    keeps: bool,
+    /// Whether it is of no edge: its sessions wait for one.
+    is_detached: bool,
+    /// Whether the next frame is dropped: what it says was judged, and refused or done.
+    drops_next: bool,
+    /// The sessions whose packets are sent again, each in its turn.
+    injecting: VecDeque<ClientId>,
 }
 
 impl Host {
@@ -218,6 +230,10 @@ impl Host {
                 lane: 0,
                 is_opening: false,
                 granted: None,
+                keeps: config.edges > 1,
+                is_detached: false,
+                drops_next: false,
+                injecting: VecDeque::new(),
             },
         }
     }
@@ -407,6 +423,7 @@ impl Host {
             (Mode::Asking { .. } | Mode::V3, Some(v3)) => v3.handle_written(n),
             _ => self.desk.link.handle_written(n),
         }
+        self.desk.inject();
     }
 
     // ---- sending
@@ -501,7 +518,7 @@ impl Host {
 
     /// Shows a session that was hidden: see [`HostConfig::admitting`]. One that is shown, or that nobody has heard of, is passed over.
     pub fn admit(&mut self, id: ClientId) {
-        if self.desk.book.admit(id) {
+        if self.desk.book.admit(id) && !self.desk.is_injecting(id) {
             self.desk.push_group(ToEdge::GroupAdd {
                 group: EVERYONE,
                 ids: (&[id][..]).into(),
@@ -514,7 +531,7 @@ impl Host {
     /// # Errors
     /// [`GroupError`]. Nothing happens then.
     pub fn add(&mut self, group: GroupId, id: ClientId) -> Result<(), GroupError> {
-        if self.desk.book.add(group, id)? {
+        if self.desk.book.add(group, id)? && !self.desk.is_injecting(id) {
             self.desk.push_group(ToEdge::GroupAdd {
                 group,
                 ids: (&[id][..]).into(),

@@ -1,5 +1,7 @@
 //! What the application sends: straight to the edge, or kept until there is one that knows the session.
 
+use std::sync::Arc;
+
 use super::granted::Granted;
 use super::{
     Delivery, Desk, EVERYONE, EdgeId, Event, Feature, GroupId, GroupSend, HEADER_BYTES, Kick,
@@ -112,10 +114,23 @@ impl Desk {
         let Ok(entry) = self.book.address(id) else {
             return Ok(0);
         };
+        let is_numbered = delivery != Delivery::Volatile;
+        let kept = (self.keeps && is_numbered).then(|| Arc::from(data));
+        if entry.is_full() {
+            return Err(SendError::QueueFull);
+        }
+        if entry.injected.is_some() || (self.is_detached && entry.is_told) {
+            // It goes behind those that are sent again.
+            if is_numbered {
+                entry.number(kept.as_ref());
+            }
+            self.inject();
+            return Ok(self.book.get(id).map_or(0, |entry| entry.down));
+        }
         let Some(v3) = self.v3.as_deref_mut().filter(|v3| v3.is_ready()) else {
             self.link.push_data(id, data);
             self.queued += 1;
-            entry.down += 1;
+            entry.number(kept.as_ref());
             entry.waiting += 1;
             return Ok(entry.down);
         };
@@ -133,7 +148,9 @@ impl Desk {
                 packet: data,
             });
         }
-        entry.down += u64::from(delivery != Delivery::Volatile);
+        if is_numbered {
+            entry.number(kept.as_ref());
+        }
         Ok(entry.down)
     }
 
@@ -172,7 +189,11 @@ impl Desk {
             return Ok(());
         }
         if delivery != Delivery::Volatile {
-            receivers.iter().for_each(|id| self.book.count_down(*id));
+            let kept = self.keeps.then(|| Arc::from(data));
+            let kept = kept.as_ref();
+            receivers
+                .iter()
+                .for_each(|id| self.book.count_down(*id, kept));
         }
         if let Some(v3) = self.v3_with(Feature::Groups) {
             v3.push(ToEdge::GroupSend {
@@ -240,6 +261,14 @@ impl Desk {
         let Ok(entry) = self.book.address(id) else {
             return Ok(());
         };
+        if self.is_detached {
+            // Nobody else can end it.
+            if let Some(entry) = self.book.end(id, code).filter(|entry| entry.is_told) {
+                let end = End::new(code, text, entry.ledgers());
+                self.pending.push_back(Event::Ended { id, end });
+            }
+            return Ok(());
+        }
         let is_told = entry.is_told;
         entry.kick = Some(Box::new((code, text.to_owned())));
         if !self.v3.as_ref().is_some_and(|v3| v3.is_ready()) {

@@ -83,6 +83,9 @@ pub(crate) enum Phase {
     Token,
     /// The client's first early record.
     Early,
+    /// The client's proof that it is there, and then the backend's word: whether it was asked (SPEC 44.4). Then it is not read.
+    #[cfg(feature = "cluster")]
+    Cold { asked: bool },
     /// The end of the stream: its refusal is being written, for this reason. What it sends is thrown away.
     Last(Box<(CloseReason, LastWords)>),
 }
@@ -91,6 +94,7 @@ image!(enum Phase {
     0 Proxy { 0: a }, 1 Version {}, 2 KeyOrId {}, 3 Join { 0: a }, 4 Elsewhere { 0: a }, 5 Delay {},
     6 Response {}, 7 Wait { 0: a }, 8 Ping { session: a }, 9 Entropy { claims: a }, 10 Token {},
     11 Early {}, 12 Last { 0: a },
+    #[cfg(feature = "cluster")] 13 Cold { asked: a },
 });
 
 /// A newcomer that waits for its turn.
@@ -160,6 +164,10 @@ pub(crate) enum Crowd {
 impl Phase {
     /// Returns whether the connection is not read in this phase.
     pub(crate) fn is_paused(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if matches!(self, Phase::Cold { asked: true }) {
+            return true;
+        }
         matches!(
             self,
             Phase::Join(_)
@@ -188,6 +196,8 @@ impl State {
             State::Handshake(Phase::Entropy { .. }) => Stage::Entropy,
             State::Handshake(Phase::Token) => Stage::Token,
             State::Handshake(Phase::Early) => Stage::Early,
+            #[cfg(feature = "cluster")]
+            State::Handshake(Phase::Cold { .. }) => Stage::Cold,
             State::Handshake(Phase::Last(_)) => Stage::Last,
             State::Established { .. } => Stage::Established,
             State::Draining(_) => Stage::Draining,
@@ -217,6 +227,8 @@ impl State {
             | Phase::Ping { .. }
             | Phase::Entropy { claims: true }
             | Phase::Early => Crowd::Claimants,
+            #[cfg(feature = "cluster")]
+            Phase::Cold { .. } => Crowd::Claimants,
             Phase::Elsewhere(_) => Crowd::Nobody,
         }
     }
@@ -237,6 +249,8 @@ pub(crate) enum Stage {
     Entropy,
     Token,
     Early,
+    #[cfg(feature = "cluster")]
+    Cold,
     Last,
     Established,
     Draining,
@@ -259,6 +273,8 @@ impl Stage {
             Stage::Entropy => "ENTROPY",
             Stage::Token => "TOKEN",
             Stage::Early => "EARLY",
+            #[cfg(feature = "cluster")]
+            Stage::Cold => "COLD",
             Stage::Last => "LAST",
             Stage::Established => "ESTABLISHED",
             Stage::Draining => "DRAINING",
@@ -287,7 +303,12 @@ impl Stage {
                 Join.bit() | Elsewhere.bit() | Delay.bit() | Entropy.bit() | Early.bit() | opened
             }
             Join => Entropy.bit() | opened,
+            #[cfg(feature = "cluster")]
+            Entropy => Token.bit() | Stage::Cold.bit() | opened,
+            #[cfg(not(feature = "cluster"))]
             Entropy => Token.bit() | opened,
+            #[cfg(feature = "cluster")]
+            Stage::Cold => Stage::Cold.bit() | opened,
             Token => opened,
             Early => Entropy.bit(),
             Delay => Response.bit(),
@@ -331,7 +352,11 @@ mod tests {
             Closed, Delay, Draining, Early, Elsewhere, Entropy, Established, Join, KeyOrId, Last,
             Ping, Proxy, Response, Token, Version, Wait,
         };
-        let drawn: [(Stage, &[Stage]); 16] = [
+        #[cfg(feature = "cluster")]
+        let of_entropy: &[Stage] = &[Token, Stage::Cold, Established, Last, Closed];
+        #[cfg(not(feature = "cluster"))]
+        let of_entropy: &[Stage] = &[Token, Established, Last, Closed];
+        let drawn: &[(Stage, &[Stage])] = &[
             (Proxy, &[Version, Closed]),
             (Version, &[KeyOrId, Closed]),
             (
@@ -348,7 +373,9 @@ mod tests {
                 ],
             ),
             (Join, &[Established, Entropy, Last, Closed]),
-            (Entropy, &[Token, Established, Last, Closed]),
+            (Entropy, of_entropy),
+            #[cfg(feature = "cluster")]
+            (Stage::Cold, &[Stage::Cold, Established, Last, Closed]),
             (Token, &[Established, Last, Closed]),
             (Early, &[Entropy, Closed]),
             (Last, &[Closed]),
@@ -361,8 +388,8 @@ mod tests {
             (Draining, &[Closed]),
             (Closed, &[]),
         ];
-        for (stage, follow) in drawn {
-            for (next, _) in drawn {
+        for &(stage, follow) in drawn {
+            for &(next, _) in drawn {
                 let (from, to) = (stage.name(), next.name());
                 assert_eq!(
                     stage.may_become(next),

@@ -27,6 +27,11 @@ impl Edge {
     /// Handles a Claim of `id` that opened (steps 3 to 8 of SPEC 23.2(a)).
     pub(crate) fn handle_attempt(&mut self, now: Time, index: u32, id: ClientId) {
         let source = self.limited_source(index);
+        #[cfg(feature = "cluster")]
+        if let Some(judged) = self.judge_cold(now, index, id) {
+            self.conns.claiming(index, id, source, judged.is_ok());
+            return self.go_on_cold(now, index, judged);
+        }
         let judged = self.judge_claim(now, index, id);
         self.conns.claiming(index, id, source, judged.is_ok());
         let (opening, _) = self.conns.live_mut(index).opening();
@@ -130,6 +135,12 @@ impl Edge {
         if opening.numbered().open_early().is_err() {
             return self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadRecord);
         }
+        #[cfg(feature = "cluster")]
+        let (opening, _) = self.conns.live_mut(index).opening();
+        #[cfg(feature = "cluster")]
+        if opening.numbered().is_cold() {
+            return self.begin_cold(now, index, id, random);
+        }
         match self.judge_proven(now, index, id) {
             Ok((session, position)) => self.resume_numbered(now, index, session, position, random),
             Err(refusal) => self.refuse_proven(now, index, refusal, random),
@@ -137,7 +148,13 @@ impl Edge {
     }
 
     /// Refuses an attempt whose first early record has opened.
-    fn refuse_proven(&mut self, now: Time, index: u32, refusal: Verdict, random: [u8; 32]) {
+    pub(crate) fn refuse_proven(
+        &mut self,
+        now: Time,
+        index: u32,
+        refusal: Verdict,
+        random: [u8; 32],
+    ) {
         let (opening, _) = self.conns.live_mut(index).opening();
         opening.numbered().refuse(refusal);
         self.answer_refusal(now, index, random);
@@ -230,6 +247,8 @@ impl Edge {
             control,
         );
         self.establish(now, index, session, channel.into());
+        #[cfg(feature = "cluster")]
+        self.give_ticket(session);
         self.watch_writes(now, index);
         self.sessions.recount(session, &mut self.account);
         let id = self.sessions.live(session).id;
@@ -320,7 +339,7 @@ impl Edge {
     }
 
     /// Attaches a session to the connection `index`, and counts that.
-    fn attach_again(&mut self, now: Time, index: u32, session: u32) {
+    pub(crate) fn attach_again(&mut self, now: Time, index: u32, session: u32) {
         self.end_absence(now, session);
         self.sessions.live_mut(session).place = Place::Attached(index);
         self.count_resume(now, index, session);

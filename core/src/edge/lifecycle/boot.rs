@@ -20,15 +20,29 @@ use crate::edge::uplink::hold::{Version2, Wrong};
 use crate::edge::uplink::rewrite::{Waiting, drop_beyond, to_new_boot, to_version_2, waiting_of};
 use crate::edge::uplink::version::Granting;
 
-/// Packets that the backend has acknowledged, by session.
+/// What the backend has acknowledged.
 #[derive(Debug, Default)]
-struct Gone(BTreeMap<ClientId, u64>);
+struct Gone {
+    /// Packets, by session.
+    packets: BTreeMap<ClientId, u64>,
+    /// Sessions whose JOINED it has.
+    #[cfg(feature = "cluster")]
+    joined: Vec<ClientId>,
+}
 
 impl Gone {
     fn add(&mut self, body: &[u8]) {
-        if let Some((id, [flag::DATA, ..])) = body.split_first_chunk() {
-            let id = ClientId::from_u64(u64::from_le_bytes(*id));
-            *self.0.entry(id).or_default() += 1;
+        match body.split_first_chunk() {
+            Some((id, [flag::DATA, ..])) => {
+                let id = ClientId::from_u64(u64::from_le_bytes(*id));
+                *self.packets.entry(id).or_default() += 1;
+            }
+            #[cfg(feature = "cluster")]
+            Some((id, [flag::JOINED, ..])) => {
+                self.joined
+                    .push(ClientId::from_u64(u64::from_le_bytes(*id)));
+            }
+            _ => {}
         }
     }
 }
@@ -47,7 +61,7 @@ impl Edge {
         if let Uplink::Link(link) = &mut self.uplink {
             link.trust();
         }
-        let of_edge = (self.run, self.counters.link_bytes_out);
+        let of_edge = (self.run, self.counters.link_bytes_out, self.offered());
         let queue = &mut self.link_queue;
         let granted = queue.version.grant(now, &ask, of_edge, &mut queue.frames);
         let granting = match granted {
@@ -104,6 +118,15 @@ impl Edge {
         self.hear_asked(now);
     }
 
+    /// Returns the features that it offers.
+    fn offered(&self) -> Features {
+        #[cfg(feature = "cluster")]
+        if self.config.home > 0 {
+            return Features::of_several();
+        }
+        Features::built()
+    }
+
     /// Warns of a backend that takes shorter frames than clients can cause (SPEC 34.2(d)).
     fn warn_of_length(&self, takes: u32) {
         let longest = self.longest_frame();
@@ -147,7 +170,15 @@ impl Edge {
         match heard {
             Ok(0) => {}
             Ok(_) => {
-                for (id, packets) in gone.0 {
+                #[cfg(feature = "cluster")]
+                if self.config.home > 0 {
+                    for id in gone.joined {
+                        self.hear_taken(now, id);
+                    }
+                }
+                for (id, packets) in gone.packets {
+                    #[cfg(feature = "cluster")]
+                    let packets = self.moves.of_present_copy(id, packets);
                     if let Some(session) = self.sessions.lookup(id) {
                         self.sessions.live_mut(session).acknowledge_up(packets);
                         self.take_acknowledged(now, session);
@@ -219,6 +250,8 @@ impl Edge {
         self.end_pauses();
         self.forget_all_settled();
         self.link_queue.unseal();
+        #[cfg(feature = "cluster")]
+        self.drop_old_frames();
         let waiting = self.waiting_for_backend();
         let (mut frames, ended) = self.owns(&waiting, features);
         self.link_queue
@@ -230,6 +263,8 @@ impl Edge {
             frames.push_body(body);
         }
         self.link_queue.frames = frames;
+        #[cfg(feature = "cluster")]
+        self.adopt_again();
         ended + self.end_beyond(beyond)
     }
 

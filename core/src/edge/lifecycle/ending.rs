@@ -233,13 +233,13 @@ impl Edge {
     /// Forgets what only a backend of version 3 knows of a session that ends.
     #[cold]
     #[inline(never)]
-    fn forget_linked(&mut self, session: u32) {
+    pub(crate) fn forget_linked(&mut self, session: u32) {
         self.leave_groups(session);
         self.forget_settled(session);
     }
 
     /// Frees what the session, which has ended, needs no longer: all of it, unless notices about it still wait in line. Returns its outbox.
-    fn clear_ended(&mut self, session: u32) -> Outbox {
+    pub(crate) fn clear_ended(&mut self, session: u32) -> Outbox {
         let entry = self.sessions.live_mut(session);
         entry.place = Place::Ended;
         entry.claimed = None;

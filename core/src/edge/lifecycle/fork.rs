@@ -42,6 +42,8 @@ impl Edge {
             settling: self.settling.clone(),
             #[cfg(feature = "upgrade")]
             moved_link: self.moved_link.clone(),
+            #[cfg(feature = "cluster")]
+            moves: self.moves.clone(),
             is_draining: self.is_draining,
             shutdown_at: self.shutdown_at,
             counters: self.counters.clone(),

@@ -54,7 +54,11 @@ impl Edge {
     /// the first shard has the sessions of those that are missing (SPEC 39.4(c)).
     pub(crate) fn home_of(&self, id: ClientId) -> ShardId {
         let shard = id.shard();
-        match self.takes_strays && shard.as_u8() >= self.config.shards.max(1) {
+        let takes_strays = self.takes_strays;
+        // Another edge may have more shards (SPEC 44.6(g)).
+        #[cfg(feature = "cluster")]
+        let takes_strays = takes_strays || self.config.home > 0;
+        match takes_strays && shard.as_u8() >= self.config.shards.max(1) {
             true => ShardId::default(),
             false => shard,
         }

@@ -62,6 +62,16 @@ impl Words {
         }
     }
 
+    /// Says that the client is to come back no earlier than after this time, and this long at random.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn in_a_while(self, wait: Duration) -> Self {
+        Words {
+            wait_ms: millis(wait),
+            jitter: wait,
+            ..self
+        }
+    }
+
     /// Says it behind the packets that wait, as far as the ring has room.
     fn behind_packets(self) -> Self {
         Words {

@@ -9,6 +9,7 @@
 //! | `handover.rs` | a claim goes to another shard | 9.9(c) |
 //! | `resume.rs` | a session of version 2 is resumed | 4.3, 5, 9.2, 9.3 |
 //! | `attempt.rs` | a session of version 3 is resumed | 23 |
+//! | `moves.rs` | a session goes on at this edge, or no longer | 44 |
 //! | `forward.rs`, `line.rs` | packets up, and the line for room on the link | 7.1, 10.4 |
 //! | `deliver.rs`, `write.rs` | packets down, and what clients take of them | 7, 10.2, 10.3, 24.6 |
 //! | `numbered.rs`, `alarm.rs` | acknowledgements, and when a connection of version 3 is looked at | 24.3, 25.1, 25.3 |
@@ -40,6 +41,8 @@ pub(crate) mod handover;
 pub(crate) mod last_words;
 pub(crate) mod line;
 pub(crate) mod linked;
+#[cfg(feature = "cluster")]
+pub(crate) mod moves;
 #[cfg(feature = "upgrade")]
 pub(crate) mod moving;
 pub(crate) mod notices;

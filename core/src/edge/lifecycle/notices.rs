@@ -229,7 +229,7 @@ impl Edge {
     }
 
     /// Returns where the client at `index` comes from, whose opening is not forgotten yet.
-    fn peer_of(&self, index: u32) -> Peer {
+    pub(crate) fn peer_of(&self, index: u32) -> Peer {
         let conn = self.conns.live(index);
         Peer {
             carriage: conn.carriage(),
@@ -250,7 +250,7 @@ impl Edge {
     }
 }
 
-fn encoded(frame: &ToBackend<'_>) -> Vec<u8> {
+pub(crate) fn encoded(frame: &ToBackend<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     frame.encode(&mut out);
     out

@@ -36,6 +36,8 @@ impl Edge {
             match self.conns.live(index).state() {
                 // What is behind the packet that was answered for the last time is not read.
                 State::Handshake(Phase::Last(_)) => break Ok(()),
+                #[cfg(feature = "cluster")]
+                State::Handshake(Phase::Cold { .. }) => break Ok(()),
                 State::Handshake(phase) if !phase.is_paused() => {}
                 _ => break Ok(()),
             }
@@ -65,6 +67,8 @@ impl Edge {
                 self.forward_rest(now, index, session, input, behind);
             }
             State::Handshake(phase) if phase.is_paused() => conn.reader.hold(input),
+            #[cfg(feature = "cluster")]
+            State::Handshake(Phase::Cold { .. }) => self.read_cold(now, index, input),
             State::Handshake(Phase::Last(_)) => conn.reader.clear(),
             State::Handshake(_) => {
                 let most = self.config.limits.handshake_max_bytes;

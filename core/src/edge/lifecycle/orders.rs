@@ -89,6 +89,13 @@ impl Edge {
             }
             ToEdge::GroupEnd { group } => self.end_group(group),
             ToEdge::GroupSend { group, send } => self.send_to_group(now, group, &send),
+            #[cfg(feature = "cluster")]
+            ToEdge::Adopted { id, adopted } => self.hear_adopted(now, id, &adopted),
+            #[cfg(feature = "cluster")]
+            ToEdge::Disowned { id, disowned } => self.hear_disowned(now, id, disowned),
+            // They are not granted.
+            #[cfg(not(feature = "cluster"))]
+            ToEdge::Adopted { .. } | ToEdge::Disowned { .. } => {}
             ToEdge::GoAway { id: None, go_away } => self.ask_all_for_backend(now, go_away),
             ToEdge::GoAway {
                 id: Some(id),

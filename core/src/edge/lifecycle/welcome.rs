@@ -91,12 +91,13 @@ impl Edge {
             return self.end_opening(now, index, CloseReason::Refused);
         };
         let (run, clients) = (self.run, &self.config.clients);
+        let features = offered_to(&self.config);
         let settings = |master: &crate::protocol::Master, mask| Settings {
             id,
             claim_key: master.claim_key(id),
             handle: master.mask(id, mask),
             run,
-            features: 0,
+            features,
             longest_packet_up: clients.max_frame_bytes,
             ring_packets: ring_of(clients).packets,
             ring_bytes: ring_of(clients).bytes,
@@ -143,6 +144,8 @@ impl Edge {
             ring,
             token,
             exporter,
+            #[cfg(feature = "cluster")]
+            features,
             ..
         } = joined;
         let numbered = Numbered {
@@ -152,6 +155,8 @@ impl Edge {
             longest_up,
             longest_down,
             gives_up: false,
+            #[cfg(feature = "cluster")]
+            features,
         };
         let identity = Identity::Chain(Box::new(numbered));
         let session = self
@@ -191,6 +196,15 @@ impl Edge {
         conn.say_in_opening(joined.channel.wire());
         self.end_opening(now, index, reason);
     }
+}
+
+/// Returns the features that a Welcome grants to those who ask for them.
+fn offered_to(_config: &crate::edge::config::EdgeConfig) -> u32 {
+    #[cfg(feature = "cluster")]
+    if _config.home > 0 && _config.master.link_protocol() != crate::edge::config::LinkProtocol::V2 {
+        return crate::protocol::FEATURE_TICKETS;
+    }
+    0
 }
 
 /// Returns the ring of a session that begins now.

@@ -55,6 +55,8 @@ macro_rules! machine {
                     // It is there before the first link alone, in a process that takes over.
                     #[cfg(feature = "upgrade")]
                     moved_link: _,
+                    #[cfg(feature = "cluster")]
+                    moves,
                     $keys,
                     $($field),*
                 } = self;
@@ -62,6 +64,8 @@ macro_rules! machine {
                 VERSION.to_owned().put(&mut out);
                 $keys.put(&mut out);
                 $($field.put(&mut out);)*
+                #[cfg(feature = "cluster")]
+                moves.put(&mut out);
                 out.finish()
             }
 
@@ -73,11 +77,15 @@ macro_rules! machine {
                 }
                 let $keys = Image::take(from)?;
                 $(let $field = Image::take(from)?;)*
+                #[cfg(feature = "cluster")]
+                let moves = Image::take(from)?;
                 let edge = Edge {
                     offer: Offer::new(&$keys),
                     recorder: None,
                     #[cfg(feature = "upgrade")]
                     moved_link: None,
+                    #[cfg(feature = "cluster")]
+                    moves,
                     $keys,
                     $($field),*
                 };

@@ -121,6 +121,9 @@ pub(crate) struct Numbered {
     pub(crate) longest_down: u32,
     /// Whether packets for which there is no room are given up, and the session goes on (SPEC 24.4).
     pub(crate) gives_up: bool,
+    /// The features that its client was granted.
+    #[cfg(feature = "cluster")]
+    pub(crate) features: u32,
 }
 
 image!(Numbered {
@@ -129,7 +132,9 @@ image!(Numbered {
     cause,
     longest_up,
     longest_down,
-    gives_up
+    gives_up,
+    #[cfg(feature = "cluster")]
+    features
 });
 
 /// The part of a session that exists from its first claim on.
@@ -181,6 +186,12 @@ pub(crate) struct Linked {
     pub(crate) settling: Option<u32>,
     /// The packets in its outbox so far that have no number for the backend: VOLATILE ones to a client of version 2.
     unnumbered: u64,
+    /// Whether the backend has its JOINED, or has given it to this edge (SPEC 44.3).
+    #[cfg(feature = "cluster")]
+    pub(crate) is_taken: bool,
+    /// The counter by which this edge came to have it: 0 by a join (SPEC 44.6).
+    #[cfg(feature = "cluster")]
+    pub(crate) came_by: u64,
     /// Whether its client is not read, since the backend wants that.
     pub(crate) paused: bool,
     /// What the backend wants to remember of it.
@@ -189,6 +200,18 @@ pub(crate) struct Linked {
     pub(crate) groups: Vec<GroupId>,
 }
 
+#[cfg(feature = "cluster")]
+impl Linked {
+    /// That of a session that goes on here by an attempt with this counter, behind this number down.
+    pub(crate) fn of_adopted(counter: u64, down: u64) -> Self {
+        Linked {
+            told_settled: down,
+            is_taken: true,
+            came_by: counter,
+            ..Linked::default()
+        }
+    }
+}
 image!(Linked {
     up,
     unacknowledged,
@@ -197,7 +220,11 @@ image!(Linked {
     unnumbered,
     paused,
     note,
-    groups
+    groups,
+    #[cfg(feature = "cluster")]
+    is_taken,
+    #[cfg(feature = "cluster")]
+    came_by
 });
 
 /// The part of a session that exists only while it waits for room on the link.
@@ -414,6 +441,12 @@ impl Session {
     /// Returns the groups of which it is a member.
     pub(crate) fn groups(&self) -> &[GroupId] {
         self.linked.as_deref().map_or(&[], |linked| &linked.groups)
+    }
+
+    /// Returns what a backend of version 3 knows of it, if it knows something.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn known(&self) -> Option<&Linked> {
+        self.linked.as_deref()
     }
 
     /// Returns the frames that have found no room on the link.

@@ -30,6 +30,21 @@ pub(crate) struct SavedSession {
 }
 
 impl SavedSession {
+    /// A session that goes on here, whose next packet down has the number after `down` (SPEC 44.5).
+    #[cfg(feature = "cluster")]
+    pub(crate) fn of_ticket(id: ClientId, numbered: Numbered, down: u64, linked: Linked) -> Self {
+        SavedSession {
+            id,
+            identity: Identity::Chain(Box::new(numbered)),
+            outbox: Outbox::after(Retention::UntilAcked, down),
+            was_sent: true,
+            up: 0,
+            age: Duration::ZERO,
+            resumes: 0,
+            linked: Some(Box::new(linked)),
+        }
+    }
+
     /// Reads what [`Session::save`] wrote. `None`: no session is like this.
     pub(crate) fn load(bytes: &[u8]) -> Option<Self> {
         let saved = &mut Saved::new(bytes);
@@ -84,6 +99,8 @@ fn load_numbered(saved: &mut Saved<'_>, outbox: &Outbox) -> Option<Numbered> {
         longest_up: saved.u32()?,
         longest_down: saved.u32()?,
         gives_up: saved.flag()?,
+        #[cfg(feature = "cluster")]
+        features: 0,
     })
 }
 

@@ -19,9 +19,7 @@ use crate::edge::uplink::hold::Wrong;
 use crate::edge::uplink::link::proof::Heard;
 use crate::id::{ClientId, ShardId};
 use crate::link::tagged::TAG_BYTES;
-use crate::link::v3::{
-    Ask, Feature, Features, FrameError, Grant, Ids, LinkAck, ToEdge, flag, is_counted,
-};
+use crate::link::v3::{Ask, Feature, FrameError, Grant, Ids, LinkAck, ToEdge, flag, is_counted};
 use crate::time::Time;
 use crate::wire::frame::LENGTH_BYTES;
 
@@ -71,7 +69,7 @@ impl Trunk {
         if let Err(wrong) = self.hold.grant(u64::MAX) {
             return self.handle_wrong(wrong);
         }
-        let features = Features::built().grant(ask.features);
+        let features = self.link.proving.offered().grant(ask.features);
         let now = self.now;
         let goes_on = match &mut self.counts {
             Some(counts) => counts.resume(now, &ask, features),

@@ -308,7 +308,7 @@ impl LinkVersion {
         self.hold.is_not_asked().map(|how| rewritten(how, frames))
     }
 
-    /// Handles an ASK to the edge of this run, which has written so many bytes to all links (SPEC 34.2). GRANT is to be
+    /// Handles an ASK to the edge of this run, which has written so many bytes to all links and offers these features (SPEC 34.2). GRANT is to be
     /// [made](Self::make_control) next.
     ///
     /// # Errors
@@ -317,11 +317,11 @@ impl LinkVersion {
         &mut self,
         now: Time,
         ask: &Ask,
-        (run, written): ([u8; 8], u64),
+        (run, written, offered): ([u8; 8], u64, Features),
         frames: &mut FrameQueue,
     ) -> Result<Granting, Wrong> {
         self.hold.grant(written)?;
-        let features = Features::built().grant(ask.features);
+        let features = offered.grant(ask.features);
         let known = self.counted.as_deref_mut();
         let known = known.filter(|counted| counted.link.are_those_of(ask, run, features));
         if let Some(counted) = known

@@ -25,6 +25,8 @@ pub enum Feature {
     Classes = 5,
     /// KICK.
     Kick = 6,
+    /// ADOPT, ADOPTED, DISOWNED: a client comes back at another edge. Needs `EndToEnd`.
+    Adopt = 7,
     /// GOAWAY.
     GoAway = 8,
     /// Several edges at one backend: the list of ASK, and ids that have the home of their edge.
@@ -32,8 +34,8 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// All features that are not reserved, but [`Homes`](Self::Homes): that is asked for by a backend of several edges, and granted by an edge
-    /// that has a home.
+    /// All features that are not reserved, but [`Homes`](Self::Homes) and [`Adopt`](Self::Adopt): these are asked for by a backend of several
+    /// edges, and granted by an edge that has a home.
     pub const ALL: [Feature; 8] = [
         Feature::Notices,
         Feature::Groups,
@@ -60,6 +62,7 @@ impl Feature {
             Feature::EndToEnd => "end to end",
             Feature::Classes => "classes",
             Feature::Kick => "kick",
+            Feature::Adopt => "adopt",
             Feature::GoAway => "go away",
             Feature::Homes => "homes",
         }
@@ -84,6 +87,7 @@ impl Feature {
             flag::VOLATILE | flag::LATEST => Some(Feature::Classes),
             flag::KICK => Some(Feature::Kick),
             flag::GOAWAY => Some(Feature::GoAway),
+            flag::ADOPT | flag::ADOPTED | flag::DISOWNED => Some(Feature::Adopt),
             _ => return None,
         })
     }
@@ -103,6 +107,13 @@ impl Features {
     #[must_use]
     pub(crate) fn built() -> Features {
         Feature::ALL.into_iter().collect()
+    }
+
+    /// Returns those of one of several edges, and of a backend of several.
+    #[must_use]
+    #[cfg(any(feature = "cluster", feature = "backend"))]
+    pub(crate) fn of_several() -> Features {
+        Features::built().with(Feature::Adopt)
     }
 
     /// Returns the set with these bits.
@@ -145,10 +156,15 @@ impl Features {
     #[must_use]
     pub const fn grant(self, asked: Features) -> Features {
         let both = self.and(asked);
-        if both.has(Feature::Settled) && both.has(Feature::LinkAcks) {
+        let both = if both.has(Feature::Settled) && both.has(Feature::LinkAcks) {
             both
         } else {
             both.without(Feature::EndToEnd)
+        };
+        if both.has(Feature::EndToEnd) && both.has(Feature::Notices) {
+            both
+        } else {
+            both.without(Feature::Adopt)
         }
     }
 
@@ -189,7 +205,7 @@ impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = Feature::ALL.into_iter();
         #[cfg(any(feature = "cluster", feature = "backend"))]
-        let named = named.chain([Feature::Homes]);
+        let named = named.chain([Feature::Adopt, Feature::Homes]);
         let known = named.filter(|known| self.has(*known));
         for (at, feature) in known.enumerate() {
             let comma = if at == 0 { "" } else { ", " };

@@ -56,8 +56,10 @@ pub use proof::{
 };
 #[cfg(feature = "edge")]
 pub(crate) use to_backend::JOINED_BYTES;
-pub use to_backend::{Carriage, Direction, Ended, Joined, Own, OwnState, Peer, Resumed, ToBackend};
-pub use to_edge::{Delivery, GoAway, GroupSend, Kick, Overflow, Policy, ToEdge};
+pub use to_backend::{
+    Adopt, Carriage, Direction, Ended, Joined, Own, OwnState, Peer, Resumed, ToBackend,
+};
+pub use to_edge::{Adopted, Delivery, Disowned, GoAway, GroupSend, Kick, Overflow, Policy, ToEdge};
 #[cfg(feature = "backend")]
 pub(crate) use to_edge::{KICK_BYTES, POLICY_BYTES};
 
@@ -105,6 +107,8 @@ pub mod flag {
     pub const GAP: u8 = 0x17;
     /// What clients have settled.
     pub const SETTLED: u8 = 0x18;
+    /// A session is to go on at this edge.
+    pub const ADOPT: u8 = 0x19;
     /// The answer to a frame that was refused.
     pub const REFUSED: u8 = 0x1a;
     /// A new token of a client.
@@ -135,6 +139,10 @@ pub mod flag {
     pub const PAUSE: u8 = 0x29;
     /// It is to be read again.
     pub const GO_ON: u8 = 0x2a;
+    /// A session goes on at this edge.
+    pub const ADOPTED: u8 = 0x2b;
+    /// A session does not go on at this edge, or no longer.
+    pub const DISOWNED: u8 = 0x2c;
     /// The backend's proof of the secret.
     pub const PROOF: u8 = 0x2d;
 }

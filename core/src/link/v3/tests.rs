@@ -11,7 +11,8 @@ const ID: ClientId = ClientId::from_u64(0x0807_0605_0403_0201);
 const OTHER: ClientId = ClientId::from_u64(9);
 
 fn all() -> Features {
-    Feature::ALL.into_iter().collect()
+    let features: Features = Feature::ALL.into_iter().collect();
+    features.with(Feature::Adopt)
 }
 
 fn peer(carriage: Carriage, address: Option<&str>) -> Peer {
@@ -112,6 +113,15 @@ fn to_backend() -> Vec<ToBackend<'static>> {
         own(OwnState::Attached, false, ""),
         own(OwnState::Away, true, "player 7"),
         own(OwnState::Ended, false, "x"),
+        ToBackend::Adopt {
+            id: ID,
+            adopt: Adopt {
+                counter: 6,
+                received_down: 9,
+                acknowledged_up: 3,
+                peer: peer(Carriage::Tls, ipv6),
+            },
+        },
     ]
 }
 
@@ -186,6 +196,23 @@ fn to_edge() -> Vec<ToEdge<'static>> {
         go_away(None),
         ToEdge::Pause { id: ID },
         ToEdge::GoOn { id: ID },
+        ToEdge::Adopted {
+            id: ID,
+            adopted: Adopted {
+                counter: 6,
+                next_up: 4,
+                numbered_down: 9,
+                until: 12,
+            },
+        },
+        ToEdge::Disowned {
+            id: ID,
+            disowned: Disowned {
+                asked: 0,
+                known: 6,
+                code: Code::TAKEN_OVER,
+            },
+        },
     ]
 }
 
@@ -293,8 +320,8 @@ fn flags_of_the_other_way_reserved_ones_and_unknown_ones_are_refused() {
             "{flag:#04x}: {at_backend:?}"
         );
     }
-    // Those of version 2 and the reserved ones are among them.
-    for flag in [0x01, 0x02, 0x03, 0x19, 0x2b, 0x2c] {
+    // Those of version 2 are among them.
+    for flag in [0x01, 0x02, 0x03] {
         assert_eq!(
             refusal_of(7, flag, &[]),
             Some(Refusal::Unknown),
@@ -487,9 +514,15 @@ fn what_is_granted_was_asked_for_and_has_what_it_needs() {
     assert_eq!(all().grant(needed), needed);
     let without = needed.without(Feature::LinkAcks);
     assert_eq!(all().grant(without), Features::NONE | Feature::Settled);
+    let adopt = needed | Feature::Adopt;
+    assert_eq!(all().grant(adopt), needed, "no notices");
+    assert_eq!(
+        all().grant(adopt | Feature::Notices),
+        adopt | Feature::Notices
+    );
     // Bits that nobody knows yet are not granted.
     assert_eq!(all().grant(Features::from_bits(u32::MAX)), all());
-    assert_eq!(all().bits(), 0b1_0111_1111);
+    assert_eq!(all().bits(), 0b1_1111_1111);
     assert_eq!(
         (Features::NONE | Feature::Kick | Feature::Notices).to_string(),
         "notices, kick"

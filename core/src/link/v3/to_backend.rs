@@ -98,6 +98,13 @@ pub enum ToBackend<'a> {
         /// Where it is.
         own: Own<'a>,
     },
+    /// A client has come with a ticket, and has proven who it is.
+    Adopt {
+        /// Its session.
+        id: ClientId,
+        /// Where it is.
+        adopt: Adopt,
+    },
 }
 
 /// How a client's bytes come to the edge.
@@ -148,6 +155,9 @@ pub struct Peer {
     /// Its address, if there is one that means something (SPEC 10.7(c)).
     pub address: Option<SocketAddr>,
 }
+
+#[cfg(feature = "cluster")]
+image!(Peer { carriage, address });
 
 /// What an edge knows of a client that has come. (SPEC 35.2)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +230,20 @@ pub struct Own<'a> {
     pub joined_follows: bool,
     /// What a backend wanted to remember of it.
     pub note: &'a str,
+}
+
+/// Where a client is that wants to go on at this edge. (SPEC 44.5)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
+pub struct Adopt {
+    /// The counter of the attempt.
+    pub counter: u64,
+    /// The highest number down that the client has received.
+    pub received_down: u64,
+    /// The highest number up that was acknowledged to it.
+    pub acknowledged_up: u64,
+    /// Where it comes from.
+    pub peer: Peer,
 }
 
 /// Where the client of a session is.
@@ -313,6 +337,15 @@ impl<'a> ToBackend<'a> {
                 id,
                 own: Own::read(fields)?,
             },
+            flag::ADOPT => ToBackend::Adopt {
+                id,
+                adopt: Adopt {
+                    counter: fields.u64()?,
+                    received_down: fields.u64()?,
+                    acknowledged_up: fields.u64()?,
+                    peer: Peer::read(fields)?,
+                },
+            },
             _ => return Err(Cause::WrongWay),
         })
     }
@@ -370,6 +403,20 @@ impl<'a> ToBackend<'a> {
             }
             ToBackend::Own { id, own } => {
                 frame(out, id.as_u64(), flag::OWN, |out| own.write(out));
+            }
+            ToBackend::Adopt { id, adopt } => {
+                frame(out, id.as_u64(), flag::ADOPT, |out| {
+                    let Adopt {
+                        counter,
+                        received_down,
+                        acknowledged_up,
+                        peer,
+                    } = adopt;
+                    for number in [counter, received_down, acknowledged_up] {
+                        out.extend_from_slice(&number.to_le_bytes());
+                    }
+                    peer.write(out);
+                });
             }
         }
     }

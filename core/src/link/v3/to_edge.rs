@@ -82,6 +82,46 @@ pub enum ToEdge<'a> {
         /// The session.
         id: ClientId,
     },
+    /// A session goes on at this edge.
+    Adopted {
+        /// The session.
+        id: ClientId,
+        /// Where.
+        adopted: Adopted,
+    },
+    /// A session does not go on at this edge, or no longer.
+    Disowned {
+        /// The session.
+        id: ClientId,
+        /// Why.
+        disowned: Disowned,
+    },
+}
+
+/// Where a session goes on. (SPEC 44.5)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
+pub struct Adopted {
+    /// The counter of the ADOPT that it answers.
+    pub counter: u64,
+    /// The number of the next packet up.
+    pub next_up: u64,
+    /// The number before that of the next packet down on this link.
+    pub numbered_down: u64,
+    /// The number of the last packet down that there is. Those up to it follow.
+    pub until: u64,
+}
+
+/// Why a session does not go on. (SPEC 44.5)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
+pub struct Disowned {
+    /// The counter of the ADOPT that it answers; 0: it answers none.
+    pub asked: u64,
+    /// The counter by which another edge has the session, or 0.
+    pub known: u64,
+    /// Why.
+    pub code: Code,
 }
 
 /// How a packet down is delivered. (SPEC 24.6, 36.1)
@@ -255,6 +295,23 @@ impl<'a> ToEdge<'a> {
             },
             flag::PAUSE => ToEdge::Pause { id },
             flag::GO_ON => ToEdge::GoOn { id },
+            flag::ADOPTED => ToEdge::Adopted {
+                id,
+                adopted: Adopted {
+                    counter: fields.u64()?,
+                    next_up: fields.u64()?,
+                    numbered_down: fields.u64()?,
+                    until: fields.u64()?,
+                },
+            },
+            flag::DISOWNED => ToEdge::Disowned {
+                id,
+                disowned: Disowned {
+                    asked: fields.u64()?,
+                    known: fields.u64()?,
+                    code: fields.code()?,
+                },
+            },
             _ => return Err(Cause::WrongWay),
         })
     }
@@ -313,6 +370,26 @@ impl<'a> ToEdge<'a> {
             }
             ToEdge::Pause { id } => frame(out, id.as_u64(), flag::PAUSE, |_| {}),
             ToEdge::GoOn { id } => frame(out, id.as_u64(), flag::GO_ON, |_| {}),
+            ToEdge::Adopted { id, adopted } => {
+                frame(out, id.as_u64(), flag::ADOPTED, |out| {
+                    let Adopted {
+                        counter,
+                        next_up,
+                        numbered_down,
+                        until,
+                    } = adopted;
+                    for number in [counter, next_up, numbered_down, until] {
+                        out.extend_from_slice(&number.to_le_bytes());
+                    }
+                });
+            }
+            ToEdge::Disowned { id, disowned } => {
+                frame(out, id.as_u64(), flag::DISOWNED, |out| {
+                    out.extend_from_slice(&disowned.asked.to_le_bytes());
+                    out.extend_from_slice(&disowned.known.to_le_bytes());
+                    out.extend_from_slice(&disowned.code.to_u16().to_le_bytes());
+                });
+            }
         }
     }
 }

@@ -63,6 +63,7 @@ pub struct Joining {
     hello: Vec<u8>,
     ephemeral: KeyPair,
     pins: Vec<PublicKey>,
+    asked: u32,
 }
 
 /// What a Welcome gives.
@@ -81,7 +82,7 @@ pub struct Welcomed {
 
 impl Joining {
     /// Appends a Hello to `out`, for an edge that has one of the keys `pins`, or any key if there are none. The first pin is the one that is
-    /// asked for. `random` must come from the operating system for this connection.
+    /// asked for. `random` must come from the operating system for this connection. It asks for no feature.
     #[must_use]
     pub fn begin(
         random: [u8; 32],
@@ -89,10 +90,22 @@ impl Joining {
         longest_packet_down: u32,
         out: &mut Vec<u8>,
     ) -> Self {
+        Self::begin_asking(random, pins, longest_packet_down, 0, out)
+    }
+
+    /// Like [`begin`](Self::begin), and asks for these features.
+    #[must_use]
+    pub(super) fn begin_asking(
+        random: [u8; 32],
+        pins: &[PublicKey],
+        longest_packet_down: u32,
+        asked: u32,
+        out: &mut Vec<u8>,
+    ) -> Self {
         let mut rng = ChaCha20Rng::from_seed(random);
         let ephemeral = KeyPair::generate(&mut rng);
         // One of the bits that are never granted.
-        let features = 0x0100_0000 << (rng.next_u32() % 8);
+        let features = asked | (0x0100_0000 << (rng.next_u32() % 8));
         let mut extensions = Vec::new();
         Extensions::push_longest_packet_down(longest_packet_down, &mut extensions);
         let point = ephemeral.public();
@@ -108,6 +121,7 @@ impl Joining {
             hello,
             ephemeral,
             pins: pins.to_vec(),
+            asked,
         }
     }
 
@@ -135,8 +149,8 @@ impl Joining {
         let ephemeral = PublicKey::from_sec1(welcome.point)?;
         let join = Join::of_client(&self.hello, &self.ephemeral, &ephemeral, &edge_key);
         let settings = join.open_welcome(&welcome)?;
-        if settings.features != 0 {
-            let features = settings.features;
+        let features = settings.features & !self.asked;
+        if features != 0 {
             return Err(ClientError::Features { features });
         }
         let session = Resumable::new(&settings, &edge_key, join.resume.clone());
@@ -173,6 +187,9 @@ pub struct Resumable {
     pub(super) marks: VecDeque<[u8; 8]>,
     /// Whether a mark was forgotten.
     pub(super) forgot: bool,
+    /// What it shows at an edge that does not have the session (SPEC 44.2).
+    #[cfg(feature = "tickets")]
+    pub(super) ticket: Vec<u8>,
 }
 
 /// An attempt to resume whose Claim was written.
@@ -210,6 +227,10 @@ pub struct Returning {
     pub up: Secret,
     /// The secret of the records down.
     pub down: Secret,
+    /// The run of the edge that answered.
+    run: [u8; 8],
+    /// Whether the edge asks for a proof before RESUMED (SPEC 44.4).
+    pub is_cold: bool,
 }
 
 impl Resumable {
@@ -228,6 +249,8 @@ impl Resumable {
             refusals: 0,
             marks: VecDeque::from([[0; 8]]),
             forgot: false,
+            #[cfg(feature = "tickets")]
+            ticket: Vec::new(),
         }
     }
 
@@ -261,11 +284,17 @@ impl Resumable {
         self.last = counter;
         self.used_before = self.used;
         self.used = self.used.max(counter);
+        #[cfg(feature = "tickets")]
+        let with_ticket = self.with_ticket();
+        #[cfg(feature = "tickets")]
+        let extensions = Extensions::new(&with_ticket).unwrap_or_default();
+        #[cfg(not(feature = "tickets"))]
+        let extensions = Extensions::NONE;
         let head = ClaimHead {
             key_hint: self.key_hint,
             handle: self.handle,
             nonce,
-            extensions: Extensions::NONE,
+            extensions,
         };
         let position = Position {
             counter,
@@ -281,6 +310,22 @@ impl Resumable {
             attempt,
             link,
         }
+    }
+
+    /// Returns the extensions of a Claim.
+    #[cfg(feature = "tickets")]
+    fn with_ticket(&self) -> Vec<u8> {
+        let mut extensions = Vec::new();
+        if !self.ticket.is_empty() {
+            Extensions::push_ticket(&self.ticket, &mut extensions);
+        }
+        extensions
+    }
+
+    /// Keeps a ticket, in place of an older one.
+    #[cfg(feature = "tickets")]
+    pub(super) fn keep_ticket(&mut self, ticket: Vec<u8>) {
+        self.ticket = ticket;
     }
 
     fn remember(&mut self, mark: [u8; 8]) {
@@ -389,13 +434,15 @@ impl Attempting {
         let verdict = self.attempt.open_answer(&session.claim_key, &answer)?;
         session.handle = verdict.handle;
         match verdict.code {
-            Code::TAKEN_UP => {
+            code if code == Code::TAKEN_UP || self.takes_cold(session, code) => {
                 let (up, down) = self.attempt.established(&self.link, body);
                 Ok(Outcome::TakenUp(Returning {
                     attempt: self.attempt,
                     link: self.link,
                     up,
                     down,
+                    run: verdict.run,
+                    is_cold: code == Code::COLD,
                 }))
             }
             Code::COLD => Err(ClientError::Unexpected("Answer 1")),
@@ -406,6 +453,19 @@ impl Attempting {
                 Ok(Outcome::ByClass(verdict))
             }
         }
+    }
+}
+
+impl Attempting {
+    /// Returns whether the edge may ask for a proof: it was shown a ticket.
+    #[cfg(feature = "tickets")]
+    fn takes_cold(&self, session: &Resumable, code: Code) -> bool {
+        code == Code::COLD && !session.ticket.is_empty()
+    }
+
+    #[cfg(not(feature = "tickets"))]
+    const fn takes_cold(&self, _: &Resumable, _: Code) -> bool {
+        false
     }
 }
 
@@ -421,6 +481,8 @@ impl Returning {
             .at(counter.saturating_add(1), 1)
             .expect("the next link");
         (session.told, session.last) = (counter, counter);
+        // From here on this edge has the session.
+        session.run = self.run;
         session.refusals = 0;
         // The edge names them again until it knows that this client has seen them.
         session.marks = before.iter().copied().collect();

@@ -199,6 +199,9 @@ impl Resumable {
             refusals: 0,
             marks: marks.collect::<Option<VecDeque<_>>>()?,
             forgot: flags & FORGOT != 0,
+            // It gets another one at its own edge.
+            #[cfg(feature = "tickets")]
+            ticket: Vec::new(),
         };
         Some((resumable, flags & TRIED != 0))
     }

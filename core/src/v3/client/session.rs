@@ -99,7 +99,9 @@ impl Session {
         self.output.extend_from_slice(version);
         let Some(seat) = &mut self.seat else {
             let longest = trust.longest_packet_down;
-            let joining = Joining::begin(random, trust.pins(), longest, &mut self.output);
+            let asked = trust.features();
+            let output = &mut self.output;
+            let joining = Joining::begin_asking(random, trust.pins(), longest, asked, output);
             self.phase = Phase::Hello(Box::new(joining));
             return Awaits::Welcome;
         };
@@ -197,6 +199,10 @@ impl Session {
                 let received = seat.progress.received();
                 let longest = trust.longest_packet_down;
                 channel.answered(returning.up.clone(), &returning.down, received, longest);
+                #[cfg(feature = "tickets")]
+                if returning.is_cold {
+                    channel.expect_cold();
+                }
                 self.phase = Phase::Returning(Box::new((returning, channel)));
                 Ok(Awaits::Resumed)
             }
@@ -250,6 +256,13 @@ impl Session {
         };
         match arrival {
             None => {
+                #[cfg(feature = "tickets")]
+                {
+                    channel.confirm_if_due();
+                    let proof = channel.wire().len();
+                    self.output.extend_from_slice(channel.wire());
+                    channel.written(proof);
+                }
                 self.phase = Phase::Returning(Box::new((returning, channel)));
                 Ok(None)
             }
@@ -353,6 +366,10 @@ impl Session {
                 return Ok(Stepped::Told(Told::CaughtUp));
             }
             let next = open.channel.next(reader, input, outbox, &mut seat.progress);
+            #[cfg(feature = "tickets")]
+            if let Some(ticket) = open.channel.take_ticket() {
+                seat.resumable.keep_ticket(ticket);
+            }
             if open.channel.take_records() > 0 {
                 (seat.heard, seat.has_opened) = (now, true);
                 open.is_fresh = false;

@@ -52,6 +52,9 @@ pub(crate) struct Trust {
     pub(crate) takes_over: bool,
     /// Whether records are padded.
     pub(crate) pads: bool,
+    /// Whether the client asks for tickets, to come back at any of several edges (SPEC 44.3).
+    #[cfg(feature = "tickets")]
+    pub(crate) roams: bool,
     #[cfg(debug_assertions)]
     pub(crate) key_log: Option<KeyLog>,
 }
@@ -62,6 +65,20 @@ impl Trust {
             [] => self.learned.as_slice(),
             pins => pins,
         }
+    }
+
+    /// Returns the features that a Hello asks for.
+    #[cfg(feature = "tickets")]
+    pub(super) fn features(&self) -> u32 {
+        match self.roams {
+            true => super::super::packets::FEATURE_TICKETS,
+            false => 0,
+        }
+    }
+
+    #[cfg(not(feature = "tickets"))]
+    pub(super) const fn features(&self) -> u32 {
+        0
     }
 
     /// Tells the key log of the keys of the records of a connection, by direction.

@@ -5,7 +5,7 @@ use core::mem;
 #[cfg(feature = "cluster")]
 use crate::link::v3::Known;
 use crate::link::v3::{
-    Ask, Challenge, FrameError, LinkSecret, PROOF_BYTES, Proof, Refusal, flag, refuse_ask,
+    Ask, Challenge, Features, FrameError, LinkSecret, PROOF_BYTES, Proof, Refusal, flag, refuse_ask,
 };
 
 /// What a frame means that comes before GRANT.
@@ -118,6 +118,15 @@ impl Proving {
             #[cfg(feature = "cluster")]
             name: None,
         }
+    }
+
+    /// Returns the features that a trunk offers.
+    pub(crate) fn offered(&self) -> Features {
+        #[cfg(feature = "cluster")]
+        if self.name.is_some() {
+            return Features::of_several();
+        }
+        Features::built()
     }
 
     #[cfg(feature = "cluster")]

@@ -4,6 +4,8 @@ mod asking;
 mod counts;
 mod crowd;
 mod gaps;
+#[cfg(all(feature = "backend", feature = "cluster", feature = "client"))]
+mod moves;
 mod orders;
 #[cfg(feature = "backend")]
 mod saved;

@@ -9,21 +9,21 @@ use crate::id::{ClientId, ShardId};
 
 /// What was heard, in short.
 #[derive(Debug, PartialEq, Eq)]
-enum Heard {
+pub(super) enum Heard {
     Joined(ClientId),
     Packet(ClientId, Vec<u8>),
     Ended(ClientId, u16),
     Other,
 }
 
-struct Several {
-    fleet: Fleet,
-    edges: Vec<World>,
-    links: Vec<Option<LinkId>>,
+pub(super) struct Several {
+    pub(super) fleet: Fleet,
+    pub(super) edges: Vec<World>,
+    pub(super) links: Vec<Option<LinkId>>,
     heard: Vec<Heard>,
 }
 
-fn edge_at(home: u16, term: u32, run: u8, secret: Option<u8>) -> World {
+pub(super) fn edge_at(home: u16, term: u32, run: u8, secret: Option<u8>) -> World {
     let mut world = world(|config| {
         config.master.protocol = LinkProtocol::V3;
         config.home = home;
@@ -44,7 +44,7 @@ fn secret_of(byte: u8) -> LinkSecret {
 
 impl Several {
     /// Three edges, of the homes 1 to 3, which have granted.
-    fn granted(secret: Option<u8>) -> Several {
+    pub(super) fn granted(secret: Option<u8>) -> Several {
         let config = HostConfig::default().asking(BOOT).with_edges(3).unwrap();
         let config = match secret {
             Some(byte) => config.proving(secret_of(byte), [byte; 32]),
@@ -66,12 +66,12 @@ impl Several {
         several
     }
 
-    fn connect(&mut self, edge: usize) {
+    pub(super) fn connect(&mut self, edge: usize) {
         self.links[edge] = Some(self.fleet.handle_connected(self.edges[edge].now));
     }
 
     /// The edge loses its link, and dials again. The backend may not have noticed.
-    fn dial(&mut self, edge: usize, is_seen: bool) {
+    pub(super) fn dial(&mut self, edge: usize, is_seen: bool) {
         let world = &mut self.edges[edge];
         if world.edge.gauges().link_is_up || world.edge.link_wants_close() {
             world.edge.handle_link_closed(world.now, Closed::Error);
@@ -85,7 +85,7 @@ impl Several {
     }
 
     /// Moves everything. Returns why links end.
-    fn exchange(&mut self) -> Vec<BackendError> {
+    pub(super) fn exchange(&mut self) -> Vec<BackendError> {
         let mut errors = Vec::new();
         let mut moved = true;
         while moved {
@@ -97,7 +97,7 @@ impl Several {
         errors
     }
 
-    fn exchange_with(&mut self, edge: usize, errors: &mut Vec<BackendError>) -> bool {
+    pub(super) fn exchange_with(&mut self, edge: usize, errors: &mut Vec<BackendError>) -> bool {
         let Some(link) = self.links[edge] else {
             return false;
         };
@@ -138,7 +138,7 @@ impl Several {
         }
     }
 
-    fn take(&mut self) -> Vec<Heard> {
+    pub(super) fn take(&mut self) -> Vec<Heard> {
         let heard = core::mem::take(&mut self.heard);
         heard
             .into_iter()
@@ -242,7 +242,7 @@ fn an_edge_that_was_displaced_is_not_heard_and_says_so() {
         let old = several.links[1].unwrap();
         several.connect(1);
         assert!(several.exchange().is_empty());
-        assert_eq!(several.take(), [Heard::Ended(ones[1].id, 301)]);
+        assert!(several.take().is_empty(), "it may come to another edge");
         let fresh = several.edges[1].join();
         several.exchange();
         assert_eq!(several.take(), [Heard::Joined(fresh.id)]);
