@@ -27,6 +27,7 @@ mod listeners;
 mod log;
 mod metrics;
 mod missed;
+mod moves;
 mod names;
 mod operation;
 mod own_address;

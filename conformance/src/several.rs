@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{JoinHandle, spawn};
 
 use voltlane_driver::backend::{Backend, BackendHandle, Builder, Event};
+use voltlane_driver::client::{ClientSender, Event as ClientEvent};
+use voltlane_tokio::client::Builder as ClientBuilder;
 
 /// A backend library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,4 +73,41 @@ pub fn serve_several(library: Library, edges: usize) -> Serving {
 /// Closes a backend. Its events end then.
 pub fn close(handle: &BackendHandle) {
     smol::block_on(handle.close());
+}
+
+/// Begins a client of a library, on a thread of its own, that knows these addresses and is at the first one. Returns what it sends with, and
+/// its events in order. It ends with the receiver of these.
+///
+/// # Panics
+/// If there is no address, or nobody answers there.
+#[must_use]
+pub fn client_of(
+    library: Library,
+    addresses: Vec<String>,
+) -> (ClientSender, Receiver<ClientEvent>) {
+    let (tell, events) = channel();
+    let (tell_sender, sender) = channel();
+    let mut addresses = addresses.into_iter();
+    let first = addresses.next().expect("an address");
+    let run = async move |begun: ClientBuilder| {
+        let builder = addresses.fold(begun, |builder, address| builder.or_address(&address));
+        let mut client = builder.connect().await.expect("an edge is there");
+        tell_sender.send(client.sender()).expect("the test waits");
+        while let Some(event) = client.recv().await {
+            if tell.send(event).is_err() {
+                return;
+            }
+        }
+    };
+    spawn(move || match library {
+        Library::Tokio => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let running = run(voltlane_tokio::client(&first));
+            runtime.expect("a runtime").block_on(running);
+        }
+        Library::Smol => smol::block_on(run(voltlane_smol::client(&first))),
+    });
+    (sender.recv().expect("it connects"), events)
 }

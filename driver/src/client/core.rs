@@ -105,6 +105,12 @@ impl Core {
         let now = timer.now();
         let seed = entropy();
         let config = options.config.or_versions(Versions::V3OrV2);
+        #[cfg(feature = "tickets")]
+        let config = match connectors.len() {
+            0 | 1 => config,
+            // Another address may be that of another edge.
+            _ => config.with_tickets(true),
+        };
         let mut machine = match &options.saved {
             Some(_) if config.demands_v3() => {
                 return Err(ConnectError::Config(
@@ -455,6 +461,9 @@ impl Core {
             let now = self.timer.now();
             if !self.serves_first(io, now, reads) {
                 self.machine.handle_timeout(now);
+            }
+            if self.machine.state() == machine::State::Established {
+                self.transport.taken_up();
             }
             if let Some(event) = self.machine.poll_event() {
                 match self.tell(event) {

@@ -27,6 +27,8 @@ pub(super) struct Transport {
     connectors: Vec<BoxedConnector>,
     /// The connector that is used.
     at: usize,
+    /// Whether the edge at this connection has taken the session up.
+    is_taken_up: bool,
     phase: Phase,
     /// Why the last attempt failed, until one succeeds.
     pub(super) error: Option<Arc<io::Error>>,
@@ -39,6 +41,7 @@ impl Transport {
         Transport {
             connectors,
             at: 0,
+            is_taken_up: false,
             phase: Phase::Down,
             error: None,
             words: None,
@@ -66,6 +69,7 @@ impl Transport {
             Poll::Ready(Ok(stream)) => {
                 self.error = None;
                 self.phase = Phase::Up(WatchedChannel::new(stream));
+                self.is_taken_up = false;
                 machine.handle_connected(now, entropy());
             }
             Poll::Ready(Err(error)) => {
@@ -77,6 +81,11 @@ impl Transport {
             }
         }
         true
+    }
+
+    /// Handles that the edge has taken the session up: the next attempt goes to it again.
+    pub(super) fn taken_up(&mut self) {
+        self.is_taken_up = true;
     }
 
     /// The next attempt goes to the next address.
@@ -161,6 +170,10 @@ impl Transport {
         match std::mem::replace(&mut self.phase, Phase::Down) {
             Phase::Up(channel) | Phase::Finishing(channel, _) => {
                 self.words = channel.stream().parting_words();
+                if !self.is_taken_up {
+                    // It said that it does not have the session, or nothing.
+                    self.turn();
+                }
             }
             // An attempt that took too long.
             Phase::Connecting(_) => self.turn(),
