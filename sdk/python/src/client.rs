@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use voltlane_core::ClientId;
 use voltlane_core::client::{
-    Class, Client, ClientConfig, Closed, DropCause, Event, SavedSession, SendError, State, Versions,
+    Class, Client, ClientConfig, Closed, DropCause, Event, SavedClient, SavedSession, Saving,
+    SendError, State, Versions,
 };
 use voltlane_core::keys::PublicKey;
 
@@ -32,9 +33,10 @@ pub(crate) struct ClientMachine {
 #[pymethods]
 impl ClientMachine {
     /// `seed` has 32 bytes that nobody can know or guess, and that were never used before. `version`: 2, 3, or None for version 3 and version 2
-    /// with an edge that has no other. `edge_keys` have 66 hexadecimal digits.
+    /// with an edge that has no other. `edge_keys` have 66 hexadecimal digits. With `saves`, nothing leaves before it is stored, and packets count
+    /// as acknowledged when they are "taken" or "saved"; `stored` is what was stored last.
     #[new]
-    #[pyo3(signature = (seed, *, version=None, token=None, edge_keys=vec![], saved=None, take_over=false, trust_first_use=false, max_receive=None))]
+    #[pyo3(signature = (seed, *, version=None, token=None, edge_keys=vec![], saved=None, take_over=false, trust_first_use=false, max_receive=None, saves=None, stored=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         seed: &[u8],
@@ -45,6 +47,8 @@ impl ClientMachine {
         take_over: bool,
         trust_first_use: bool,
         max_receive: Option<u32>,
+        saves: Option<&str>,
+        stored: Option<Vec<u8>>,
     ) -> PyResult<Self> {
         let wrong = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
         let versions = match version {
@@ -60,10 +64,21 @@ impl ClientMachine {
         if let Some(bytes) = max_receive {
             config = config.with_max_receive_bytes(bytes);
         }
+        match saves {
+            None => {}
+            Some("taken") => config = config.with_saving(Saving::Taken),
+            Some("saved") => config = config.with_saving(Saving::Saved),
+            Some(_) => {
+                let says = "packets are acknowledged when they are \"taken\" or \"saved\"";
+                return Err(PyValueError::new_err(says));
+            }
+        }
         for key in edge_keys {
             config = config.with_edge_key(key_of(&key)?);
         }
         let seed = random(seed)?;
+        let stored = stored.map(|stored| SavedClient::from_bytes(&stored));
+        let stored = stored.transpose().map_err(|error| wrong(&error))?;
         let mut machine = match saved {
             Some(_) if config.demands_v3() => {
                 return Err(PyValueError::new_err(
@@ -74,7 +89,10 @@ impl ClientMachine {
                 let saved = SavedSession::from_bytes(&saved).map_err(|error| wrong(&error))?;
                 Client::restore(config, seed, &saved)
             }
-            None => Client::new(config, seed),
+            None => match stored {
+                Some(stored) => Client::restore_saved(config, seed, stored),
+                None => Client::new(config, seed),
+            },
         };
         if let Some(token) = token {
             machine.set_token(&token).map_err(|error| wrong(&error))?;
@@ -281,6 +299,34 @@ impl ClientMachine {
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
         )
+    }
+
+    /// Whether `to_save` must be stored now, and `saved` called. With `saves` there is no output before.
+    fn wants_save(&self) -> bool {
+        self.machine.wants_save()
+    }
+
+    /// What is to be stored in the place of what was stored before, for `stored` of another process. It is a secret.
+    fn to_save<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.machine.to_save())
+    }
+
+    /// What `to_save` gave last is stored.
+    fn saved(&mut self) {
+        self.machine.handle_saved();
+    }
+
+    /// Sets the application's own state, which is stored with the session: up to 64 KiB. With `saves="saved"`, what was sent leaves and what
+    /// was taken is acknowledged once it is stored.
+    fn set_state(&mut self, now: f64, state: &[u8]) -> PyResult<()> {
+        let set = self.machine.set_state(time(now)?, state);
+        set.map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    /// The application's own state, as it was stored or set last.
+    #[getter]
+    fn saved_state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.machine.saved_state())
     }
 
     /// A session of version 2, for another process to resume. It is a secret.

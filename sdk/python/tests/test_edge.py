@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import pathlib
+import random
 import re
 import ssl as tls
 import sys
@@ -191,14 +193,77 @@ async def test_a_killed_process_goes_on_with_its_session_file(tmp_path: pathlib.
             with pytest.raises(voltlane.SessionInUse, match="session"):
                 voltlane.Client(address, version=2, session_file=path)
         # It has said goodbye, and the next one is another client.
-        assert not path.exists()
         async with voltlane.Client(address, version=2, session_file=path) as client:
             assert (await next_of(client, Connected)).id != first
-        with pytest.raises(ValueError, match="version=2"):
-            voltlane.Client(address, session_file=path)
-        path.write_bytes(b"no session")
-        with pytest.raises(ValueError):
-            voltlane.Client(address, version=2, session_file=path)
+        with pytest.raises(ValueError, match="in place of"):
+            voltlane.Client(address, session_file=path, saved=b"")
+        whole = path.read_bytes()
+        newer = whole[:8] + b"\3" + whole[9:]
+        refused = [(b"no session", "no saved session"), (whole[:-1], "cut off"), (b"", "cut off"), (newer, "newer"), (b"\1" * 74, "older")]
+        for content, says in refused:
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match=f"session: .*{says}"):
+                voltlane.Client(address, session_file=path)
+            assert path.read_bytes() == content
+
+
+ONCE = """
+import asyncio, sys, voltlane
+
+COUNT = 400
+
+async def main():
+    async with voltlane.Client(
+        sys.argv[1], version=3, session_file=sys.argv[2], ack="saved", give_up_after=None, tick=0.001
+    ) as client:
+        sent, got = (int(number) for number in client.state.split() or (0, 0))
+        print("begun", flush=True)
+        async for event in client:
+            assert not isinstance(event, voltlane.Ended), event
+            if isinstance(event, voltlane.Packet):
+                assert event.text == str(got), (event.text, got)
+                got += 1
+            elif sent < COUNT and sent < got + 30:
+                await client.send(str(sent))
+                sent += 1
+            await client.save(f"{sent} {got}")
+            if got == COUNT:
+                break
+        print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_nothing_is_lost_or_doubled_by_a_process_that_is_killed_at_random(tmp_path: pathlib.Path) -> None:
+    path, heard = tmp_path / "session", []
+
+    async def echo(backend: voltlane.Backend) -> None:
+        async for event in backend:
+            if isinstance(event, Packet):
+                heard.append(event.text)
+                await backend.send(event.id, event.data)
+
+    async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
+        echoing = asyncio.create_task(echo(backend))
+        kills, done = 0, False
+        while not done:
+            child = await asyncio.create_subprocess_exec(sys.executable, "-c", ONCE, address, str(path), stdout=asyncio.subprocess.PIPE)
+            assert child.stdout is not None
+            line = await within(child.stdout.readline())
+            assert line in (b"begun\n", b"")
+            if kills < 15:
+                kills += 1
+                await asyncio.sleep(random.uniform(0, 0.08))
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+            rest, _ = await within(child.communicate())
+            assert kills <= 15 and child.returncode in (0, -9), child.returncode
+            done = rest == b"done\n"
+            assert done or child.returncode == -9
+        assert heard == [str(number) for number in range(400)], kills
+        assert path.stat().st_mode & 0o777 == 0o600
+        echoing.cancel()
 
 
 async def test_a_saved_session_goes_on_and_a_pinned_key_is_proven() -> None:

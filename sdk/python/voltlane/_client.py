@@ -7,7 +7,7 @@ import os
 import ssl as tls
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Union
+from typing import Literal, Union
 
 from ._core import (
     CaughtUp,
@@ -40,8 +40,11 @@ class Client(Owner[ClientEvent]):
     `address` is host:port, tls://host:port, ws://host/path, wss://host/path, unix:/path or unix:@name, or several of them, which are tried
     in turn. A `token` goes only to an edge that is known: by one of `edge_keys`, by its certificate, or at a Unix socket; or to any edge
     with `trust_first_use`. `version` is 2, 3, or None for version 3 and version 2 with an edge that has no other. `saved` is a session of
-    version 2 to be resumed. `session_file` keeps such a session in a file that nobody else can read: a process that begins again, however
-    it ended, goes on with it. `tick` is how often there is a `Tick`, in seconds.
+    version 2 to be resumed. `session_file` keeps the session in a file that nobody else can read: a process that begins again, however it
+    ended, goes on with it. Nothing leaves before it is in the file, so each write waits for the disk. With `ack="taken"` a packet counts as
+    acknowledged when the application comes back for the next one; those that it took since the file was written last come again. With
+    `ack="saved"` it counts when the application has called `save`, and what it sends leaves with `save`: then each packet counts once in
+    both directions, however often the process is killed. `tick` is how often there is a `Tick`, in seconds.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Client(Owner[ClientEvent]):
         trust_first_use: bool = False,
         saved: bytes | None = None,
         session_file: str | os.PathLike[str] | None = None,
+        ack: Literal["taken", "saved"] = "taken",
         tick: float | None = None,
         give_up_after: float | None = 30.0,
         ssl: tls.SSLContext | None = None,
@@ -67,19 +71,29 @@ class Client(Owner[ClientEvent]):
         self._places = [Place(one, ssl) for one in addresses]
         self._at = 0
         self._tick_every(tick)
-        if session_file is not None and (version != 2 or saved is not None):
-            raise ValueError("a session file has a session of version 2: it needs `version=2`, and is in place of `saved`")
+        if session_file is not None and saved is not None:
+            raise ValueError("a session file is in place of `saved`")
+        if session_file is None and ack != "taken":
+            raise ValueError("a client without a session file saves nothing")
         self._store = None if session_file is None else SessionFile(session_file)
         try:
+            stored = None if self._store is None else self._store.load()
             self._machine = ClientMachine(
                 os.urandom(32),
                 version=version,
                 token=None if token is None else as_bytes(token),
                 edge_keys=list(edge_keys),
-                saved=saved if self._store is None else self._store.load(),
+                saved=saved,
+                saves=None if self._store is None else ack,
+                stored=stored,
                 take_over=take_over,
                 trust_first_use=trust_first_use or all(place.is_known for place in self._places),
             )
+        except ValueError as error:
+            if self._store is None:
+                raise
+            self._store.release()
+            raise ValueError(f"{self._store.path}: {error}") from None
         except BaseException:
             if self._store is not None:
                 self._store.release()
@@ -174,6 +188,49 @@ class Client(Owner[ClientEvent]):
         if type(event) is Packet:
             self._lent = event.number
         return event
+
+    # -- the session file
+
+    @property
+    def state(self) -> bytes:
+        """The application's own state: what `save` was given last, by this process or by one before it."""
+        return self._machine.saved_state
+
+    async def save(self, state: Data) -> None:
+        """Saves up to 64 KiB of the application's own in the session file, in one step with the session.
+
+        With `ack="saved"`, the packets that came so far are acknowledged with it, and those that were sent so far leave behind it. Raises
+        OSError if the file cannot be written.
+        """
+        if self._store is None:
+            raise ValueError("a client without a session file saves nothing")
+        if self._is_over:
+            raise SessionEnded("the session is over")
+        now = self._now()
+        if self._lent:
+            self._machine.taken(now, self._lent)
+            self._lent = 0
+        self._machine.set_state(now, as_bytes(state))
+        self._write_file()
+        self._flush_soon()
+
+    def _write_file(self) -> None:
+        if self._store is not None:
+            self._store.store(self._machine.to_save())
+            self._machine.saved()
+
+    def _save(self) -> bool:
+        """Saves what must be saved now. Without that nothing leaves, so a disk that is full is like a network that is down."""
+        if not self._machine.wants_save():
+            return True
+        try:
+            self._write_file()
+        except OSError as error:
+            assert self._loop is not None
+            self._loop.call_exception_handler({"message": "the session file cannot be written", "exception": error})
+            self._machine.drop_connection()
+            return False
+        return True
 
     # -- sending
 
@@ -284,15 +341,10 @@ class Client(Owner[ClientEvent]):
         for event in events:
             if isinstance(event, Ended):
                 self._last_end = event
-                if self._store is not None:
-                    self._store.store(None)
             elif isinstance(event, Dropped):
                 self._last_drop = event
             elif isinstance(event, Connected):
                 self._last_end = None
-            # Before the application hears of it, so that it never knows a session that is not in the file.
-            if self._store is not None and isinstance(event, (Connected, Resumed)):
-                self._store.store(self._machine.saved_session)
         self._keep(events)
 
     def _keep_tick(self, tick: Tick) -> None:
@@ -321,6 +373,8 @@ class Client(Owner[ClientEvent]):
                 self._dialing = None
             machine.closed(now, False)
             self._take(machine.events())
+        # Before the application hears of a session, so that it never knows one that is not in the file.
+        self._save()
         if machine.is_over:
             if self._start_over and machine.ends_afresh:
                 machine.start_over()
@@ -331,10 +385,13 @@ class Client(Owner[ClientEvent]):
         if self._link is None and self._dialing is None and machine.wants_connect(now):
             self._dialing = self._loop.create_task(self._dial())
         link_now = self._link
-        if link_now is not None and link_now.transport is not None and link_now.may_write:
+        while link_now is not None and link_now.transport is not None and link_now.may_write:
             output = machine.output(now)
             if output:
                 link_now.write(output)
+            # There is more behind what must be saved first.
+            if not machine.wants_save() or not self._save():
+                break
         self._settle()
         self._alarm(machine.next_timeout())
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ._core import Error
 
-#: The longest file that is taken for a session, in bytes.
-MAX_BYTES = 4096
+#: The longest file that is taken for a session, in bytes. It has all packets that wait.
+MAX_BYTES = 1 << 28
 
 
 class SessionInUse(Error):
@@ -25,7 +25,6 @@ class SessionFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._kept: bytes | None = None
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(lock)
@@ -38,26 +37,30 @@ class SessionFile:
         """What was stored last."""
         try:
             with self.path.open("rb") as file:
-                self._kept = file.read(MAX_BYTES)
+                content = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
-            self._kept = None
-        return self._kept
+            return None
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"{self.path}: a file of more than {MAX_BYTES} bytes is no saved session")
+        return content
 
-    def store(self, session: bytes | None) -> None:
-        """Keeps a session, or forgets it."""
-        if session == self._kept:
-            return
-        if session is None:
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
-        else:
-            fresh = Path(f"{self.path}.new")
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(session)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
-        self._kept = session
+    def store(self, content: bytes) -> None:
+        """Keeps this in the place of what was kept: it is there even after a loss of power."""
+        fresh = Path(f"{self.path}.new")
+        # One of a process that was killed while it wrote may have another mode.
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.path)
+        if sys.platform != "win32":
+            directory = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
 
     def release(self) -> None:
         """The client is over, and stores no more."""
