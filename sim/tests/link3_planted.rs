@@ -48,6 +48,18 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         // A place of the table may be empty by then.
         Bug::GroupKeepsEnded => &["K8", "H1"],
         Bug::KickTextLost | Bug::KickTextNotTold => &["K9"],
+        Bug::AwayToldTwice => &["K4"],
+        Bug::PauseForgottenAtResume => &["K10"],
+        Bug::AwayMemberSkipped => &["K3", "K12"],
+        Bug::MemberNotAdded => &["K8", "K3", "K12"],
+        Bug::AskedNotHandedOn
+        | Bug::OneAskedIsAll
+        | Bug::NotAllAsked
+        | Bug::DrainNotHandedOn
+        | Bug::PlainNotSentAway
+        | Bug::OlderGoAwayStays
+        | Bug::AskedForAll => &["K13"],
+        Bug::RestoredGoneNotTold => &["K5"],
         other => unreachable!("{other:?} is no bug of the link"),
     }
 }

@@ -54,6 +54,13 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::RestartForgetsPackets => &["V1", "S10"],
         // Its clients take their sessions for gone.
         Bug::RestartForgetsRun => &["V3"],
+        Bug::SupersedesOtherKey => &["V17", "V1"],
+        Bug::LastValueLostAway => &["V17"],
+        // What it takes in may be no LATEST, and has another length.
+        Bug::SupersedesOneTooMany => &["V17", "H1"],
+        Bug::GapPolicyIgnored => &["V18"],
+        Bug::GivesUpUnasked => &["V8"],
+        Bug::VolatileTwice | Bug::VolatileOutlivesConnection => &["V19"],
         // No key or nonce is that of SPEC 20.
         _ => &["V0"],
     }

@@ -13,12 +13,12 @@ use voltlane_core::planted::{Bug, plant};
 pub(crate) const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
 /// The number of seeds per range within which a bug must be found.
 pub(crate) const SEEDS: u64 = 200;
-/// The number for a bug that takes 308 seeds from one of the bases, and 7 to 49 from the others.
+/// The number for a bug that takes about 200 seeds or more from one of the bases, and fewer from the others.
 const RARE_SEEDS: u64 = 1_000;
 
 fn seeds_for(bug: Bug) -> u64 {
     match bug {
-        Bug::AckOfLine => RARE_SEEDS,
+        Bug::AckOfLine | Bug::PauseForgottenAtResume => RARE_SEEDS,
         _ => SEEDS,
     }
 }
