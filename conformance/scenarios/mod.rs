@@ -17,6 +17,7 @@ mod door_words;
 mod doors;
 mod ends;
 mod examples;
+mod full_disk;
 mod joining;
 mod keeping;
 mod keys;
