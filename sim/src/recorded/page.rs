@@ -387,6 +387,7 @@ dd { margin: 0; font-size: 18px; font-variant-numeric: tabular-nums }
 figcaption { color: var(--faint); font-size: 12px; margin-bottom: 4px } svg { display: block; width: 100%; height: 110px;
 background: var(--card); border-radius: 6px } polyline { fill: none; stroke-width: 1.6; vector-effect: non-scaling-stroke }
 polyline.a { stroke: var(--a) } polyline.b { stroke: var(--b) } polyline.c { stroke: var(--c) }
+.key { display: inline-block; white-space: nowrap }
 .key::before { content: ''; display: inline-block; width: 14px; border-top: 3px solid; margin: 0 4px 3px 8px }
 .key.a { color: var(--a) } .key.b { color: var(--b) } .key.c { color: var(--c) }
 .filter { position: sticky; top: 0; background: var(--back); padding: 10px 0; border-bottom: 1px solid var(--line); z-index: 2;
