@@ -22,8 +22,8 @@ use voltlane_core::keys::KeyPair;
 
 use super::partner::{Message, Partner, Process, new_socket};
 use super::{
-    BATCHES_AT_ONCE, FORMAT, LOOKS_EVERY, MAGIC, READY_WITHIN, SOCKETS_AT_ONCE, STOPS_WITHIN,
-    UpgradeError, kind, system,
+    BATCHES_AT_ONCE, FORMAT, LOOKS_EVERY, MAGIC, OPENINGS_WITHIN, READY_WITHIN, SOCKETS_AT_ONCE,
+    STOPS_WITHIN, UpgradeError, kind, system,
 };
 use crate::cli::ConfigArgs;
 use crate::commands::InEffect;
@@ -32,6 +32,8 @@ use crate::commands::InEffect;
 pub(crate) enum Asked {
     /// The sockets of all listeners, with their numbers.
     Listeners(mpsc::Sender<Vec<(usize, OwnedFd)>>),
+    /// How many connections are within their opening.
+    HalfOpen(mpsc::Sender<usize>),
     /// To give away everything. The answer comes only if that failed.
     GiveAway(Successor),
 }
@@ -281,6 +283,7 @@ impl Desk {
         drop(sockets);
         let ready = partner.receive(Instant::now() + READY_WITHIN)?;
         ready.expect(kind::READY, "something before READY")?;
+        self.wait_for_openings();
         let (failed, failure) = mpsc::channel();
         let caller = self.callers().get(&pid).map(Arc::clone);
         self.queue.ask(Asked::GiveAway(Successor {
@@ -294,6 +297,28 @@ impl Desk {
         let failure = failure.recv();
         let says = failure.unwrap_or_else(|_| "the main loop has ended".to_owned());
         Err(UpgradeError::Refused(says))
+    }
+
+    /// Waits until no connection is within its opening, which would have to begin anew, but not for long: new ones come all the time.
+    fn wait_for_openings(&self) {
+        let until = Instant::now() + OPENINGS_WITHIN;
+        let mut was_told = false;
+        while Instant::now() < until {
+            let (sender, count) = mpsc::channel();
+            self.queue.ask(Asked::HalfOpen(sender));
+            match count.recv_timeout(OPENINGS_WITHIN) {
+                Ok(0) | Err(_) => return,
+                Ok(connections) if !was_told => {
+                    info!(
+                        connections,
+                        "a new process is ready, and openings are waited for"
+                    );
+                    was_told = true;
+                }
+                Ok(_) => {}
+            }
+            thread::sleep(LOOKS_EVERY);
+        }
     }
 
     /// Returns why the process that said this cannot take over.
@@ -386,16 +411,15 @@ fn watch(child: &mut Child) -> String {
     }
 }
 
-/// Gives everything to `successor`, while nothing else is done. If that has taken over, this process ends next: the other one waits for
+/// Gives everything to `successor`, while nothing else is done since `stopped`. If that has taken over, this process ends next: the other one waits for
 /// it. If not, it was ended, and nothing has changed (SPEC 41.3).
 pub(crate) fn give_away(
     successor: Successor,
     (run, keys, name): ([u8; 8], &KeyPair, [u8; 32]),
-    moving: &Moving,
+    (moving, stopped): (&Moving, Instant),
     sockets: &[BorrowedFd<'_>],
 ) -> Option<Taken> {
-    let started = Instant::now();
-    let outcome = give(&successor, (run, keys, name), moving, sockets);
+    let outcome = give(&successor, (run, keys, name), (moving, stopped), sockets);
     let outcome = outcome.or_else(|error| {
         // This process may have been stopped for so long that it has not seen TOOK in time. The other one ends it then.
         let took = took_of(name, count_of(sockets));
@@ -421,7 +445,7 @@ pub(crate) fn give_away(
         Ok(()) => Some(Taken {
             partner: successor.partner,
             pid: successor.pid,
-            paused: started.elapsed(),
+            paused: stopped.elapsed(),
             caller: successor.caller,
         }),
     }
@@ -431,7 +455,7 @@ pub(crate) fn give_away(
 fn give(
     successor: &Successor,
     (run, keys, name): ([u8; 8], &KeyPair, [u8; 32]),
-    moving: &Moving,
+    (moving, stopped): (&Moving, Instant),
     sockets: &[BorrowedFd<'_>],
 ) -> Result<(), UpgradeError> {
     let until = Instant::now() + STOPS_WITHIN;
@@ -441,6 +465,8 @@ fn give(
     let mut state = vec![kind::STATE];
     state.extend_from_slice(&(sealed.len() as u64).to_le_bytes());
     state.extend_from_slice(&count.to_le_bytes());
+    let stopped = u32::try_from(stopped.elapsed().as_micros()).unwrap_or(u32::MAX);
+    state.extend_from_slice(&stopped.to_le_bytes());
     let partner = &successor.partner;
     partner.send(&state, &[file.as_fd()], until)?;
     for (number, batch) in (1_usize..).zip(sockets.chunks(SOCKETS_AT_ONCE)) {

@@ -25,6 +25,8 @@ const FORMAT: u32 = 1;
 
 /// How long the old process stops at most, and how long a single message before that may take.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the old process serves on after READY, for connections that are within their opening.
+const OPENINGS_WITHIN: Duration = Duration::from_secs(2);
 /// How long a new process may take from HELLO to READY.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long the new process waits for the end of the old one, once it has taken over.
@@ -52,7 +54,7 @@ mod kind {
     pub(super) const LISTENERS_END: u8 = b'E';
     /// new: the old process is to stop.
     pub(super) const READY: u8 = b'R';
-    /// old: length of the file, number of sockets, with the file.
+    /// old: length of the file, number of sockets, µs since it has stopped, with the file.
     pub(super) const STATE: u8 = b'S';
     /// old: sockets.
     pub(super) const SOCKETS: u8 = b'K';

@@ -70,7 +70,7 @@ impl Partner {
         Ok(Partner { socket })
     }
 
-    /// Accepts a connection of a process of the same user.
+    /// Accepts a connection of a process of the same user, or of root.
     ///
     /// # Errors
     /// Those of the system. Another user's process is told that it is one.
@@ -79,16 +79,20 @@ impl Partner {
         let socket = rustix::net::accept_with(listener, SocketFlags::CLOEXEC).map_err(&cannot)?;
         let partner = Partner { socket };
         let peer = sockopt::socket_peercred(&partner.socket).map_err(&cannot)?;
-        if peer.uid != rustix::process::geteuid() {
+        if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
             partner.refuse("this process belongs to another user");
             return Err(UpgradeError::Wrong("a process of another user"));
         }
         Ok(partner)
     }
 
-    /// Returns the process at the other end, which connected, and its number.
+    /// Returns the process at the other end, which connected, and its number. It has the same user, so that this process can end it.
     pub(super) fn process(&self) -> Result<(Pid, Process), UpgradeError> {
         let peer = sockopt::socket_peercred(&self.socket).map_err(system("the other process"))?;
+        if peer.uid != rustix::process::geteuid() {
+            self.refuse("this process belongs to another user");
+            return Err(UpgradeError::Wrong("a process of another user"));
+        }
         Ok((peer.pid, Process::of(peer.pid)?))
     }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use voltlane_core::edge::{MAX_SNAPSHOT_BYTES, Snapshot, SnapshotError};
@@ -13,8 +13,8 @@ use voltlane_core::keys::KeyPair;
 use super::giving::took_of;
 use super::partner::{Partner, Process};
 use super::{
-    BATCHES_AT_ONCE, ENDS_WITHIN, FORMAT, MAGIC, SOCKETS_AT_ONCE, STOPS_WITHIN, UpgradeError, kind,
-    partner_of,
+    BATCHES_AT_ONCE, ENDS_WITHIN, FORMAT, MAGIC, OPENINGS_WITHIN, SOCKETS_AT_ONCE, STOPS_WITHIN,
+    UpgradeError, kind, partner_of,
 };
 use crate::config::{Listener, Settings};
 
@@ -68,8 +68,7 @@ impl Taking {
 
     /// Has the other process stop, and receives all that is moved. If that process ends before it has given all, there are only listeners.
     pub(crate) fn receive(self, keys: &KeyPair) -> Result<Received, UpgradeError> {
-        let started = Instant::now();
-        let moved = match self.moved(keys, started) {
+        let moved = match self.moved(keys) {
             Ok(moved) => Some(moved),
             Err(UpgradeError::Gone) if self.before.has_ended_within(ENDS_WITHIN) => None,
             Err(error) => return Err(error),
@@ -79,23 +78,26 @@ impl Taking {
             before: self.before,
             place: self.place,
             moved,
-            started,
         })
     }
 
-    fn moved(&self, keys: &KeyPair, started: Instant) -> Result<Moved, UpgradeError> {
+    fn moved(&self, keys: &KeyPair) -> Result<Moved, UpgradeError> {
         let partner = &self.partner;
-        // The other process stops as long at most, and ends this one then.
-        let until = started + STOPS_WITHIN + STOPS_WITHIN;
+        // The other process may wait for openings, and stops for a time at most. Then it ends this one.
+        let until = Instant::now() + OPENINGS_WITHIN + STOPS_WITHIN + STOPS_WITHIN;
         partner.send(&[kind::READY], &[], until)?;
         let state = partner.receive(until)?;
         let mut state = state.expect(kind::STATE, "something in place of STATE")?;
         let wrong = UpgradeError::Wrong("STATE");
-        let (length, count) = match state.body.split_first_chunk() {
-            Some((length, count)) if count.len() == 4 => (u64::from_le_bytes(*length), count),
-            _ => return Err(wrong),
+        let body: &[u8; 16] = state.body.as_slice().try_into().map_err(|_| wrong)?;
+        let number = |at: usize, bytes: usize| {
+            let bytes = body.iter().skip(at).take(bytes).rev();
+            bytes.fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))
         };
-        let count = u32::from_le_bytes(count.try_into().map_err(|_| UpgradeError::Wrong("STATE"))?);
+        let (length, stopped) = (number(0, 8), number(12, 4));
+        let count = u32::try_from(number(8, 4)).unwrap_or(u32::MAX);
+        // Both have the same clock.
+        let stopped = Instant::now().checked_sub(Duration::from_micros(stopped));
         let file = state.sockets.pop().ok_or(UpgradeError::Cut)?;
         let mut sockets = Vec::new();
         let mut batches = 0_usize;
@@ -123,6 +125,7 @@ impl Taking {
             snapshot,
             link,
             clients: sockets,
+            stopped: stopped.unwrap_or_else(Instant::now),
         })
     }
 }
@@ -151,7 +154,6 @@ pub(crate) struct Received {
     place: OwnedFd,
     /// `None`: it had ended before it gave all.
     pub(crate) moved: Option<Moved>,
-    started: Instant,
 }
 
 /// All that is moved. As long as the other process is there, it may go on with it.
@@ -162,6 +164,8 @@ pub(crate) struct Moved {
     pub(crate) link: Option<OwnedFd>,
     /// Those of clients, in the order of the snapshot.
     pub(crate) clients: Vec<OwnedFd>,
+    /// When the other process stopped.
+    stopped: Instant,
 }
 
 impl Received {
@@ -187,7 +191,7 @@ impl Received {
             warn!("the process before does not end by itself, and is ended");
             self.before.end();
         }
-        let paused = self.started.elapsed();
+        let paused = moved.stopped.elapsed();
         let sessions = moved.snapshot.sessions();
         info!(
             connections,

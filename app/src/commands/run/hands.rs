@@ -10,6 +10,7 @@ mod moved {
     use std::os::fd::OwnedFd;
     use std::sync::{Arc, Mutex};
     use std::task::Context;
+    use std::time::Instant;
 
     use tracing::{error, warn};
     use voltlane_core::Time;
@@ -239,14 +240,18 @@ mod moved {
                         // It may not wait any more.
                         let _ = sender.send(sockets.collect());
                     }
+                    Asked::HalfOpen(sender) => {
+                        let _ = sender.send(driver.edge().gauges().half_open);
+                    }
                     Asked::GiveAway(_) if is_ending => {
                         warn!("a new process cannot take over: this one is ending");
                     }
                     Asked::GiveAway(successor) => {
+                        let stopped = Instant::now();
                         let run = driver.edge().run();
                         let (moving, sockets) = driver.save_moving();
                         let sealing = (run, &self.keys, *random());
-                        let taken = give_away(successor, sealing, &moving, &sockets);
+                        let taken = give_away(successor, sealing, (&moving, stopped), &sockets);
                         if let Some(taken) = taken {
                             drop(sockets);
                             #[cfg(feature = "record")]
