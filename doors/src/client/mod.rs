@@ -3,17 +3,20 @@
 //! The libraries of the runtimes give one for an address.
 
 mod address;
+mod file;
 
 use std::fmt;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use voltlane_driver::client::{
-    Client, ClientConfig, ConnectError, Means, Options, PublicKey, SavedSession, Versions,
+    Client, ClientConfig, ConnectError, Means, Options, PublicKey, SavedSession, Saving, Versions,
 };
 use voltlane_driver::{BoxedConnector, Connector, Runtime, SocketOptions, Timer};
 
 use self::address::{Address, Scheme};
+use self::file::SessionFile;
 
 #[cfg(feature = "tls")]
 pub use self::tls::TlsOptions;
@@ -39,6 +42,8 @@ pub struct Builder {
     edge_keys: Vec<String>,
     sockets: SocketOptions,
     connector: Option<BoxedConnector>,
+    session_file: Option<PathBuf>,
+    saving: Saving,
     /// Adds whatever is asked for a token.
     ask: Option<Box<dyn FnOnce(Means) -> Means + Send>>,
     #[cfg(feature = "tls")]
@@ -61,6 +66,8 @@ impl Builder {
             edge_keys: Vec::new(),
             sockets: SocketOptions::default(),
             connector: None,
+            session_file: None,
+            saving: Saving::Taken,
             ask: None,
             #[cfg(feature = "tls")]
             tls: TlsOptions::default(),
@@ -176,6 +183,24 @@ impl Builder {
         self
     }
 
+    /// Keeps the session in a file that nobody else can read: a process that begins again, however it ended, goes on with it. Nothing leaves
+    /// before it is in the file, so each write waits for the disk.
+    ///
+    /// It is locked while the client lives, has mode 0600, and is replaced by a rename. It is as secret as the session's keys.
+    #[must_use]
+    pub fn session_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.session_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// With a session file: packets count as acknowledged, and leave, when [the application's state is saved](voltlane_driver::client::ClientSender::save).
+    /// Then each counts once in both directions, however often the process is killed.
+    #[must_use]
+    pub fn ack_when_saved(mut self) -> Self {
+        self.saving = Saving::Saved;
+        self
+    }
+
     /// Checks everything, and waits until the first session has begun.
     ///
     /// # Errors
@@ -205,9 +230,20 @@ impl Builder {
         let timer = (self.host.timer)();
         let entropy = Box::new(self.host.random);
         let ask = self.ask.take();
-        let asking = |means| match ask {
-            Some(ask) => ask(means),
-            None => means,
+        let file = match &self.session_file {
+            Some(path) => Some(SessionFile::open(path)?),
+            None => None,
+        };
+        let saving = self.saving;
+        let asking = |means: Means| {
+            let means = match ask {
+                Some(ask) => ask(means),
+                None => means,
+            };
+            match file {
+                Some(file) => means.with_store(file, saving),
+                None => means,
+            }
         };
         if let Some(connector) = self.connector {
             let means = Means::boxed(connector, timer, entropy);

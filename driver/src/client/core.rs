@@ -1,11 +1,14 @@
 //! A client behind its lock: the machine, its connection, and what has come.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use voltlane_core::client::{
-    self as machine, Class, Code, DropCause as Why, End, SendError, State, TokenError, Versions,
+    self as machine, Class, Code, DropCause as Why, End, SavedClient, SendError, State, TokenError,
+    Versions,
 };
 use voltlane_core::protocol::Version;
 use voltlane_core::{ClientId, Time};
@@ -13,6 +16,7 @@ use voltlane_core::{ClientId, Time};
 use super::heard::{Heard, Lent, hear};
 use super::options::{Entropy, Means, Options};
 use super::rejoins;
+use super::store::SessionStore;
 use super::token::Tokens;
 use super::transport::Transport;
 use super::{ConnectError, DropCause, Event, Sent};
@@ -53,6 +57,8 @@ pub(super) struct Core {
     entropy: Entropy,
     /// Where the token of each attempt to join comes from, if it is asked for.
     tokens: Option<Tokens>,
+    /// Where the session is kept, if it is.
+    store: Option<Box<dyn SessionStore>>,
     buffer: Box<[u8]>,
     /// The part of the buffer that the machine has not taken yet.
     unread: Range<usize>,
@@ -101,6 +107,7 @@ impl Core {
             timer,
             mut entropy,
             ask,
+            store,
         } = means;
         let now = timer.now();
         let seed = entropy();
@@ -111,6 +118,20 @@ impl Core {
             // Another address may be that of another edge.
             _ => config.with_tickets(true),
         };
+        let mut config = config;
+        let mut stored = None;
+        let store = match store {
+            None => None,
+            Some((mut store, saving)) => {
+                config = config.with_saving(saving);
+                if let Some(content) = store.load()? {
+                    let content = SavedClient::from_bytes(&content);
+                    let wrong = |error| ConnectError::Config(format!("the session file: {error}"));
+                    stored = Some(content.map_err(wrong)?);
+                }
+                Some(store)
+            }
+        };
         let mut machine = match &options.saved {
             Some(_) if config.demands_v3() => {
                 return Err(ConnectError::Config(
@@ -119,7 +140,10 @@ impl Core {
                 ));
             }
             Some(saved) => machine::Client::restore(config, seed, saved),
-            None => machine::Client::new(config, seed),
+            None => match stored {
+                Some(stored) => machine::Client::restore_saved(config, seed, stored),
+                None => machine::Client::new(config, seed),
+            },
         };
         // Whether a token may go to this edge is known before there is one.
         let token = ask.as_ref().map(|_| &[][..]);
@@ -144,6 +168,7 @@ impl Core {
             timer,
             entropy,
             tokens: ask.map(Tokens::new),
+            store,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
             has_more: false,
@@ -283,7 +308,7 @@ impl Core {
     fn write_on(&mut self, io: &mut Context<'_>) {
         let wrote_all = (0..WRITES_PER_SEND).any(|_| {
             let now = self.timer.now();
-            !self.transport.write(io, now, &mut self.machine)
+            !(self.transport.write(io, now, &mut self.machine) | self.saves())
         });
         if !wrote_all || self.transport.is_broken() {
             self.tell_driver();
@@ -404,7 +429,47 @@ impl Core {
         true
     }
 
+    /// Stores what must be stored now. Returns whether it has. Without that nothing leaves, so a disk that is full is like a network that is
+    /// down.
+    fn saves(&mut self) -> bool {
+        let Some(store) = self.store.as_mut().filter(|_| self.machine.wants_save()) else {
+            return false;
+        };
+        match store.store(&self.machine.to_save()) {
+            Ok(()) => {
+                self.machine.handle_saved();
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the session cannot be stored");
+                self.transport.error = Some(Arc::new(error));
+                self.machine.drop_connection();
+                false
+            }
+        }
+    }
+
+    /// Stores the application's state, and with it what it has taken.
+    pub(super) fn save_state(&mut self, state: &[u8]) -> io::Result<()> {
+        let Some(store) = &mut self.store else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let now = self.timer.now();
+        if let Some(Lent { number, session }) = &self.lent
+            && *session == self.session
+        {
+            self.machine.taken(now, *number);
+        }
+        let set = self.machine.set_state(now, state);
+        set.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        store.store(&self.machine.to_save())?;
+        self.machine.handle_saved();
+        self.tell_driver();
+        Ok(())
+    }
+
     fn ended(&mut self, end: End) -> Event {
+        self.saves();
         let up = end.ledgers.up;
         let acked = match self.machine.version() {
             // Taken by the transport.
@@ -495,6 +560,8 @@ impl Core {
                 self.has_more = event.is_some();
                 let heard = event.and_then(|event| hear(event, self.session, &mut self.id));
                 self.unread.start = self.unread.end - input.len();
+                // Before the application hears of a session.
+                self.saves();
                 match heard {
                     Some(heard) => return Poll::Ready(heard),
                     None => continue,
@@ -502,6 +569,7 @@ impl Core {
             }
             if self.connect_on(io, now)
                 | self.transport.write(io, now, &mut self.machine)
+                | self.saves()
                 | self.read(io, now, may_read)
             {
                 continue;

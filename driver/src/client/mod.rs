@@ -17,6 +17,7 @@ mod event;
 mod heard;
 mod options;
 mod rejoins;
+mod store;
 mod token;
 mod transport;
 
@@ -36,12 +37,14 @@ pub use voltlane_core::protocol::Version;
 pub use voltlane_core::client::KeyLog;
 pub use voltlane_core::client::{
     Breach, Class, ClientConfig, Code, DropCause as Why, End, Gap, Ledger, Ledgers, Refusal,
-    SavedSession, SavedSessionError, SendError, State, TokenError, Versions, Violation,
+    SavedClientError, SavedSession, SavedSessionError, Saving, SendError, State, TokenError,
+    Versions, Violation,
 };
 
 pub use self::error::ConnectError;
 pub use self::event::{DropCause, Event, Sent};
 pub use self::options::{GIVE_UP_AFTER, Means, Options};
+pub use self::store::SessionStore;
 
 use self::core::Core;
 use crate::driven::{Reads as _, Shared};
@@ -230,6 +233,22 @@ impl ClientSender {
     /// [`TokenError`]. Nothing is set then.
     pub fn set_token(&self, token: impl AsRef<[u8]>) -> Result<(), TokenError> {
         self.shared.with(|core, _| core.set_token(token.as_ref()))
+    }
+
+    /// Saves up to 64 KiB of the application's own in one step with the session. With [`Saving::Saved`], the packets that came so far are
+    /// acknowledged with it, and those that were sent so far leave behind it. It waits for the disk.
+    ///
+    /// # Errors
+    /// Those of the store, `ErrorKind::InvalidInput` for a state that is too long, and `ErrorKind::Unsupported` without a store.
+    pub fn save(&self, state: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.shared.with(|core, _| core.save_state(state.as_ref()))
+    }
+
+    /// Returns the application's own state: what [`save`](Self::save) was given last, by this process or by one before it.
+    #[must_use]
+    pub fn saved_state(&self) -> Vec<u8> {
+        self.shared
+            .with(|core, _| core.machine().saved_state().to_vec())
     }
 
     /// After an end, forgets the session and what waits, and begins a new one with the next wait. Returns false, and does nothing, if the

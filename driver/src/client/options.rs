@@ -4,8 +4,9 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use voltlane_core::client::{ClientConfig, SavedSession};
+use voltlane_core::client::{ClientConfig, SavedSession, Saving};
 
+use super::store::SessionStore;
 use super::token::Ask;
 use crate::{BoxedConnector, Connector, Runtime, Timer};
 
@@ -61,6 +62,7 @@ pub struct Means {
     pub(super) timer: Box<dyn Timer>,
     pub(super) entropy: Entropy,
     pub(super) ask: Option<Ask>,
+    pub(super) store: Option<(Box<dyn SessionStore>, Saving)>,
 }
 
 /// Returns 32 bytes that nobody can know or guess, different at each call.
@@ -97,6 +99,7 @@ impl Means {
             timer,
             entropy,
             ask: None,
+            store: None,
         }
     }
 
@@ -108,6 +111,13 @@ impl Means {
         A: Future<Output = Vec<u8>> + Send + 'static,
     {
         self.ask = Some(Box::new(move || Box::pin(ask())));
+        self
+    }
+
+    /// Keeps the session in this store, and goes on with what is in it. It is in place of [`Options::saved`].
+    #[must_use]
+    pub fn with_store(mut self, store: impl SessionStore, saving: Saving) -> Self {
+        self.store = Some((Box::new(store), saving));
         self
     }
 

@@ -72,7 +72,7 @@ typedef enum vl_result {
   VL_TOO_LONG = -2,
   // The session is over, or the backend is closed. Nothing more comes.
   VL_OVER = -3,
-  // Another process has the session. Not used yet.
+  // Another client, of this process or another one, has the session file.
   VL_SESSION_IN_USE = -4,
   // An option cannot be.
   VL_CONFIG = -5,
@@ -299,6 +299,13 @@ typedef struct vl_client_options {
   // A PEM file with the authorities that an edge at "tls://" or "wss://" is to be proven by. Null: those that browsers trust. A machine
   // ignores it.
   const char *authority_file;
+  // A file that keeps the session, so that a process that begins again, however it ended, goes on with it. Nothing leaves before it is in
+  // the file, so each write waits for the disk. It is locked while the client lives, has mode 0600, and is as secret as the session's keys.
+  // Null: none. A machine ignores it.
+  const char *session_file;
+  // With a session file: whether packets count as acknowledged, and leave, with vl_client_save. Then each counts once in both directions,
+  // however often the process is killed. Otherwise packets that were taken since the file was written last come again.
+  uint8_t ack_when_saved;
 } vl_client_options;
 
 #ifdef __cplusplus
@@ -481,6 +488,18 @@ size_t vl_client_edge_key(const struct vl_client *client,
 size_t vl_client_saved_session(const struct vl_client *client,
                                uint8_t *out,
                                size_t room);
+
+// Saves up to 64 KiB of the application's own in the session file, in one step with the session. With ack_when_saved, the packets that came
+// so far are acknowledged with it, and those that were sent so far leave behind it. VL_IO if the file cannot be written.
+int vl_client_save(struct vl_client *client,
+                   const void *state,
+                   size_t len);
+
+// Copies the application's own state to `out`, as much as fits into `room`: what vl_client_save was given last, by this process or by one before
+// it. Returns its length.
+size_t vl_client_state(const struct vl_client *client,
+                       uint8_t *out,
+                       size_t room);
 
 // Returns a descriptor for a loop of your own: when it is readable, or vl_client_next_us is over, call vl_client_poll with a timeout of 0 until
 // it returns 0. It belongs to the client. -1 without a client.

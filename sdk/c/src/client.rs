@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,7 +16,10 @@ use crate::handle::{Handle, bytes, copy, free, give, place, put_if, text, value_
 use crate::machine::{fault_of_send, fault_of_token, put_ledgers};
 use crate::net::{Net, NetRuntime, Signal, drive};
 use crate::options::{some_time, vl_client_options};
-use crate::result::vl_result::{VL_CONFIG, VL_IO, VL_NO_ROOM, VL_OVER, VL_TIMED_OUT};
+use crate::result::vl_result::{
+    VL_ARGUMENT, VL_CONFIG, VL_IO, VL_NO_ROOM, VL_OVER, VL_SESSION_IN_USE, VL_TIMED_OUT,
+    VL_TOO_LONG,
+};
 use crate::result::{DONE, Fault};
 
 /// A client with a socket of its own. One call on it at a time, from any thread; vl_client_wake may be called beside another.
@@ -75,6 +79,19 @@ unsafe fn builder(options: &vl_client_options) -> Result<Builder, Fault> {
         if let Some(saved) = options.saved_session()? {
             builder = builder.saved(saved);
         }
+        if let Some(file) = text(options.session_file, "session_file")? {
+            if !options.saved.is_null() {
+                let says = "a session file is in place of a saved session";
+                return Err(Fault::new(VL_CONFIG, says));
+            }
+            builder = builder.session_file(file);
+            if options.ack_when_saved != 0 {
+                builder = builder.ack_when_saved();
+            }
+        } else if options.ack_when_saved != 0 {
+            let says = "ack_when_saved needs a session_file";
+            return Err(Fault::new(VL_CONFIG, says));
+        }
         if let Some(every) = some_time(options.tick_us) {
             builder = builder.tick(every);
         }
@@ -114,6 +131,9 @@ pub unsafe extern "C" fn vl_client_open(
             let net = Net::new().map_err(fault_of_io)?;
             let begun = net.make(|| builder(&options).map(Builder::begin))?;
             let client = begun.map_err(|error| match error {
+                ConnectError::Io(error) if error.kind() == ErrorKind::ResourceBusy => {
+                    Fault::new(VL_SESSION_IN_USE, error)
+                }
                 ConnectError::Io(error) => fault_of_io(error),
                 error => Fault::new(VL_CONFIG, error),
             })?;
@@ -336,6 +356,44 @@ pub unsafe extern "C" fn vl_client_saved_session(
         value_of(own(client), 0, |own| {
             let saved = own.client.saved_session();
             saved.map_or(0, |saved| copy(&*saved.to_bytes(), out, room))
+        })
+    }
+}
+
+/// Saves up to 64 KiB of the application's own in the session file, in one step with the session. With ack_when_saved, the packets that came
+/// so far are acknowledged with it, and those that were sent so far leave behind it. VL_IO if the file cannot be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vl_client_save(
+    client: *mut vl_client,
+    state: *const c_void,
+    len: usize,
+) -> c_int {
+    // SAFETY: as the header asks of the caller.
+    unsafe {
+        with(own(client), |own| {
+            let saved = own.client.save(bytes(state, len)?);
+            saved.map_err(|error| match error.kind() {
+                ErrorKind::InvalidInput => Fault::new(VL_TOO_LONG, error),
+                ErrorKind::Unsupported => Fault::new(VL_ARGUMENT, "the client has no session_file"),
+                _ => fault_of_io(error),
+            })?;
+            DONE
+        })
+    }
+}
+
+/// Copies the application's own state to `out`, as much as fits into `room`: what vl_client_save was given last, by this process or by one before
+/// it. Returns its length.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vl_client_state(
+    client: *const vl_client,
+    out: *mut u8,
+    room: usize,
+) -> usize {
+    // SAFETY: as the header asks of the caller.
+    unsafe {
+        value_of(own(client), 0, |own| {
+            copy(&own.client.saved_state(), out, room)
         })
     }
 }

@@ -63,6 +63,13 @@ pub struct vl_client_options {
     /// A PEM file with the authorities that an edge at "tls://" or "wss://" is to be proven by. Null: those that browsers trust. A machine
     /// ignores it.
     pub authority_file: *const c_char,
+    /// A file that keeps the session, so that a process that begins again, however it ended, goes on with it. Nothing leaves before it is in
+    /// the file, so each write waits for the disk. It is locked while the client lives, has mode 0600, and is as secret as the session's keys.
+    /// Null: none. A machine ignores it.
+    pub session_file: *const c_char,
+    /// With a session file: whether packets count as acknowledged, and leave, with vl_client_save. Then each counts once in both directions,
+    /// however often the process is killed. Otherwise packets that were taken since the file was written last come again.
+    pub ack_when_saved: u8,
 }
 
 impl vl_client_options {
@@ -86,16 +93,21 @@ impl vl_client_options {
         queue_packets: 0,
         queue_bytes: 0,
         authority_file: std::ptr::null(),
+        session_file: std::ptr::null(),
+        ack_when_saved: 0,
     };
 
-    /// What its first version had.
-    const FIRST_BYTES: usize = offset_of!(Self, queue_bytes) + size_of::<usize>();
+    /// What earlier versions had.
+    const EARLIER_BYTES: &[usize] = &[
+        offset_of!(Self, queue_bytes) + size_of::<usize>(),
+        offset_of!(Self, authority_file) + size_of::<usize>(),
+    ];
 
     /// # Safety
     /// As that of [`read`], and its pointers are null or what the fields say.
     pub(crate) unsafe fn read(from: *const Self) -> Result<Self, Fault> {
         // SAFETY: as the caller says; integers and pointers have every pattern of bits.
-        unsafe { read(from, Self::DEFAULT, Self::FIRST_BYTES) }
+        unsafe { read(from, Self::DEFAULT, Self::EARLIER_BYTES) }
     }
 
     /// Returns the configuration of the machine.
@@ -238,14 +250,14 @@ impl vl_backend_options {
         restored_len: 0,
     };
 
-    /// What its first version had.
-    const FIRST_BYTES: usize = offset_of!(Self, queue_bytes) + size_of::<usize>();
+    /// What earlier versions had.
+    const EARLIER_BYTES: &[usize] = &[offset_of!(Self, queue_bytes) + size_of::<usize>()];
 
     /// # Safety
     /// As that of [`read`], and the address is null or a text.
     pub(crate) unsafe fn read(from: *const Self) -> Result<Self, Fault> {
         // SAFETY: as the caller says; integers and pointers have every pattern of bits.
-        unsafe { read(from, Self::DEFAULT, Self::FIRST_BYTES) }
+        unsafe { read(from, Self::DEFAULT, Self::EARLIER_BYTES) }
     }
 
     pub(crate) unsafe fn secret(&self) -> Result<Option<LinkSecret>, Fault> {
@@ -297,11 +309,11 @@ impl vl_backend_options {
     }
 }
 
-/// Reads options. Those of the first version have `first` bytes, and those of a later one are longer. What is between would cut a field.
+/// Reads options. Those of `earlier` versions have so many bytes, and those of a later one are longer. What is between would cut a field.
 ///
 /// # Safety
 /// `from` is null, or begins with a size and has as many bytes. Every pattern of bits is a `T`.
-unsafe fn read<T: Copy>(from: *const T, default: T, first: usize) -> Result<T, Fault> {
+unsafe fn read<T: Copy>(from: *const T, default: T, earlier: &[usize]) -> Result<T, Fault> {
     if from.is_null() {
         return Err(Fault::argument("the options are null"));
     }
@@ -309,7 +321,7 @@ unsafe fn read<T: Copy>(from: *const T, default: T, first: usize) -> Result<T, F
     let size = unsafe { from.cast::<u32>().read_unaligned() };
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let known = size_of::<T>();
-    if size != first && !(known..=MAX_OPTIONS_BYTES).contains(&size) {
+    if !earlier.contains(&size) && !(known..=MAX_OPTIONS_BYTES).contains(&size) {
         let says = format!("options of {size} bytes, {known} expected: set `size` to their sizeof");
         return Err(Fault::argument(says));
     }

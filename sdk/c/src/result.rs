@@ -16,7 +16,7 @@ pub enum vl_result {
     VL_TOO_LONG = -2,
     /// The session is over, or the backend is closed. Nothing more comes.
     VL_OVER = -3,
-    /// Another process has the session. Not used yet.
+    /// Another client, of this process or another one, has the session file.
     VL_SESSION_IN_USE = -4,
     /// An option cannot be.
     VL_CONFIG = -5,
@@ -93,7 +93,7 @@ pub extern "C" fn vl_strerror(result: c_int) -> *const c_char {
         -1 => c"no room now",
         -2 => c"too long",
         -3 => c"over",
-        -4 => c"another process has the session",
+        -4 => c"another client has the session file",
         -5 => c"an option cannot be",
         -6 => c"another thread is in a call on this handle",
         -7 => c"the library has a defect, and the handle is dead",

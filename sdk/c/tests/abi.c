@@ -135,6 +135,8 @@ static void client(vl_client *own) {
   CHECK(vl_client_unacknowledged(own) == !is_null && vl_client_version(own) == (is_null ? 0 : 3));
   CHECK((vl_client_max_packet(own) > 0) != is_null);
   CHECK(vl_client_edge_key(own, NULL, HUGE_LEN) == 0 && vl_client_saved_session(own, NULL, HUGE_LEN) == 0);
+  FAILS(vl_client_save(own, NULL, 5));
+  CHECK(vl_client_save(own, bytes, 1) == VL_ARGUMENT && vl_client_state(own, NULL, HUGE_LEN) == 0);
   CHECK((vl_client_fd(own) >= 0) != is_null);
   vl_client_wake(own);
   int got = vl_client_poll(own, &event, INT64_MAX);
