@@ -23,6 +23,9 @@ pub enum Command {
     Connect(ConnectArgs),
     /// Runs a backend that echoes everything.
     Echo(EchoArgs),
+    /// Asks the engine of a cluster.
+    #[cfg(feature = "engine")]
+    Cluster(ClusterArgs),
     /// Asks a running edge, or has it change something.
     #[cfg(feature = "admin")]
     Ctl(CtlArgs),
@@ -189,6 +192,29 @@ pub struct HealthArgs {
     pub alive: bool,
 }
 
+/// The configuration of an edge of the cluster, and the question.
+#[cfg(feature = "engine")]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ClusterArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The question.
+    #[command(subcommand)]
+    pub call: ClusterCall,
+}
+
+/// A question to the engine of a cluster.
+#[cfg(feature = "engine")]
+#[derive(Subcommand, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterCall {
+    /// Show the homes, their terms, who has them and until when, and the backends
+    Status,
+}
+
 /// The configuration of the edge to call, and the call.
 #[cfg(feature = "admin")]
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -353,6 +379,10 @@ pub struct EchoArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:42001")]
     pub listen: Address,
+    /// Take up to this many edges, each with a cluster.home of its own
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
+    pub edges: Option<u8>,
 }
 
 #[derive(Parser)]
@@ -388,6 +418,9 @@ enum Sub {
     /// Ask a running edge at metrics.address whether it is ready: exit code 0 if it is, 1 if not
     #[cfg(feature = "tools")]
     Health(HealthArgs),
+    /// Ask the engine of the cluster at cluster.engine: exit code 0 if it answers, 1 if not
+    #[cfg(feature = "engine")]
+    Cluster(ClusterArgs),
     /// Ask a running edge at admin.address, or have it change something: exit code 0 if it did, 1 if not, 2 if the call is wrong
     #[cfg(feature = "admin")]
     Ctl(CtlArgs),
@@ -434,6 +467,11 @@ pub fn parse(
         Some(Sub::Health(HealthArgs { config, alive })) => {
             let config = before.and(config);
             config.map(|config| Command::Health(HealthArgs { config, alive }))
+        }
+        #[cfg(feature = "engine")]
+        Some(Sub::Cluster(ClusterArgs { config, json, call })) => {
+            let config = before.and(config);
+            config.map(|config| Command::Cluster(ClusterArgs { config, json, call }))
         }
         #[cfg(feature = "admin")]
         Some(Sub::Ctl(CtlArgs { config, json, call })) => {
@@ -557,13 +595,17 @@ mod tests {
         assert_eq!(
             good("echo"),
             Command::Echo(EchoArgs {
-                listen: Address::loopback(42001)
+                listen: Address::loopback(42001),
+                #[cfg(feature = "cluster")]
+                edges: None,
             })
         );
         assert_eq!(
             good("echo --listen a:0"),
             Command::Echo(EchoArgs {
-                listen: "a:0".parse().unwrap()
+                listen: "a:0".parse().unwrap(),
+                #[cfg(feature = "cluster")]
+                edges: None,
             })
         );
         for line in [

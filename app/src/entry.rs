@@ -11,6 +11,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::cli::{
     self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs, HealthArgs,
 };
+#[cfg(feature = "engine")]
+use crate::commands::cluster;
 #[cfg(feature = "admin")]
 use crate::commands::ctl;
 use crate::commands::health;
@@ -240,6 +242,23 @@ fn prepare(
                     code: 1,
                     to: Output::Error,
                     text: format!("{program}: {error}\n"),
+                },
+            })
+        }
+        #[cfg(feature = "engine")]
+        Command::Cluster(args) => {
+            let (loaded, _) = load(&args.config, WhenMissing::Leave)
+                .map_err(|problems| Ending::refusal(program, "", &problems))?;
+            Err(match cluster::ask(&loaded.settings, args.json) {
+                Ok(text) => Ending {
+                    code: 0,
+                    to: Output::Standard,
+                    text,
+                },
+                Err(why) => Ending {
+                    code: 1,
+                    to: Output::Error,
+                    text: format!("{program}: {why}\n"),
                 },
             })
         }

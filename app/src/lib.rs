@@ -11,6 +11,8 @@ pub mod config;
 mod dial;
 mod disk;
 mod doors;
+#[cfg(feature = "engine")]
+mod engine;
 mod entry;
 pub mod http;
 mod inherited;

@@ -17,6 +17,22 @@ pub(crate) const MAX_BYTES: usize = 512;
 /// # Errors
 /// When the file cannot be read, others than its owner and its group may use it, or its content is no secret. No error quotes the content.
 pub(crate) fn read(path: &Path, what: &str, maker: &str) -> io::Result<Zeroizing<String>> {
+    read_of(path, MIN_BYTES, |least| {
+        format!(
+            "{what} has {least} to {MAX_BYTES} printable characters on one line; `{maker}` makes one"
+        )
+    })
+}
+
+/// Like [`read`], for a secret of at least so many bytes that others make. `rule` says what it is to be.
+///
+/// # Errors
+/// As above.
+pub(crate) fn read_of(
+    path: &Path,
+    least: usize,
+    rule: impl FnOnce(usize) -> String,
+) -> io::Result<Zeroizing<String>> {
     let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut file = fs::File::open(path)?;
     let metadata = file.metadata()?;
@@ -35,10 +51,8 @@ pub(crate) fn read(path: &Path, what: &str, maker: &str) -> io::Result<Zeroizing
         .read_to_string(&mut text)?;
     let secret = text.trim();
     let is_graphic = secret.bytes().all(|byte| byte.is_ascii_graphic());
-    if !is_graphic || !(MIN_BYTES..=MAX_BYTES).contains(&secret.len()) {
-        return Err(wrong(format!(
-            "{what} has {MIN_BYTES} to {MAX_BYTES} printable characters on one line; `{maker}` makes one"
-        )));
+    if !is_graphic || !(least..=MAX_BYTES).contains(&secret.len()) {
+        return Err(wrong(rule(least)));
     }
     Ok(Zeroizing::new(secret.to_owned()))
 }

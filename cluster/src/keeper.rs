@@ -318,26 +318,26 @@ impl<E: Engine, F: FnMut(&Event)> Work<E, F> {
                 None => break,
             }
         }
-        let mut holder = None;
-        while let Some(event) = self.lease.poll_event() {
-            (self.tell)(&event);
-            if let Event::Waits { holder: by, .. } = event {
-                holder = Some(by.label);
-            }
-        }
+        let events: Vec<Event> = std::iter::from_fn(|| self.lease.poll_event()).collect();
         let standing = self.lease.standing();
         let mut state = self.shared.lock();
         state.standing = standing;
         state.term = self.lease.term();
         state.trouble = self.lease.trouble().map(ToString::to_string);
-        if holder.is_some() {
-            state.holder = holder;
+        for event in &events {
+            if let Event::Waits { holder, .. } = event {
+                state.holder = Some(holder.label.clone());
+            }
         }
         let waker = match standing {
             Standing::Lost => state.waker.take(),
             _ => None,
         };
         drop(state);
+        // Whoever is told of an event finds the state that it has made.
+        for event in &events {
+            (self.tell)(event);
+        }
         self.shared.changed.notify_all();
         if let Some(waker) = waker {
             waker.wake();

@@ -2,6 +2,7 @@
 
 mod browser;
 mod curl;
+mod engine;
 mod implementation;
 mod libraries;
 mod openssl;

@@ -31,6 +31,19 @@ pub fn find(name: &str) -> Option<Command> {
     found.map(Command::new)
 }
 
+/// Like [`find`], for a program that may be in the directory as well.
+///
+/// # Panics
+/// If it must be installed.
+#[must_use]
+pub fn installed(name: &str) -> Option<Command> {
+    let own = directory().map(|directory| directory.join("bin").join(name));
+    match own.filter(|path| path.is_file()) {
+        Some(path) => Some(Command::new(path)),
+        None => find(name),
+    }
+}
+
 /// Returns a command for a Python that has a package. If there is none, says so on standard error.
 ///
 /// # Panics

@@ -124,7 +124,8 @@ impl Process {
     }
 
     /// Returns its id.
-    pub(crate) fn pid(&self) -> Pid {
+    #[must_use]
+    pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 

@@ -22,6 +22,9 @@ _voltlane() {
             voltlane,check)
                 cmd="voltlane__subcmd__check"
                 ;;
+            voltlane,cluster)
+                cmd="voltlane__subcmd__cluster"
+                ;;
             voltlane,connect)
                 cmd="voltlane__subcmd__connect"
                 ;;
@@ -51,6 +54,18 @@ _voltlane() {
                 ;;
             voltlane,upgrade)
                 cmd="voltlane__subcmd__upgrade"
+                ;;
+            voltlane__subcmd__cluster,help)
+                cmd="voltlane__subcmd__cluster__subcmd__help"
+                ;;
+            voltlane__subcmd__cluster,status)
+                cmd="voltlane__subcmd__cluster__subcmd__status"
+                ;;
+            voltlane__subcmd__cluster__subcmd__help,help)
+                cmd="voltlane__subcmd__cluster__subcmd__help__subcmd__help"
+                ;;
+            voltlane__subcmd__cluster__subcmd__help,status)
+                cmd="voltlane__subcmd__cluster__subcmd__help__subcmd__status"
                 ;;
             voltlane__subcmd__ctl,ban)
                 cmd="voltlane__subcmd__ctl__subcmd__ban"
@@ -136,6 +151,9 @@ _voltlane() {
             voltlane__subcmd__help,check)
                 cmd="voltlane__subcmd__help__subcmd__check"
                 ;;
+            voltlane__subcmd__help,cluster)
+                cmd="voltlane__subcmd__help__subcmd__cluster"
+                ;;
             voltlane__subcmd__help,connect)
                 cmd="voltlane__subcmd__help__subcmd__connect"
                 ;;
@@ -165,6 +183,9 @@ _voltlane() {
                 ;;
             voltlane__subcmd__help,upgrade)
                 cmd="voltlane__subcmd__help__subcmd__upgrade"
+                ;;
+            voltlane__subcmd__help__subcmd__cluster,status)
+                cmd="voltlane__subcmd__help__subcmd__cluster__subcmd__status"
                 ;;
             voltlane__subcmd__help__subcmd__ctl,ban)
                 cmd="voltlane__subcmd__help__subcmd__ctl__subcmd__ban"
@@ -209,7 +230,7 @@ _voltlane() {
 
     case "${cmd}" in
         voltlane)
-            opts="-h -V --config --listen --master --help --version run demo connect echo check health ctl top admin-token upgrade take-over help"
+            opts="-h -V --config --listen --master --help --version run demo connect echo check health cluster ctl top admin-token upgrade take-over help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -267,6 +288,88 @@ _voltlane() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__cluster)
+            opts="-h --config --listen --master --json --help status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --master)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__cluster__subcmd__help)
+            opts="status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__cluster__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__cluster__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__cluster__subcmd__status)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -749,13 +852,17 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__echo)
-            opts="-h --listen --help"
+            opts="-h --listen --edges --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --edges)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -793,7 +900,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__help)
-            opts="run demo connect echo check health ctl top admin-token upgrade take-over help"
+            opts="run demo connect echo check health cluster ctl top admin-token upgrade take-over help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -823,6 +930,34 @@ _voltlane() {
         voltlane__subcmd__help__subcmd__check)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__help__subcmd__cluster)
+            opts="status"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__help__subcmd__cluster__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -35,6 +35,7 @@ complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "connect" -d 'Be a
 complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "echo" -d 'Be a backend that sends every packet back'
 complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "check" -d 'Say whether the configuration is good, and where each value comes from'
 complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "health" -d 'Ask a running edge at metrics.address whether it is ready: exit code 0 if it is, 1 if not'
+complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "cluster" -d 'Ask the engine of the cluster at cluster.engine: exit code 0 if it answers, 1 if not'
 complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "ctl" -d 'Ask a running edge at admin.address, or have it change something: exit code 0 if it did, 1 if not, 2 if the call is wrong'
 complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "top" -d 'Show a running edge at admin.address, each second'
 complete -c voltlane -n "__fish_voltlane_needs_command" -f -a "admin-token" -d 'Print a new token for admin.token_file'
@@ -52,6 +53,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l web -d 'Serve
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand connect" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand echo" -l listen -d 'Address to listen on' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand echo" -l edges -d 'Take up to this many edges, each with a cluster.home of its own' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand echo" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand check" -l config -d 'Configuration file [default: connserver.toml]' -r -F
 complete -c voltlane -n "__fish_voltlane_using_subcommand check" -l listen -d 'Address to listen on, before what the configuration says' -r
@@ -63,6 +65,17 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand health" -l listen -d '
 complete -c voltlane -n "__fish_voltlane_using_subcommand health" -l master -d 'Address of the backend, before what the configuration says' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand health" -l alive -d 'Ask only whether it runs, and not whether it has a backend'
 complete -c voltlane -n "__fish_voltlane_using_subcommand health" -s h -l help -d 'Print help'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and not __fish_seen_subcommand_from status help" -l config -d 'Configuration file [default: connserver.toml]' -r -F
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and not __fish_seen_subcommand_from status help" -l listen -d 'Address to listen on, before what the configuration says' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and not __fish_seen_subcommand_from status help" -l master -d 'Address of the backend, before what the configuration says' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and not __fish_seen_subcommand_from status help" -l json -d 'Print the answer as JSON'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and not __fish_seen_subcommand_from status help" -s h -l help -d 'Print help'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and not __fish_seen_subcommand_from status help" -f -a "status" -d 'Show the homes, their terms, who has them and until when, and the backends'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and not __fish_seen_subcommand_from status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and __fish_seen_subcommand_from status" -l json -d 'Print the answer as JSON'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the homes, their terms, who has them and until when, and the backends'
+complete -c voltlane -n "__fish_voltlane_using_subcommand cluster; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -l config -d 'Configuration file [default: connserver.toml]' -r -F
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -l listen -d 'Address to listen on, before what the configuration says' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -l master -d 'Address of the backend, before what the configuration says' -r
@@ -149,18 +162,20 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand take-over" -l config -
 complete -c voltlane -n "__fish_voltlane_using_subcommand take-over" -l listen -d 'Address to listen on, before what the configuration says' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand take-over" -l master -d 'Address of the backend, before what the configuration says' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand take-over" -s h -l help -d 'Print help'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "run" -d 'Serve, as without a command; SIGHUP has the configuration read again'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "demo" -d 'Show an edge, a backend and clients that keep dropping, all in this process'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "connect" -d 'Be a client: each line of standard input is a packet, but for /drop, /quit and /help'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "echo" -d 'Be a backend that sends every packet back'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "check" -d 'Say whether the configuration is good, and where each value comes from'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "health" -d 'Ask a running edge at metrics.address whether it is ready: exit code 0 if it is, 1 if not'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "ctl" -d 'Ask a running edge at admin.address, or have it change something: exit code 0 if it did, 1 if not, 2 if the call is wrong'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "top" -d 'Show a running edge at admin.address, each second'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "admin-token" -d 'Print a new token for admin.token_file'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "upgrade" -d 'Have the edge at general.upgrade_socket start a new process, which takes over its clients: exit code 0 if it has, 1 if not'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "take-over" -d 'Take over from the edge at general.upgrade_socket, and serve in its place'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health ctl top admin-token upgrade take-over help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "run" -d 'Serve, as without a command; SIGHUP has the configuration read again'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "demo" -d 'Show an edge, a backend and clients that keep dropping, all in this process'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "connect" -d 'Be a client: each line of standard input is a packet, but for /drop, /quit and /help'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "echo" -d 'Be a backend that sends every packet back'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "check" -d 'Say whether the configuration is good, and where each value comes from'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "health" -d 'Ask a running edge at metrics.address whether it is ready: exit code 0 if it is, 1 if not'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "cluster" -d 'Ask the engine of the cluster at cluster.engine: exit code 0 if it answers, 1 if not'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "ctl" -d 'Ask a running edge at admin.address, or have it change something: exit code 0 if it did, 1 if not, 2 if the call is wrong'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "top" -d 'Show a running edge at admin.address, each second'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "admin-token" -d 'Print a new token for admin.token_file'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "upgrade" -d 'Have the edge at general.upgrade_socket start a new process, which takes over its clients: exit code 0 if it has, 1 if not'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "take-over" -d 'Take over from the edge at general.upgrade_socket, and serve in its place'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and not __fish_seen_subcommand_from run demo connect echo check health cluster ctl top admin-token upgrade take-over help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from cluster" -f -a "status" -d 'Show the homes, their terms, who has them and until when, and the backends'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "status" -d 'Show totals, and whether it is ready'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "config" -d 'Show the configuration in effect'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "sessions" -d 'List sessions'

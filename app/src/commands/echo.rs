@@ -19,11 +19,12 @@ use crate::listen;
 /// Echoes until SIGINT or SIGTERM.
 pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
     let name = args.listen.clone();
+    let options = options(args);
     let echoed = R::block_on(async move {
         let mut stop =
             signals::stop().map_err(|error| format!("signals cannot be handled: {error}"))?;
-        let (mut backend, addresses) =
-            backend::<R>(&name).map_err(|error| format!("cannot listen on {name}: {error}"))?;
+        let (mut backend, addresses) = backend::<R>(&name, options)
+            .map_err(|error| format!("cannot listen on {name}: {error}"))?;
         stop.serves();
         for address in addresses {
             info!(%address, "waiting for an edge");
@@ -53,15 +54,27 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
     }
 }
 
+/// One edge may have either version of the link.
+#[cfg_attr(not(feature = "cluster"), expect(unused_variables, unused_mut))]
+fn options(args: &EchoArgs) -> Options {
+    let mut options = Options::default();
+    #[cfg(feature = "cluster")]
+    if let Some(edges) = args.edges {
+        options.asks = true;
+        options.edges = Some(edges.into());
+    }
+    options
+}
+
 /// Creates a backend at every address of `name`. Returns it with these addresses.
-fn backend<R: Runtime>(name: &Address) -> io::Result<(Backend, Vec<SocketAddr>)> {
+fn backend<R: Runtime>(name: &Address, backend: Options) -> io::Result<(Backend, Vec<SocketAddr>)> {
     let options = SocketOptions::of_link();
     let listeners = listen::bind(name, options)?.listen(1)?;
     let listeners = listeners.into_iter().next().unwrap_or_default();
     let addresses = listen::local_addrs(&listeners)?;
     let (first, more) = listen::for_runtime::<R>(listeners, options)?;
     let means = more.into_iter().fold(Means::on::<R>(first), Means::and);
-    let backend = Backend::begin(Options::default(), means).map_err(io::Error::other)?;
+    let backend = Backend::begin(backend, means).map_err(io::Error::other)?;
     Ok((backend, addresses))
 }
 

@@ -1,5 +1,7 @@
 //! The commands of the programs, on any runtime.
 
+#[cfg(feature = "engine")]
+pub(crate) mod cluster;
 #[cfg(feature = "tools")]
 mod connect;
 #[cfg(feature = "admin")]

@@ -1,6 +1,7 @@
 //! `run`: the server.
 
 mod hands;
+mod home;
 mod keeping;
 mod orders;
 mod recorded;
@@ -15,7 +16,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
@@ -25,6 +26,7 @@ use voltlane_driver::{
 };
 
 use self::hands::{Before, Hands, Later, Place, args_of};
+use self::home::Home;
 use self::keeping::Keeping;
 pub(crate) use self::orders::InEffect;
 use self::orders::{Order, Orders};
@@ -99,6 +101,7 @@ async fn serve<R: Runtime>(
     };
     let (metrics, mut asked) = Exchange::of(loops);
     let is_asked = settings.metrics.address.is_some() || settings.admin.address.is_some();
+    let is_asked = is_asked || Home::is_leased(&settings);
     if !is_asked && !Supervisor::is_there() {
         asked.clear();
     }
@@ -121,6 +124,9 @@ async fn serve<R: Runtime>(
         first: None,
         later: Arc::clone(&later),
     };
+    // Taken before the backend is dialled, for the same reason.
+    let home = Home::take(&settings)?;
+    let exchange = metrics.clone();
     if settings.master.required_at_start && !takes_over {
         let master = &settings.master.address;
         info!(address = %master, "waiting for the backend");
@@ -215,7 +221,7 @@ async fn serve<R: Runtime>(
         (settings, in_effect),
         measured,
         later,
-        supervisor,
+        (supervisor, home.clone()),
     );
     let serves = move |_errands: Vec<Errands>| {
         #[cfg(feature = "admin")]
@@ -227,7 +233,7 @@ async fn serve<R: Runtime>(
         let seed = random();
         let mut edge = Edge::new(config, keys.clone(), *seed);
         recorded.record(&mut edge, &seed)?;
-        edge.set_term(term());
+        edge.set_term(home.term());
         let mut hands = before.receive(&keys)?;
         let now = R::Timer::default().now();
         keeping.restore(now, std::slice::from_mut(&mut edge));
@@ -235,6 +241,7 @@ async fn serve<R: Runtime>(
             backend.first = Some(link);
         }
         run = edge.run();
+        home.serves(run, exchange);
         enter_run(runs.as_mut(), std::slice::from_mut(&mut edge));
         let links = (backend, own);
         let hands = (hands, place);
@@ -252,7 +259,7 @@ async fn serve<R: Runtime>(
         let now = R::Timer::default().now();
         place.warn_of_shards();
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
-        let term = term();
+        let term = home.term();
         machines.1.iter_mut().for_each(|edge| edge.set_term(term));
         if keeping.keeps() {
             machines.0.keep_sessions();
@@ -263,6 +270,7 @@ async fn serve<R: Runtime>(
             machines.0.set_name(first);
         }
         run = machines.1.first().map_or([0; 8], Edge::run);
+        home.serves(run, exchange);
         enter_run(runs.as_mut(), &mut machines.1);
         let links = (backend, own);
         shards::serve::<R>(
@@ -277,7 +285,9 @@ async fn serve<R: Runtime>(
         .map_err(cannot)?;
     }
     recorded.finish();
+    home.check()?;
     keeping.end(run)?;
+    home.end();
     info!("ended");
     Ok(())
 }
@@ -301,14 +311,6 @@ fn open_metrics(settings: &Settings, metrics: Exchange) -> Result<Option<Server>
     let started = metrics::serve(address, metrics);
     let started = started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?;
     Ok(Some(started))
-}
-
-/// Returns a number that grows with each process of this edge, by which its backend knows it for the same (SPEC 34.4): the seconds since 1970.
-fn term() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
-    })
 }
 
 /// Returns the runs of the edge with this key file, if they can be kept. Without one the key is new at every start, and no client looks for
@@ -369,6 +371,7 @@ async fn alone<R: Runtime>(
         hands.poll(cx, driver.as_mut().get_mut(), is_ending);
         let polled = watch.poll(driver.as_mut(), cx, || Snapshot {
             is_ending: orders.is_ending(),
+            note: orders.note(),
             log_lines_lost: logging::lost_lines(),
             accepts: accepts.counts(),
             expiries: accepts.expiries(),

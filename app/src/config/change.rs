@@ -24,6 +24,16 @@ const AT_START: &[&str] = &[
     "master.required_at_start",
     #[cfg(feature = "cluster")]
     "cluster.home",
+    #[cfg(feature = "cluster")]
+    "cluster.engine",
+    #[cfg(feature = "cluster")]
+    "cluster.name",
+    #[cfg(feature = "cluster")]
+    "cluster.credentials_file",
+    #[cfg(feature = "cluster")]
+    "cluster.lease_secs",
+    #[cfg(feature = "cluster")]
+    "cluster.wait_secs",
     "metrics.address",
     "admin.address",
     "admin.socket_mode",
@@ -222,6 +232,7 @@ mod tests {
             "strict",
             "forwarded",
             "/path",
+            "nats://127.0.0.1:4222",
             "https://example.com",
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
             "0600",

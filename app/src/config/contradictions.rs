@@ -115,6 +115,33 @@ fn upgrade(settings: &Settings) -> Option<Fault> {
     }
 }
 
+/// An engine is for homes.
+#[cfg(feature = "cluster")]
+fn engine(settings: &Settings) -> Option<Fault> {
+    let cluster = &settings.cluster;
+    let is_given = !cluster.engine.0.is_empty();
+    if is_given && cfg!(not(feature = "engine")) {
+        return Some(Fault::new(
+            "cluster.engine is set, and this program was built without engines",
+        ));
+    }
+    if is_given && cluster.home == 0 {
+        let what = "cluster.engine is set and cluster.home is 0: there is nothing to agree on";
+        let remedy = "set home to a number of this edge alone, or engine to \"none\"";
+        return Some(Fault::new(what).remedy(remedy));
+    }
+    #[cfg(feature = "upgrade")]
+    if is_given && settings.general.upgrade_socket.is_some() {
+        let what = "cluster.engine and general.upgrade_socket are both set: a process that takes another one over would wait for the home of that";
+        return Some(Fault::new(what).remedy("leave one of them out"));
+    }
+    if !is_given && cluster.credentials_file.is_some() {
+        let what = "cluster.credentials_file is set and cluster.engine is \"none\"";
+        return Some(Fault::new(what).remedy("set engine, or leave credentials_file out"));
+    }
+    None
+}
+
 /// Sockets of a service manager are listeners' alone.
 fn only_listeners(key: &str, place: &Place) -> Fault {
     let what = format!("{key} is {place}, and only a listener takes sockets of a service manager");
@@ -263,6 +290,17 @@ const RULES: &[Rule] = &[
             Fault::new(what).remedy("set master.protocol to \"3\", or leave home out")
         })
     }),
+    #[cfg(feature = "cluster")]
+    (
+        &[
+            "cluster.engine",
+            "cluster.home",
+            "cluster.credentials_file",
+            #[cfg(feature = "upgrade")]
+            "general.upgrade_socket",
+        ],
+        engine,
+    ),
     (&["master.token_file", "master.protocol"], |settings| {
         let master = &settings.master;
         let needs = master.token_file.is_some() && master.protocol != LinkProtocol::V3;

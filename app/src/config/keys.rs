@@ -15,6 +15,8 @@ use voltlane_core::protocol::OfferedVersions;
 
 use super::address::Address;
 use super::certificates::CertificateList;
+#[cfg(feature = "cluster")]
+use super::cluster::{ClusterName, EngineServers};
 use super::link_tls::{PinList, ServerName};
 use super::listeners::ListenerName;
 use super::networks::Networks;
@@ -394,6 +396,20 @@ settings! {
         /// Number of this edge among several at one backend, another one for each: it is in the ids of its clients. It needs
         /// protocol "3" of the link. 0: it is the only one.
         home: u32 = 0, 0..=MAX_HOME;
+        /// Engine by which edges agree on who has a home: "none", or the servers of NATS with JetStream, up to 8. With it
+        /// a process waits at its start until the home is free, and its term depends on no clock. While the engine cannot be
+        /// reached, all go on. The link to it is not encrypted.
+        engine: EngineServers = EngineServers::default(), ();
+        /// Name of the cluster at the engine. Clusters of different names share nothing.
+        name: ClusterName = ClusterName::of("voltlane"), ();
+        /// File with what the engine is told to let the edge in, on one line: USER:PASSWORD or a token. Others than its owner
+        /// and its group must not be able to use it. Empty: nothing.
+        credentials_file: Option<PathBuf> = None, ();
+        /// How long the home is held after each renewal, so how long the next process waits for one that was killed.
+        lease_secs: u32 = 10, 3..=300;
+        /// How long the start waits for the home. If it is not free by then, or the engine cannot be reached, the process ends
+        /// with an error. 0: it waits without a bound.
+        wait_secs: u32 = 60, 0..=HOUR;
     }
 
     /// Clients: their queues, and the rules while they are away.

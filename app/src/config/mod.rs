@@ -6,6 +6,8 @@
 mod address;
 mod certificates;
 mod change;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod contradictions;
 mod document;
 mod edge;
@@ -32,6 +34,8 @@ pub use certificates::{
     CertificateList, MAX_CERTIFICATE_NAMES, MAX_CERTIFICATES, NamedCertificate,
 };
 pub use change::Change;
+#[cfg(feature = "cluster")]
+pub use cluster::{ClusterName, EngineServers};
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 #[cfg(feature = "cluster")]

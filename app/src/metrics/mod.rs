@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `/metrics` | all numbers, in the text format of OpenMetrics 1.0 |
 //! | `/healthz` | 200 when the loop answers within a second, else 503 |
-//! | `/readyz` | 200 when there is a backend, it is not in doubt and the edge neither ends nor is drained; else 503 and why |
+//! | `/readyz` | 200 when there is a backend, it is not in doubt and the edge neither ends nor is drained; else 503 and why. With 200, what else is to be known |
 //! | `/` | the status page (feature `admin`) |
 //! | `/events` | its numbers each second, as Server-Sent Events (feature `admin`) |
 
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub gauges: Gauges,
     /// Whether the edge was asked to end.
     pub is_ending: bool,
+    /// What an operator should know while the edge is ready.
+    pub note: Option<&'static str>,
     /// Log lines lost since the start.
     pub log_lines_lost: u64,
     /// Connections accepted by each listener that there is, by its name.
@@ -94,6 +96,7 @@ impl Snapshot {
         self.counters.add(&other.counters);
         self.gauges.add(&other.gauges);
         self.is_ending |= other.is_ending;
+        self.note = self.note.or(other.note);
         self.log_lines_lost += other.log_lines_lost;
         self.accepts.extend_from_slice(&other.accepts);
         self.expiries.extend_from_slice(&other.expiries);

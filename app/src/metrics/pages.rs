@@ -84,6 +84,10 @@ fn page(path: &str, snapshot: &Snapshot) -> Response {
     match (path, readiness(snapshot)) {
         ("/metrics", _) => Response::page(text::CONTENT_TYPE, text::encode(snapshot)),
         ("/readyz", Some(why)) => Response::text("503 Service Unavailable", why),
+        ("/readyz", None) => match snapshot.note {
+            Some(note) => Response::text("200 OK", &format!("ok; {note}")),
+            None => Response::text("200 OK", "ok"),
+        },
         _ => Response::text("200 OK", "ok"),
     }
 }

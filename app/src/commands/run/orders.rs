@@ -17,6 +17,8 @@ use crate::dial::{Dialer, dialer};
 use crate::listeners::{Opening, SocketChange};
 use crate::logging;
 use crate::supervisor::Supervisor;
+
+use super::home::Home;
 use voltlane_driver::{Runtime, Timer};
 
 use crate::Resources;
@@ -69,6 +71,7 @@ pub(super) struct Orders<R: Runtime> {
     /// Keys that were read again, and may not be in effect everywhere yet.
     taken: Vec<String>,
     supervisor: Supervisor,
+    home: Home,
     ending: Ending<R>,
 }
 
@@ -93,7 +96,7 @@ impl<R: Runtime> Orders<R> {
         (settings, in_effect): (Settings, Arc<Mutex<InEffect>>),
         measured: Resources,
         connector: Arc<Mutex<Dialer<R>>>,
-        supervisor: Supervisor,
+        (supervisor, home): (Supervisor, Home),
     ) -> Self {
         // No listener has moved yet.
         let config = settings.edge_config(measured);
@@ -108,6 +111,7 @@ impl<R: Runtime> Orders<R> {
             connector,
             taken: Vec::new(),
             supervisor,
+            home,
             ending: Ending::No,
         }
     }
@@ -115,6 +119,11 @@ impl<R: Runtime> Orders<R> {
     /// Returns whether the process was asked to end.
     pub(super) fn is_ending(&self) -> bool {
         !matches!(self.ending, Ending::No)
+    }
+
+    /// Returns what an operator should know while the edge is ready.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        self.home.note()
     }
 
     /// Passes on the orders that have come since.
@@ -152,6 +161,12 @@ impl<R: Runtime> Orders<R> {
                 .unwrap_or_else(PoisonError::into_inner) = dialer::<R>(&self.settings);
             let general = &self.settings.general;
             logging::set(general.log_level, general.log_format);
+        }
+        if !matches!(self.ending, Ending::Begun) && self.home.is_lost(cx) {
+            // Whoever has the home now serves its clients. What this process still has is fenced (SPEC 40.4(e), 43.5(b)).
+            self.ending = Ending::Begun;
+            self.supervisor.ends(Duration::ZERO);
+            tell(Order::Shutdown(Duration::ZERO));
         }
         if matches!(self.ending, Ending::No) && pin!(&mut self.stop).poll(cx).is_ready() {
             let general = &self.settings.general;

@@ -116,6 +116,7 @@ pub(super) async fn serve<R: Runtime>(
         if let Some(asked) = &mut own_asked {
             asked.answer(cx.waker(), || Snapshot {
                 is_ending: orders.is_ending(),
+                note: orders.note(),
                 log_lines_lost: logging::lost_lines(),
                 accepts: accepts.counts(),
                 expiries: accepts.expiries(),

@@ -1,0 +1,48 @@
+//! The engine of the cluster, as the configuration has it. (SPEC 43)
+
+use std::path::Path;
+
+use voltlane_cluster::{ClusterName, Credentials, NatsConfig, NatsEngine};
+
+use crate::config::Settings;
+use crate::secret_file;
+
+/// Returns the name of the cluster.
+pub(crate) fn name(settings: &Settings) -> Result<ClusterName, String> {
+    let name = settings.cluster.name.to_string().parse();
+    name.map_err(|error| format!("cluster.name: {error}"))
+}
+
+/// Makes the engine that the configuration names. `seed` spreads its attempts.
+///
+/// # Errors
+/// When there are no credentials in the file that is to have them. No error quotes its content.
+pub(crate) fn engine(settings: &Settings, seed: u64) -> Result<NatsEngine, String> {
+    let cluster = &settings.cluster;
+    let credentials = match &cluster.credentials_file {
+        None => None,
+        Some(path) => Some(credentials(path)?),
+    };
+    let servers = cluster.engine.0.iter();
+    Ok(NatsEngine::new(NatsConfig {
+        servers: servers
+            .map(|server| (server.host().to_owned(), server.port()))
+            .collect(),
+        cluster: name(settings)?,
+        credentials,
+        seed,
+    }))
+}
+
+fn credentials(path: &Path) -> Result<Credentials, String> {
+    let rule = |least| {
+        let most = secret_file::MAX_BYTES;
+        format!(
+            "it has USER:PASSWORD or a token, of {least} to {most} printable characters on one line"
+        )
+    };
+    let text = secret_file::read_of(path, 1, rule);
+    let text =
+        text.map_err(|error| format!("cluster.credentials_file {}: {error}", path.display()))?;
+    Ok(Credentials::of(&text))
+}

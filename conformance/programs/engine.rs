@@ -1,0 +1,278 @@
+//! Edges that agree on a home by NATS. (SPEC 43)
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+
+use conformance::metrics::get;
+use conformance::others::{free_address, installed, wait_for_listener};
+use conformance::several::{Library, Serving, close, serve_several};
+use conformance::{ClientV3, Directory, Edge, PATIENCE, Process, Program, Signal};
+use serde_json::Value;
+use voltlane_driver::backend::{BackendHandle, Event};
+
+/// A server of NATS with JetStream.
+struct Nats {
+    address: SocketAddr,
+    process: Process,
+    _store: Directory,
+}
+
+impl Nats {
+    /// `None`: it is not installed, which was said.
+    fn start() -> Option<Nats> {
+        let mut command = installed("nats-server")?;
+        let store = Directory::new();
+        let address = free_address();
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        command.args(["-js", "-a", &host, "-p", &port, "-sd"]);
+        command.arg(store.path());
+        let mut process = Process::start(command);
+        wait_for_listener(&mut process, address);
+        Some(Nats {
+            address,
+            process,
+            _store: store,
+        })
+    }
+
+    /// The configuration of an edge with the home 3 of a cluster.
+    fn config(&self, cluster: &str) -> String {
+        format!(
+            "metrics.address = \"127.0.0.1:0\"\nmaster.protocol = \"3\"\ncluster.home = 3\n\
+             cluster.engine = \"nats://{}\"\ncluster.name = \"{cluster}\"\ncluster.lease_secs = 3\n",
+            self.address
+        )
+    }
+}
+
+/// A backend of one of the libraries, on a thread.
+struct Application {
+    address: SocketAddr,
+    handle: BackendHandle,
+    events: Receiver<Event>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Application {
+    fn serve(library: Library) -> Application {
+        let Serving {
+            address,
+            handle,
+            events,
+            thread,
+        } = serve_several(library, 2);
+        Application {
+            address,
+            handle,
+            events,
+            thread: Some(thread),
+        }
+    }
+
+    /// Waits for an event of this kind, and passes over others.
+    #[track_caller]
+    fn wait<T>(&self, kind: impl Fn(Event) -> Option<T>) -> T {
+        loop {
+            let event = self.events.recv_timeout(PATIENCE).expect("an event");
+            if let Some(found) = kind(event) {
+                return found;
+            }
+        }
+    }
+
+    /// Waits for an edge, and returns its term.
+    #[track_caller]
+    fn edge(&self) -> u32 {
+        self.wait(|event| match event {
+            Event::EdgeConnected {
+                edge: Some(edge), ..
+            } => Some(edge.term),
+            _ => None,
+        })
+    }
+
+    /// A client sends, and has an answer.
+    #[track_caller]
+    fn speak(&self, client: &mut ClientV3, says: &[u8]) {
+        client.send(says);
+        let id = client.id();
+        self.wait(|event| match event {
+            Event::Packet { id: from, data, .. } if from == id && data == says => Some(()),
+            _ => None,
+        });
+        self.handle.try_send(id, b"heard").expect("room");
+        client.expect(b"heard");
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        close(&self.handle);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "it ends");
+        }
+    }
+}
+
+/// An edge that waits for its home.
+struct Waiting {
+    process: Process,
+    _directory: Directory,
+}
+
+impl Waiting {
+    fn start(program: Program, application: &Application, config: &str) -> Waiting {
+        let directory = Directory::new();
+        directory.write("connserver.toml", config);
+        let master = application.address.to_string();
+        let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
+        let process = Process::start(program.command(&directory, &arguments));
+        process.wait_for_log("another process has the home");
+        assert!(!process.log().contains("listening address="));
+        Waiting {
+            process,
+            _directory: directory,
+        }
+    }
+
+    /// Waits until it serves.
+    #[track_caller]
+    fn serves(&mut self) -> SocketAddr {
+        let line = self.process.stderr("listening address=");
+        let mut words = line.split_whitespace();
+        let address = words.find_map(|word| word.strip_prefix("address="));
+        address
+            .and_then(|text| text.parse().ok())
+            .expect("an address")
+    }
+}
+
+/// What `cluster status --json` says of the home 3.
+fn status(program: Program, config: &str) -> Value {
+    let directory = Directory::new();
+    directory.write("connserver.toml", config);
+    let arguments = ["cluster", "status", "--json"];
+    let mut command: Command = program.command(&directory, &arguments);
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(all["homes"].as_array().map(Vec::len), Some(1), "{all}");
+    assert_eq!(all["homes"][0]["home"], 3);
+    all["homes"][0].clone()
+}
+
+fn label(process: &Process) -> String {
+    format!("/{}", process.pid().as_raw_nonzero())
+}
+
+#[test]
+fn a_home_goes_to_the_next_edge_and_one_that_slept_does_no_harm() {
+    let libraries = [Library::Tokio, Library::Smol];
+    for (program, library) in crate::PROGRAMS.into_iter().zip(libraries) {
+        let Some(nats) = Nats::start() else { return };
+        let config = nats.config(program.name());
+        let application = Application::serve(library);
+        let first = Edge::start(program, application.address, &config);
+        let mut last = application.edge();
+        let mut term_grows = || {
+            let term = application.edge();
+            assert!(term > last, "{term} after {last}");
+            last = term;
+        };
+
+        // A second process with the same home waits. The first one is killed.
+        let mut second = Waiting::start(program, &application, &config);
+        let told = status(program, &config);
+        assert_eq!(told["state"], "held", "{told}");
+        let holder = told["holder"]["label"].as_str().expect("a holder");
+        assert!(holder.ends_with(&label(&first)), "{told}");
+        first.signal(Signal::KILL);
+        first.expect_end(None);
+        let address = second.serves();
+        term_grows();
+        let mut client = ClientV3::join(address);
+        application.speak(&mut client, b"at the second");
+
+        // The second one sleeps for longer than its lease, and a third one serves.
+        let mut third = Waiting::start(program, &application, &config);
+        second.process.suspend();
+        client.send(b"too late");
+        let address = third.serves();
+        term_grows();
+        let mut client = ClientV3::join(address);
+        application.speak(&mut client, b"at the third");
+
+        // It wakes, does no harm, says why and ends.
+        second.process.signal(Signal::CONT);
+        second
+            .process
+            .wait_for_log("another process has taken the home");
+        let finished = second.process.end();
+        assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+        assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+        application.speak(&mut client, b"still at the third");
+
+        // One that ends in order gives the home back.
+        third.process.signal(Signal::TERM);
+        let finished = third.process.end();
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        assert!(finished.stderr.contains("the home is given back"));
+        assert_eq!(status(program, &config)["state"], "free");
+        let fourth = Edge::start(program, application.address, &config);
+        term_grows();
+        assert!(
+            !fourth.log().contains("another process"),
+            "{}",
+            fourth.log()
+        );
+
+        // Without the engine nobody at home notices, but who asks.
+        let mut client = ClientV3::join(fourth.address());
+        application.speak(&mut client, b"at the fourth");
+        nats.process.suspend();
+        fourth.expect_log("Clients do not notice");
+        application.speak(&mut client, b"without the engine");
+        fourth.expect_log("the lease of the home has run out");
+        let (code, says) = get(fourth.metrics_address(), "/readyz");
+        assert_eq!(code, 200, "{says}");
+        assert!(
+            says.starts_with("ok; the lease of the home has run out"),
+            "{says}"
+        );
+        application.speak(&mut client, b"still without");
+        nats.process.signal(Signal::CONT);
+        fourth.expect_log("the engine of the cluster can be used again");
+        nats.process.suspend();
+        fourth.stop();
+        nats.process.signal(Signal::CONT);
+    }
+}
+
+#[test]
+fn an_edge_whose_engine_is_not_there_says_so_and_ends() {
+    for program in crate::PROGRAMS {
+        let directory = Directory::new();
+        let address = free_address();
+        let config = format!(
+            "master.protocol = \"3\"\ncluster.home = 3\ncluster.engine = \"nats://{address}\"\n\
+             cluster.wait_secs = 1\n"
+        );
+        directory.write("connserver.toml", &config);
+        let arguments = ["--listen", "127.0.0.1:0"];
+        let process = Process::start(program.command(&directory, &arguments));
+        process.wait_for_end();
+        let finished = process.end();
+        assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+        let says =
+            "the home 3 was not free within 1 s (cluster.wait_secs): the engine cannot be reached";
+        assert!(finished.stderr.contains(says), "{}", finished.stderr);
+        let mut command = program.command(&directory, &["cluster", "status"]);
+        let output = command.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1));
+        let says = String::from_utf8_lossy(&output.stderr);
+        assert!(says.contains("cannot be reached"), "{says}");
+    }
+}
