@@ -483,7 +483,7 @@ impl Trunk {
         if branch.state != BranchState::Gone {
             branch.queue.push_body(body);
             branch.sealed.seal_full(&mut branch.queue);
-        } else if self.keeps_late && self.late_bytes < LATE_BYTES {
+        } else if self.keeps_late && body.len() <= LATE_BYTES - self.late_bytes {
             self.late_bytes += body.len();
             self.late.push((shard, body.to_vec()));
         }
@@ -762,5 +762,33 @@ impl Trunk {
         } else {
             self.queue.output()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_for_shards_that_have_ended_has_a_bound() {
+        const PART_BYTES: usize = 8 << 20;
+        let shards = NonZeroU8::MIN;
+        let mut trunk = Trunk::new(&MasterConfig::default(), shards, [3; 32]);
+        let shard = ShardId::new(0);
+        trunk.handle_branch_gone(Time::ZERO, shard);
+        trunk.hand_down(shard, b"nothing is saved");
+        assert_eq!(trunk.late.len(), 0);
+        trunk.keep_sessions();
+        let part = vec![0; PART_BYTES];
+        let parts = LATE_BYTES / PART_BYTES;
+        for _ in 1..parts {
+            trunk.hand_down(shard, &part);
+        }
+        trunk.hand_down(shard, &[&part[..], b"."].concat());
+        assert_eq!(trunk.late.len(), parts - 1, "one byte too many");
+        trunk.hand_down(shard, &part);
+        assert_eq!((trunk.late.len(), trunk.late_bytes), (parts, LATE_BYTES));
+        trunk.hand_down(shard, b".");
+        assert_eq!(trunk.late.len(), parts);
     }
 }
