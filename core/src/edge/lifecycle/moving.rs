@@ -168,6 +168,11 @@ impl Edge {
     /// snapshot, returns its key, or `None` if its socket is to be closed: there is no memory for its session, or no place. If the link is
     /// among them, its socket is to be the next one that is connected. To be called before the first client and the first link.
     pub fn take_over(&mut self, now: Time, snapshot: &Snapshot) -> Vec<Option<ConnKey>> {
+        // A recording has no record of what is taken over, so it ends here (SPEC 42.1(g)).
+        #[cfg(feature = "record")]
+        {
+            self.recorder = None;
+        }
         self.step(now, |edge, now| {
             let moved = snapshot.contents().moved;
             edge.moved_link = moved.link.map(|(read, begun)| {
