@@ -143,10 +143,11 @@ impl Missed {
     }
 }
 
-/// The newest packet of a key.
+/// A LATEST, the newest packet of its key.
 #[derive(Clone)]
 struct Newest {
-    key: u8,
+    /// `None`: the key was one of an earlier boot, so nothing takes its place.
+    key: Option<u8>,
     number: u64,
     data: Vec<u8>,
 }
@@ -173,7 +174,7 @@ image!(Begun {
 pub struct Classes {
     /// What the numbers are that are not acknowledged, in order.
     marks: VecDeque<Mark>,
-    /// One for each key at most.
+    /// One for each key of this boot at most, and those that wait from before.
     newest: Vec<Newest>,
     begun: Option<Begun>,
     /// VOLATILE packets, each with the number that goes before it.
@@ -213,11 +214,14 @@ impl Classes {
 
     /// Appends a LATEST under the number that its place in the outbox has. All up to `acked` are acknowledged.
     pub fn push_latest(&mut self, number: u64, key: u8, data: &[u8], acked: u64) {
-        let found = self.newest.iter_mut().find(|newest| newest.key == key);
+        let found = self
+            .newest
+            .iter_mut()
+            .find(|newest| newest.key == Some(key));
         let replaced = match found {
             None => {
                 self.newest.push(Newest {
-                    key,
+                    key: Some(key),
                     number,
                     data: data.to_vec(),
                 });
@@ -257,6 +261,12 @@ impl Classes {
     pub fn skip(&mut self, count: u64) {
         self.skipped = self.skipped.saturating_add(count);
         self.untold = self.untold.saturating_add(count);
+    }
+
+    /// Another boot of the backend gives its keys out anew: nothing takes the place of what came before. (SPEC 36.1)
+    #[cfg(feature = "edge")]
+    pub(crate) fn forget_keys(&mut self) {
+        self.newest.iter_mut().for_each(|newest| newest.key = None);
     }
 
     /// Makes the LATEST with this number a part of a run.
@@ -416,10 +426,15 @@ impl Classes {
     /// Returns what goes out in place of the ordinary packet `number`, if that is not the next.
     #[must_use]
     pub fn upcoming(&self, number: u64) -> Option<Upcoming<'_>> {
-        if let Some(Begun { key, replaced, .. }) = &self.begun {
+        if let Some(Begun {
+            key,
+            number,
+            replaced,
+        }) = &self.begun
+        {
             let data = match replaced {
                 Some(data) => data,
-                None => &self.of_key(*key)?.data,
+                None => &self.of_number(*number)?.data,
             };
             return Some(Upcoming::Latest(*key, data));
         }
@@ -431,7 +446,7 @@ impl Classes {
         let at = self.marks.partition_point(|mark| mark.last < number);
         let mark = self.marks.get(at).filter(|mark| mark.first <= number)?;
         Some(match mark.kind {
-            Kind::Latest(key) => Upcoming::Latest(key, &self.of_key(key)?.data),
+            Kind::Latest(key) => Upcoming::Latest(key, &self.of_number(mark.first)?.data),
             Kind::Superseded => {
                 let before = number.saturating_sub(1);
                 Upcoming::Superseded(mark.last.saturating_sub(before))
@@ -445,8 +460,8 @@ impl Classes {
         })
     }
 
-    fn of_key(&self, key: u8) -> Option<&Newest> {
-        self.newest.iter().find(|newest| newest.key == key)
+    fn of_number(&self, number: u64) -> Option<&Newest> {
+        self.newest.iter().find(|newest| newest.number == number)
     }
 
     /// Handles that a piece of the LATEST `number` of this key was sealed, which is not its last.
@@ -644,7 +659,8 @@ impl Classes {
     /// Returns the length of the packet of this key that a newer one would take the place of, if that is above `number`.
     #[must_use]
     pub fn replaceable(&self, key: u8, number: u64) -> Option<usize> {
-        let newest = self.of_key(key).filter(|newest| newest.number > number)?;
+        let mut newest = self.newest.iter();
+        let newest = newest.find(|newest| newest.key == Some(key) && newest.number > number)?;
         let is_begun = self
             .begun
             .as_ref()
@@ -705,6 +721,25 @@ mod tests {
         assert_eq!(classes.upcoming(6), Some(Upcoming::Latest(7, b"new")));
         assert_eq!(classes.waiting_above(0), amount(0, 8));
         assert_eq!(classes.waiting_above(5), amount(0, 3));
+    }
+
+    #[test]
+    fn a_key_of_another_boot_is_another_key() {
+        let mut classes = Classes::default();
+        classes.push_latest(1, 7, b"old", 0);
+        classes.push_latest(2, 7, b"last", 0);
+        classes.forget_keys();
+        assert_eq!(classes.replaceable(7, 0), None);
+        classes.push_latest(3, 7, b"another", 0);
+        classes.push_latest(4, 7, b"newest", 0);
+        assert_eq!(classes.upcoming(1), Some(Upcoming::Superseded(1)));
+        assert_eq!(classes.upcoming(2), Some(Upcoming::Latest(7, b"last")));
+        assert_eq!(classes.upcoming(3), Some(Upcoming::Superseded(1)));
+        assert_eq!(classes.upcoming(4), Some(Upcoming::Latest(7, b"newest")));
+        assert_eq!(classes.waiting_above(0), amount(0, 10));
+        classes.acknowledge(2);
+        assert_eq!(classes.replaceable(7, 0), Some(6));
+        assert_eq!(classes.waiting_above(0), amount(0, 6));
     }
 
     #[test]

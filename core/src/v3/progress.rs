@@ -323,6 +323,14 @@ impl Progress {
         classes.push_latest(number, key, data, acked);
     }
 
+    /// The keys of LATEST packets are given out anew: none takes the place of one that came before. (SPEC 36.1)
+    #[cfg(feature = "edge")]
+    pub(crate) fn forget_keys(&mut self) {
+        if let Some(classes) = &mut self.classes {
+            classes.forget_keys();
+        }
+    }
+
     /// Appends a VOLATILE to what is to be sent. (SPEC 24.6(b))
     pub fn push_volatile(&mut self, outbox: &Outbox, data: &[u8]) {
         let classes = self.classes.get_or_insert_default();

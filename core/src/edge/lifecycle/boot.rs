@@ -248,6 +248,7 @@ impl Edge {
     fn begin_boot(&mut self, features: Features) -> usize {
         self.end_groups();
         self.end_pauses();
+        self.forget_keys();
         self.forget_all_settled();
         self.link_queue.unseal();
         #[cfg(feature = "cluster")]

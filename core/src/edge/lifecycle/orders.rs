@@ -177,6 +177,18 @@ impl Edge {
         }
     }
 
+    /// Forgets the keys of LATEST packets: they were of another boot (SPEC 36.1).
+    pub(crate) fn forget_keys(&mut self) {
+        let numbered = self.sessions.iter();
+        let numbered = numbered.filter(|(_, entry)| entry.numbered().is_some());
+        let numbered: Vec<u32> = numbered.map(|(session, _)| session).collect();
+        for session in numbered {
+            if let Some(numbered) = self.sessions.live_mut(session).numbered_mut() {
+                numbered.progress.forget_keys();
+            }
+        }
+    }
+
     /// Keeps the note of a session, for the next boot, and what becomes of it when there is no room. A session of version 2 ends then in any
     /// case, since its client cannot be told of a gap (SPEC 36.6(b)).
     fn set_policy(&mut self, id: ClientId, policy: &Policy<'_>) {

@@ -3,6 +3,9 @@
 use super::{Classes, Kind, Mark, Missed, Newest, Told};
 use crate::wire::saved::{Saved, put_bytes, put_count, put_numbers};
 
+/// In the place of a key of an earlier boot of the backend.
+const NO_KEY: u8 = u8::MAX;
+
 impl Classes {
     /// Appends them. What has no number, and what was begun, goes with the connection. (SPEC 39.2)
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
@@ -18,7 +21,7 @@ impl Classes {
         }
         put_count(out, self.newest.len());
         for newest in &self.newest {
-            out.push(newest.key);
+            out.push(newest.key.unwrap_or(NO_KEY));
             put_numbers(out, &[newest.number]);
             put_bytes(out, &newest.data);
         }
@@ -66,7 +69,7 @@ impl Classes {
         }
         classes.newest = saved.list(13, |saved| {
             Some(Newest {
-                key: saved.u8()?,
+                key: Some(saved.u8()?).filter(|key| *key != NO_KEY),
                 number: saved.u64()?,
                 data: saved.bytes()?.to_vec(),
             })

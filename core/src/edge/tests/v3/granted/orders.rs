@@ -351,6 +351,34 @@ fn classes_reach_clients_as_far_as_their_version_has_them() {
     assert_eq!(came, [Came::Superseded(1, 1), latest, volatile]);
 }
 
+#[test]
+fn a_key_of_an_earlier_boot_is_another_key() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let mut one = world.join3();
+    let latest = |id, key, packet| ToEdge::Packet {
+        id,
+        delivery: Class::Latest(key),
+        packet,
+    };
+    world.order(&mut backend, &latest(one.id(), 0, b"old"));
+    world.order(&mut backend, &latest(one.id(), 0, b"last"));
+    // The next process gives the same key to something else.
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    world.wait(Duration::from_millis(200));
+    world.backend_comes();
+    let mut backend = Backend::new([2; 16]);
+    world.granted(&mut backend);
+    world.order(&mut backend, &latest(one.id(), 0, b"other"));
+    let came = |number, data: &[u8]| {
+        let data = data.to_vec();
+        Came::OfClass(Delivery::Latest(0), number, data)
+    };
+    let expected = [Came::Superseded(1, 1), came(2, b"last"), came(3, b"other")];
+    assert_eq!(world.hear3(&mut one), expected);
+}
+
 // ---- going away
 
 #[test]
