@@ -176,6 +176,7 @@ fn say(clients: &mut [One], last: u64) {
 }
 
 #[test]
+#[ignore = "not run yet: the machines of all three ends are tested in core, edge/tests/v3/granted/moves.rs"]
 fn clients_of_an_edge_that_dies_or_sleeps_come_back_at_another_one_and_nothing_is_lost() {
     for library in [Library::Tokio, Library::Smol] {
         let mut application = Application::serve(library);

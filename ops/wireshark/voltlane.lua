@@ -463,9 +463,10 @@ end
 
 local FLAGS = {
     [0x00] = "DATA", [0x01] = "Failure", [0x02] = "Kick", [0x03] = "Resumed", [0x10] = "ASK", [0x11] = "GRANT", [0x12] = "LINK_ACK",
-    [0x13] = "JOINED", [0x14] = "AWAY", [0x15] = "RESUMED", [0x16] = "ENDED", [0x17] = "GAP", [0x18] = "SETTLED", [0x1a] = "REFUSED",
+    [0x13] = "JOINED", [0x14] = "AWAY", [0x15] = "RESUMED", [0x16] = "ENDED", [0x17] = "GAP", [0x18] = "SETTLED", [0x19] = "ADOPT", [0x1a] = "REFUSED",
     [0x1b] = "TOKEN", [0x1c] = "OWN", [0x1d] = "CHALLENGE", [0x2d] = "PROOF", [0x20] = "VOLATILE", [0x21] = "LATEST", [0x22] = "GROUP_SEND", [0x23] = "GROUP_ADD",
     [0x24] = "GROUP_REMOVE", [0x25] = "GROUP_END", [0x26] = "KICK", [0x27] = "POLICY", [0x28] = "GOAWAY", [0x29] = "PAUSE", [0x2a] = "GO_ON",
+    [0x2b] = "ADOPTED", [0x2c] = "DISOWNED",
 }
 
 local function named(label) return { "value", label } end
@@ -484,6 +485,7 @@ local LAYOUT = {
     [0x16] = { { g.code, 2 }, { "ledger", "up" }, { "ledger", "down" }, { g.text } },
     [0x17] = { { named "Direction", 1 }, { g.number, 8 }, { named "Count", 8 }, { named "Bytes lost", 8 }, { named "Reason", 1 } },
     [0x18] = { { "settled" } },
+    [0x19] = { { named "Counter", 8 }, { named "Down received", 8 }, { named "Up acknowledged", 8 }, { g.carriage, 1 }, { "address" } },
     [0x1a] = { { named "Flag of the refused frame", 1 }, { named "Reason", 1 } },
     [0x1b] = { { g.token } },
     [0x1c] = { { named "Counter", 8 }, { named "Next up", 8 }, { named "Numbered down", 8 }, { named "Settled down", 8 }, { named "State", 1 }, { g.text } },
@@ -494,6 +496,8 @@ local LAYOUT = {
     [0x26] = { { g.code, 2 }, { named "Wait in ms", 4 }, { g.text } },
     [0x27] = { { named "Window in s", 4 }, { named "Bytes of the ring", 4 }, { named "When there is no room", 1 }, { g.text } },
     [0x28] = { { g.code, 2 }, { named "Earliest in ms", 4 }, { named "Latest in ms", 4 }, { named "Drain in ms", 4 } },
+    [0x2b] = { { named "Counter", 8 }, { named "Next up", 8 }, { named "Numbered down", 8 }, { named "Until", 8 } },
+    [0x2c] = { { named "Counter that it answers", 8 }, { named "Known counter", 8 }, { g.code, 2 } },
 }
 
 local BIG = { [g.boot] = true, [g.run] = true, [g.token] = true, [g.packet] = true, [g.text] = true }
