@@ -29,8 +29,11 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 /// What is known of a session.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entry {
-    /// Whether the application was told of it. Otherwise the application has sent something to it.
+    /// Whether the application was told of it.
     pub(super) is_told: bool,
+    /// Whether the application has sent something to it, or has counts of it. Where neither holds, the edge alone knows it: its OWN has come,
+    /// and its JOINED has not.
+    is_addressed: bool,
     /// Whether the application has admitted it, if it admits sessions.
     is_admitted: bool,
     /// Packets that came from the client, which is the number of the last one.
@@ -208,7 +211,9 @@ impl Book {
                 if !self.known.contains_key(&id) {
                     self.make_room();
                 }
-                Ok(self.known.entry(id).or_default())
+                let entry = self.known.entry(id).or_default();
+                entry.is_addressed = true;
+                Ok(entry)
             }
         }
     }
@@ -229,7 +234,7 @@ impl Book {
         }
         self.ended.insert(id, code);
         self.ended_in_order.push_back(id);
-        entry
+        entry.filter(|entry| entry.is_told || entry.is_addressed)
     }
 
     /// Returns how a session ended, if that is remembered.

@@ -381,6 +381,28 @@ fn a_picture_is_complete_at_its_mark_and_who_is_not_in_it_has_ended() {
 }
 
 #[test]
+fn a_session_whose_joined_never_came_ends_untold() {
+    let mut world = World::granted();
+    let (restored, silent) = (ClientId::from_u64(3), ClientId::from_u64(4));
+    world.host.restore(restored, 2);
+    for id in [silent, restored] {
+        let ToBackend::Own { id, own } = own(id) else {
+            unreachable!()
+        };
+        let joined_follows = true;
+        let own = Own {
+            joined_follows,
+            ..own
+        };
+        world.tell(ToBackend::Own { id, own });
+    }
+    // Neither JOINED has come when another run begins. Only the session that the application has saved is known to it.
+    let heard = world.reopen(encoded(&grant_of([0x79; 8], 0, 0)));
+    let gone = Heard::Ended(restored, 301, "the edge began again".into());
+    assert_eq!(heard, [gone, Heard::Connected(Some(0)), Heard::CaughtUp]);
+}
+
+#[test]
 fn who_is_no_edge_of_this_backend_is_refused() {
     let mut others = grant_of(RUN, 0, 0);
     others.boot = [1; 16];
