@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::backend::BackendError;
 use crate::link::tagged::TAG_BYTES;
-use crate::link::v3::{Feature, Grant, Known, flag};
+use crate::link::v3::{COUNTS_UNSURE, Feature, Grant, Known, flag};
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
 
@@ -45,6 +45,10 @@ struct Lane {
     host: Host,
     edge: Option<EdgeId>,
     link: Option<LinkId>,
+    /// The stream on which it has granted last.
+    granted_on: LinkId,
+    /// Whether it may have granted since on a stream whose ASK did not name it, and began to count again.
+    is_unsure: bool,
     is_given_up: bool,
 }
 
@@ -169,6 +173,8 @@ impl Fleet {
             host,
             edge: None,
             link: None,
+            granted_on: LinkId(0),
+            is_unsure: false,
             is_given_up: false,
         });
         place
@@ -221,14 +227,31 @@ impl Fleet {
         }
         if self.opening.len() >= MAX_OPENING {
             let oldest = self.opening.remove(0);
+            self.lose_opening(&oldest);
             self.fence(oldest.link);
         }
         self.began.get_or_insert(now);
-        let known: Vec<Known> = self.lanes.iter().filter_map(Lane::known).collect();
+        let lanes = self.lanes.iter();
+        let known: Vec<Known> = lanes.filter_map(|lane| self.known(lane)).collect();
         let mut host = Host::new(self.config.clone());
         host.ask_one_of(now, &known, self.links);
         self.opening.push(Opening { link, host, known });
         link
+    }
+
+    /// Returns what an ASK says now of an edge that has granted.
+    fn known(&self, lane: &Lane) -> Option<Known> {
+        let known = lane.known()?;
+        let is_unsure = lane.is_unsure || self.opening.iter().any(|one| one.may_be_of(lane));
+        Some(match is_unsure {
+            true => Known {
+                received: COUNTS_UNSURE,
+                acknowledged: 0,
+                sent: 0,
+                ..known
+            },
+            false => known,
+        })
     }
 
     /// Handles bytes of a stream, like [`Host::handle_bytes`]. `None`: `input` is empty.
@@ -264,12 +287,25 @@ impl Fleet {
             return Ok(Some(Event::Link));
         };
         let opening = self.opening.remove(place);
+        if self.is_behind(opening.link, &grant) {
+            self.fence(opening.link);
+            self.drop_frames(link, input);
+            return Ok(Some(Event::Link));
+        }
         if let Err(error) = self.place(now, opening, &grant) {
             // What came with it is dropped as well.
             self.drop_frames(link, input);
             return Err(error);
         }
         Ok(Some(Event::Link))
+    }
+
+    /// Returns whether the same edge has granted on a later stream: what comes on this one, it has ended before. (SPEC 40.4(g))
+    fn is_behind(&self, link: LinkId, grant: &Grant) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.any(|lane| {
+            lane.edge.is_some_and(|edge| edge.run == grant.run) && link < lane.granted_on
+        })
     }
 
     /// Gives a link to the edge that has granted on it.
@@ -328,15 +364,26 @@ impl Fleet {
         let Some(lane) = self.lanes.get_mut(place) else {
             return Ok(());
         };
-        let asked = opening.known.iter().find(|known| known.run == new.run);
+        let asked = opening
+            .known
+            .iter()
+            .find(|known| known.has_counts_of(new.run));
         let displaced = lane.link.take();
         lane.host.attach(grant, asked)?;
         (lane.edge, lane.link) = (Some(new), Some(opening.link));
+        (lane.granted_on, lane.is_unsure) = (opening.link, false);
         lane.is_given_up = false;
         if let Some(displaced) = displaced {
             self.fence(displaced);
         }
         Ok(())
+    }
+
+    /// Notes that nobody will read what an edge may have granted on this stream.
+    fn lose_opening(&mut self, lost: &Opening) {
+        for lane in &mut self.lanes {
+            lane.is_unsure |= lost.may_be_of(lane);
+        }
     }
 
     fn fence(&mut self, link: LinkId) {
@@ -362,7 +409,10 @@ impl Fleet {
             lane.link = None;
             lane.host.handle_closed();
         }
-        self.opening.retain(|opening| opening.link != link);
+        if let Some(place) = self.opening.iter().position(|one| one.link == link) {
+            let lost = self.opening.remove(place);
+            self.lose_opening(&lost);
+        }
         self.fenced.retain(|fenced| fenced.link != link);
     }
 
@@ -527,6 +577,15 @@ impl Fleet {
         lane.is_given_up = lane.edge.is_some();
         lane.host.give_up();
         true
+    }
+}
+
+impl Opening {
+    /// Returns whether the stream may be a later one of this edge, on which the edge counts from 1, since the ASK had no counts of it.
+    /// (SPEC 40.3(e))
+    fn may_be_of(&self, lane: &Lane) -> bool {
+        let without = |edge: EdgeId| !self.known.iter().any(|known| known.has_counts_of(edge.run));
+        !lane.is_given_up && self.link > lane.granted_on && lane.edge.is_some_and(without)
     }
 }
 

@@ -222,6 +222,61 @@ fn what_came_between_the_question_and_the_answer_is_told_once() {
     assert!(rest.is_empty() && fleet.fenced_frames() == 1);
 }
 
+/// SPEC 40.4(g): two streams of one edge are read in another order than the edge has dialled them.
+#[test]
+fn a_stream_that_is_read_after_the_next_one_of_its_edge_is_fenced() {
+    let mut fleet = Fleet::new(config(2));
+    let [old, new] = [(); 2].map(|()| fleet.handle_connected(NOW));
+    for link in [old, new] {
+        write_all(&mut fleet, link);
+    }
+    let id = id_at(1, 7);
+    let mut bytes = bytes_of(&grant(1, 10, 1, 0));
+    bytes.extend(frames(&[joined(id), data(id, b"one")]));
+    let one = vec![(id, b"one".to_vec())];
+    assert_eq!(feed(&mut fleet, new, &bytes), Ok(one));
+    assert_eq!(feed(&mut fleet, old, &bytes), Ok(Vec::new()));
+    assert!(fleet.is_fenced(old) && !fleet.wants_close(new));
+    assert_eq!(fleet.fenced_frames(), 2);
+    let two = feed(&mut fleet, new, &frames(&[data(id, b"two")]));
+    assert_eq!(two, Ok(vec![(id, b"two".to_vec())]));
+}
+
+/// SPEC 40.3(e): on a stream whose ASK does not name it, an edge counts from 1. While nobody knows whose that stream is or was, the counts of an
+/// earlier one may not be those of the edge.
+#[test]
+fn an_edge_is_told_no_counts_while_a_later_stream_may_be_its_own() {
+    for is_lost in [false, true] {
+        let mut fleet = Fleet::new(config(2));
+        let [first, second] = [(); 2].map(|()| fleet.handle_connected(NOW));
+        for link in [first, second] {
+            write_all(&mut fleet, link);
+        }
+        let told = |fleet: &mut Fleet| {
+            let link = fleet.handle_connected(NOW);
+            let ask = write_all(fleet, link);
+            let known = Ask::known_of(&ask[4..]);
+            let received = known.iter().map(|known| known.received);
+            received.collect::<Vec<_>>()
+        };
+        feed(&mut fleet, first, &bytes_of(&grant(1, 10, 1, 0))).expect("granted");
+        if is_lost {
+            fleet.handle_closed(second);
+        }
+        assert_eq!(told(&mut fleet), [u64::MAX], "{is_lost}");
+        // Whose the second one is shows its GRANT. The stream that was asked meanwhile may be of either edge.
+        if !is_lost {
+            feed(&mut fleet, second, &bytes_of(&grant(2, 10, 2, 0))).expect("granted");
+            assert_eq!(told(&mut fleet), [u64::MAX; 2]);
+        }
+        // Once the edge has granted on the last one, nothing is in doubt.
+        let last = fleet.handle_connected(NOW);
+        write_all(&mut fleet, last);
+        feed(&mut fleet, last, &bytes_of(&grant(1, 10, 1, 0))).expect("granted");
+        assert_eq!(told(&mut fleet)[0], 0, "{is_lost}");
+    }
+}
+
 #[test]
 fn what_is_sent_before_an_edge_comes_waits_for_it() {
     let mut fleet = Fleet::new(config(2));

@@ -44,6 +44,8 @@ pub(crate) use lists::SETTLEMENT_BYTES;
 pub use lists::{Ids, Settlements};
 #[cfg(feature = "backend")]
 pub(crate) use opening::ASK_BYTES;
+#[cfg(feature = "backend")]
+pub(crate) use opening::COUNTS_UNSURE;
 #[cfg(any(feature = "cluster", feature = "backend"))]
 pub use opening::Known;
 pub use opening::{Ask, Grant, LinkAck};

@@ -63,8 +63,19 @@ pub struct Known {
     pub sent: u64,
 }
 
+/// What [`Known::received`] is while the backend does not know how the edge counts: more than any edge has sent, so it begins again.
+/// (SPEC 40.3(e))
+#[cfg(feature = "backend")]
+pub(crate) const COUNTS_UNSURE: u64 = u64::MAX;
+
 #[cfg(any(feature = "cluster", feature = "backend"))]
 impl Known {
+    /// Returns whether these are counts of a run.
+    #[cfg(feature = "backend")]
+    pub(crate) fn has_counts_of(&self, run: [u8; 8]) -> bool {
+        self.run == run && self.received != COUNTS_UNSURE
+    }
+
     fn read(fields: &mut Fields<'_>) -> Result<Known, Cause> {
         Ok(Known {
             home: fields.u16()?,
