@@ -14,6 +14,7 @@ pub mod cases;
 pub mod churn;
 pub mod codec;
 pub mod engine;
+pub mod fleet;
 pub mod hash;
 pub mod ledgered;
 pub mod link3;

@@ -18,7 +18,7 @@ use sim::plan::{Plan, generate};
 use sim::planted;
 use sim::recorded::{self, Addresses, Timeline};
 use sim::scope::{self, SCOPES};
-use sim::{link3, page, shrink, v3};
+use sim::{fleet, link3, page, shrink, v3};
 use voltlane_core::edge::record::Recording;
 
 /// The Voltlane simulator.
@@ -88,6 +88,14 @@ enum Command {
     },
     /// Runs version 3 of the backend link, and shows what happened if it is one seed.
     Link3 {
+        /// The first seed.
+        seed: u64,
+        /// Number of seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+    },
+    /// Runs several edges at one backend, and shows what happened if it is one seed.
+    Fleet {
         /// The first seed.
         seed: u64,
         /// Number of seeds.
@@ -194,6 +202,12 @@ fn main() -> ExitCode {
             seed..seed + seeds,
             link3::run,
             link3::run_traced,
+        )),
+        Command::Fleet { seed, seeds } => Ok(ledgered(
+            "fleet",
+            seed..seed + seeds,
+            fleet::run,
+            fleet::run_traced,
         )),
         Command::Volume { packets, from } => Ok(volume(packets, from)),
         Command::Hunt {

@@ -4,6 +4,7 @@ mod abuse;
 mod cases;
 mod determinism;
 mod exhaustive;
+mod fleet;
 mod ledgered;
 mod link3;
 mod network;

@@ -28,6 +28,8 @@ pub enum Group {
     Doors,
     /// Version 3 of the backend link (SPEC 33 to 38).
     Link3,
+    /// Several edges at one backend (SPEC 40).
+    Fleet,
 }
 
 /// A bug and its changes.
@@ -228,6 +230,11 @@ impl Table {
                 Group::Link3,
                 "OF_LINK_3",
                 "Those that take version 3 of the backend link to show.",
+            ),
+            (
+                Group::Fleet,
+                "OF_FLEET",
+                "Those that take several edges at one backend to show.",
             ),
         ];
         for (group, name, doc) in groups {

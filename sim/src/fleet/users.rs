@@ -1,0 +1,247 @@
+//! Clients of version 3, each at one edge until another one has its home.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use voltlane_core::client::{self as machine, Client, ClientConfig, Event, Versions};
+use voltlane_core::edge::testkit::Adapter as _;
+use voltlane_core::edge::{Closed, ConnKey, Duty};
+
+use super::World;
+use crate::payload::{self, Direction, Label};
+use crate::rng::Rng;
+
+/// A client, and its connection, which delivers at once.
+pub(super) struct User {
+    machine: Client,
+    seed: u64,
+    number: u64,
+    life: u64,
+    /// Its edge.
+    pub(super) node: usize,
+    conn: Option<ConnKey>,
+    pub(super) id: Option<u64>,
+    /// The packets that it has sent, and how many before its edge was granted.
+    pub(super) sent: u32,
+    pub(super) early: u32,
+    /// What the last packet down says.
+    last_down: Option<u32>,
+}
+
+impl User {
+    pub(super) fn new(seed: u64, number: u64, life: u64, node: usize) -> User {
+        let config = ClientConfig::default()
+            .with_versions(Versions::V3)
+            .with_backoff(Duration::from_millis(20), Duration::from_millis(500))
+            .expect("in order");
+        let mut bytes = [0; 32];
+        Rng::fork(seed, "client of the fleet", number << 32 | life).fill(&mut bytes);
+        User {
+            machine: Client::new(config, bytes),
+            seed,
+            number,
+            life,
+            node,
+            conn: None,
+            id: None,
+            sent: 0,
+            early: 0,
+            last_down: None,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn send_up(&mut self, user: usize) {
+        let state = &mut self.users[user];
+        let label = Label {
+            direction: Direction::Up,
+            owner: user as u32,
+            conn: state.life as u32,
+            seq: state.sent,
+        };
+        let data = payload::encode(label, payload::HEADER_BYTES + 10);
+        if state.machine.send(&data).is_ok() {
+            state.sent += 1;
+            if !self.nodes[state.node].was_granted {
+                state.early = state.sent;
+            }
+        }
+    }
+
+    /// A client whose edge is dead, or was displaced, begins again at the one that has the home.
+    pub(super) fn follow(&mut self, user: usize) {
+        let node = self.users[user].node;
+        let home = self.nodes[node].home;
+        let Some(newest) = self.newest(home) else {
+            return;
+        };
+        if newest == node {
+            return;
+        }
+        if let Some(conn) = self.users[user].conn.take()
+            && !self.nodes[node].is_dead
+        {
+            let now = self.time();
+            self.nodes[node]
+                .edge
+                .handle_client_closed(now, conn, Closed::Eof);
+        }
+        let User {
+            seed, number, life, ..
+        } = self.users[user];
+        self.users[user] = User::new(seed, number, life + 1, newest);
+    }
+
+    pub(super) fn user_turn(&mut self, user: usize) {
+        if !self.is_calm && self.rng.chance(2) {
+            self.follow(user);
+        }
+        let now = self.time();
+        let node = self.users[user].node;
+        if self.nodes[node].is_dead || self.nodes[node].is_paused {
+            return;
+        }
+        let state = &mut self.users[user];
+        if state.machine.poll_timeout().is_some_and(|at| at <= now) {
+            state.machine.handle_timeout(now);
+        }
+        if state.conn.is_none() && state.machine.wants_connect(now) {
+            self.connect(user);
+        }
+        let moves = 8;
+        for _ in 0..moves {
+            if !self.exchange(user) {
+                break;
+            }
+        }
+        if !self.is_calm && self.rng.chance(1) {
+            self.reset(user);
+        }
+    }
+
+    fn connect(&mut self, user: usize) {
+        let now = self.time();
+        let mut random = [0; 32];
+        self.rng.fill(&mut random);
+        let state = &mut self.users[user];
+        let peer = IpAddr::from([203, 0, 113, user as u8]);
+        match self.nodes[state.node].edge.handle_accepted(now, peer) {
+            Ok(conn) => {
+                state.conn = Some(conn);
+                state.machine.handle_connected(now, random);
+            }
+            Err(_) => state.machine.handle_connect_failed(now),
+        }
+    }
+
+    fn reset(&mut self, user: usize) {
+        let now = self.time();
+        let state = &mut self.users[user];
+        if let Some(conn) = state.conn.take() {
+            let edge = &mut self.nodes[state.node].edge;
+            edge.handle_client_closed(now, conn, Closed::Error);
+            state.machine.handle_closed(now, machine::Closed::Error);
+            self.reached("client dropped");
+        }
+    }
+
+    /// Moves what both ends have. Returns whether anything moved.
+    fn exchange(&mut self, user: usize) -> bool {
+        let now = self.time();
+        let state = &mut self.users[user];
+        let Some(conn) = state.conn else { return false };
+        let edge = &mut self.nodes[state.node].edge;
+        match edge.client_duty(conn) {
+            Duty::Entropy => {
+                let mut random = [0; 32];
+                self.rng.fill(&mut random);
+                edge.handle_entropy(now, conn, random);
+                return true;
+            }
+            Duty::Close(_) => {
+                edge.handle_client_closed(now, conn, Closed::Asked);
+                state.conn = None;
+                state.machine.handle_closed(now, machine::Closed::Eof);
+                return true;
+            }
+            _ => {}
+        }
+        let count = state.machine.output().len().min(edge.read_budget(conn));
+        if count > 0 {
+            let bytes = state.machine.output()[..count].to_vec();
+            state.machine.handle_written(now, count);
+            edge.handle_client_bytes(now, conn, &bytes);
+        }
+        let bytes = edge.client_takes(now, conn, 70_000);
+        self.client_reads(user, &bytes);
+        let state = &mut self.users[user];
+        if state.machine.wants_close() {
+            if let Some(conn) = state.conn.take() {
+                let edge = &mut self.nodes[state.node].edge;
+                edge.handle_client_closed(now, conn, Closed::Eof);
+            }
+            state.machine.handle_closed(now, machine::Closed::Eof);
+        }
+        while let Some(event) = self.users[user].machine.poll_event() {
+            if let Event::Ended(end) = event {
+                let text = format!("client {user} ends: {}", end.code.to_u16());
+                self.note(|| text);
+            }
+        }
+        count > 0 || !bytes.is_empty()
+    }
+
+    fn client_reads(&mut self, user: usize, bytes: &[u8]) {
+        let now = self.time();
+        let mut input = bytes;
+        loop {
+            let state = &mut self.users[user];
+            let Some(event) = state.machine.handle_bytes(now, &mut input) else {
+                break;
+            };
+            match event {
+                Event::Connected { id } => state.id = Some(id.as_u64()),
+                Event::Packet { data, number } => {
+                    let label = payload::decode(data).ok().map(|label| label.seq);
+                    if number > 0 {
+                        state.machine.taken(now, number);
+                    }
+                    self.came(user, number, label);
+                }
+                _ => {}
+            }
+        }
+        let state = &self.users[user];
+        let acknowledged = state.machine.acknowledged();
+        if let Some(id) = state.id {
+            let early = u64::from(state.early);
+            let taken = self.session(id).taken;
+            if acknowledged > taken.max(early) {
+                let text = format!("{id:016x}: {acknowledged} acknowledged, {taken} taken");
+                self.fail("F5", "37.5(a)", text);
+            }
+        }
+    }
+
+    fn came(&mut self, user: usize, number: u64, label: Option<u32>) {
+        let Some(id) = self.users[user].id else {
+            return;
+        };
+        let last = self.users[user].last_down;
+        let session = self.session(id);
+        let expected = session.came + 1;
+        session.came = number;
+        let due = session.down.get(expected as usize - 1).copied();
+        let is_due = match session.has_lost {
+            true => label > last,
+            false => label == due,
+        };
+        self.users[user].last_down = label;
+        if number != expected || !is_due {
+            let text =
+                format!("{id:016x}: packet {number} down is {label:?}, {expected} is {due:?}");
+            self.fail("F2", "40.5", text);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Several edges at one backend: a fixed block of seeds, and a seed of the caller's choice.
+//!
+//! - `VL_FULL=1 cargo test -p sim --test all fleet::` runs the block of `.ci/run`, which must also reach what the gates say.
+//! - `VL_SEED=17 cargo test -p sim --test all fleet::one_seed -- --nocapture` runs one seed and shows what happened.
+
+use sim::fleet::{DELIVERED, LOST, run, run_traced};
+
+use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
+
+/// Seeds of the block without and with `VL_FULL`, when `VL_SEEDS` says nothing else.
+const SEEDS: (u64, u64) = (100, 1_000);
+
+/// In what share of a block's seeds each thing must happen, in percent.
+const GATES: &[(&str, f64)] = &[
+    ("client dropped", 80.0),
+    ("clock behind", 50.0),
+    ("edge died", 60.0),
+    ("edge replaced", 80.0),
+    ("frame fenced", 5.0),
+    ("given up", 5.0),
+    ("home taken", 80.0),
+    ("link cut", 95.0),
+    ("link fenced", 20.0),
+    ("rest", 99.0),
+    ("sent to many", 95.0),
+    ("told so", 50.0),
+];
+
+#[test]
+fn fixed_block_of_seeds() {
+    let found = expect_block("fleet", SEEDS, GATES, run);
+    let lost = found.total(LOST);
+    println!(
+        "{} packets delivered, {lost} sessions lost some",
+        found.total(DELIVERED)
+    );
+    assert!(lost <= SEEDS.1 / 50, "{lost} sessions lost packets down");
+}
+
+#[test]
+fn a_seed_runs_the_same_way_twice_and_with_somebody_watching() {
+    expect_same_twice(0..5, run, run_traced);
+}
+
+#[test]
+fn one_seed() {
+    run_one_seed(run_traced);
+}
