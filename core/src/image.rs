@@ -72,11 +72,13 @@ pub(crate) use made::{Image, Out, Taken};
 
 #[cfg(feature = "record")]
 mod made {
+    use core::any::Any;
     use core::cmp::Reverse;
     use core::marker::PhantomData;
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
     use core::num::NonZeroU16;
     use core::ops::Range;
+    use core::sync::atomic::{AtomicUsize, Ordering};
     use core::time::Duration;
     use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
     use std::sync::Arc;
@@ -92,6 +94,8 @@ mod made {
         bytes: Zeroizing<Vec<u8>>,
         most: usize,
         is_over: bool,
+        /// What several parts have together and is written, by its address.
+        known: BTreeMap<usize, usize>,
     }
 
     impl Out {
@@ -100,6 +104,7 @@ mod made {
                 bytes: Zeroizing::new(Vec::new()),
                 most,
                 is_over: false,
+                known: BTreeMap::new(),
             }
         }
 
@@ -126,20 +131,27 @@ mod made {
     }
 
     /// What is left of an image that is read.
-    pub(crate) struct Taken<'a>(&'a [u8]);
+    pub(crate) struct Taken<'a> {
+        rest: &'a [u8],
+        /// What several parts have together, in the order in which it began. One that is not whole yet is none.
+        known: Vec<Option<Arc<dyn Any + Send + Sync>>>,
+    }
 
     impl<'a> Taken<'a> {
         pub(crate) fn new(image: &'a [u8]) -> Self {
-            Taken(image)
+            Taken {
+                rest: image,
+                known: Vec::new(),
+            }
         }
 
         pub(crate) fn is_empty(&self) -> bool {
-            self.0.is_empty()
+            self.rest.is_empty()
         }
 
         fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
-            let (bytes, rest) = self.0.split_at_checked(length)?;
-            self.0 = rest;
+            let (bytes, rest) = self.rest.split_at_checked(length)?;
+            self.rest = rest;
             Some(bytes)
         }
     }
@@ -297,6 +309,41 @@ mod made {
 
         fn take(from: &mut Taken<'_>) -> Option<Self> {
             T::take(from).map(Box::new)
+        }
+    }
+
+    /// It is written once, and several parts have it together again.
+    impl<T: Image + Send + Sync + 'static> Image for Arc<T> {
+        fn put(&self, out: &mut Out) {
+            let count = out.known.len();
+            let address = Arc::as_ptr(self).addr();
+            let number = *out.known.entry(address).or_insert(count);
+            number.put(out);
+            if number == count {
+                (**self).put(out);
+            }
+        }
+
+        fn take(from: &mut Taken<'_>) -> Option<Self> {
+            let number = usize::take(from)?;
+            if number != from.known.len() {
+                let known = from.known.get(number)?.clone()?;
+                return known.downcast().ok();
+            }
+            from.known.push(None);
+            let taken = Arc::new(T::take(from)?);
+            *from.known.get_mut(number)? = Some(Arc::<T>::clone(&taken));
+            Some(taken)
+        }
+    }
+
+    impl Image for AtomicUsize {
+        fn put(&self, out: &mut Out) {
+            self.load(Ordering::Relaxed).put(out);
+        }
+
+        fn take(from: &mut Taken<'_>) -> Option<Self> {
+            usize::take(from).map(AtomicUsize::new)
         }
     }
 

@@ -1,7 +1,7 @@
 //! What version 3 of the backend link costs, by the machine alone: a packet for many, an acknowledgement, a storm of joins, and a client that
 //! takes nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -138,42 +138,90 @@ struct Cost {
     held_bytes: f64,
 }
 
+fn join(clients: &mut Clients, version: u8) {
+    match version {
+        2 => clients.rig.join(),
+        _ => clients.join(),
+    }
+}
+
+fn ids_of(clients: &Clients, version: u8) -> Vec<ClientId> {
+    let ids = match version {
+        2 => clients.rig.ids(),
+        _ => clients.ids(),
+    };
+    ids.into_iter().map(ClientId::from_u64).collect()
+}
+
+fn add_to_group(ids: &[ClientId]) -> Vec<u8> {
+    let (mut frame, ids) = (Vec::new(), ids.into());
+    ToEdge::GroupAdd { group: GROUP, ids }.encode(&mut frame);
+    frame
+}
+
+fn for_group(packet: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let send = GroupSend {
+        delivery: Delivery::Ordinary,
+        left_out: (&[][..]).into(),
+        packet,
+    };
+    ToEdge::GroupSend { group: GROUP, send }.encode(&mut frame);
+    frame
+}
+
+/// Clients that are in one group of a backend, and acknowledge nothing.
+pub struct Group {
+    clients: Clients,
+    counts: Counts,
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// Makes one of so many clients of this version.
+    #[must_use]
+    pub fn new(version: u8, members: usize) -> Self {
+        let mut rig = rig_of(Way::Broadcast);
+        let mut counts = Counts::ask(&mut rig, &[]);
+        let mut clients = Clients::on(rig);
+        (0..members).for_each(|_| join(&mut clients, version));
+        counts.acknowledge(&mut clients.rig);
+        let add = add_to_group(&ids_of(&clients, version));
+        counts.say(&mut clients.rig, &add);
+        Group { clients, counts }
+    }
+
+    /// Sends a packet of this length to all of them.
+    pub fn send(&mut self, length: usize) {
+        let frame = for_group(&vec![7; length]);
+        self.counts.say(&mut self.clients.rig, &frame);
+    }
+
+    /// Takes what waits for them.
+    pub fn take(&mut self) {
+        self.clients.rig.take_client_output();
+    }
+}
+
 fn cost_for_many(version: u8, way: Way, members: usize, bytes: usize) -> Cost {
     let packet = vec![7; bytes];
     let mut rig = rig_of(way);
     let mut counts = (way == Way::Broadcast).then(|| Counts::ask(&mut rig, &[]));
     let mut clients = Clients::on(rig);
-    for _ in 0..members {
-        match version {
-            2 => clients.rig.join(),
-            _ => clients.join(),
-        }
-    }
-    let ids: Vec<ClientId> = match version {
-        2 => clients.rig.ids(),
-        _ => clients.ids(),
-    }
-    .into_iter()
-    .map(ClientId::from_u64)
-    .collect();
+    (0..members).for_each(|_| join(&mut clients, version));
+    let ids = ids_of(&clients, version);
     let frame = match &mut counts {
         Some(counts) => {
             counts.acknowledge(&mut clients.rig);
-            let mut add = Vec::new();
-            ToEdge::GroupAdd {
-                group: GROUP,
-                ids: (&ids[..]).into(),
-            }
-            .encode(&mut add);
-            counts.say(&mut clients.rig, &add);
-            let mut frame = Vec::new();
-            let send = GroupSend {
-                delivery: Delivery::Ordinary,
-                left_out: (&[][..]).into(),
-                packet: &packet,
-            };
-            ToEdge::GroupSend { group: GROUP, send }.encode(&mut frame);
-            frame
+            counts.say(&mut clients.rig, &add_to_group(&ids));
+            for_group(&packet)
         }
         None => {
             let mut frames = Vec::new();
@@ -337,27 +385,17 @@ fn cost_beside_a_slow_one(is_slow: bool) -> f64 {
     (0..CLIENTS).for_each(|_| rig.join());
     counts.acknowledge(&mut rig);
     let ids: Vec<ClientId> = rig.ids().into_iter().map(ClientId::from_u64).collect();
-    let mut frames = [Vec::new(), Vec::new(), Vec::new()];
-    ToEdge::GroupAdd {
-        group: GROUP,
-        ids: (&ids[..]).into(),
-    }
-    .encode(&mut frames[0]);
-    ToEdge::Pause { id: ids[0] }.encode(&mut frames[1]);
-    let send = GroupSend {
-        delivery: Delivery::Ordinary,
-        left_out: (&[][..]).into(),
-        packet: &[7; BYTES],
-    };
-    ToEdge::GroupSend { group: GROUP, send }.encode(&mut frames[2]);
-    counts.say(&mut rig, &frames[0]);
+    counts.say(&mut rig, &add_to_group(&ids));
     if is_slow {
-        counts.say(&mut rig, &frames[1]);
+        let mut pause = Vec::new();
+        ToEdge::Pause { id: ids[0] }.encode(&mut pause);
+        counts.say(&mut rig, &pause);
     }
+    let to_all = for_group(&[7; BYTES]);
     let slow = is_slow.then(|| rig.conn(0));
     let spent = median(|| {
         rig.pass_time();
-        counts.say(&mut rig, &frames[2]);
+        counts.say(&mut rig, &to_all);
         rig.take_client_output_but_for(slow);
         counts.acknowledge(&mut rig);
     });

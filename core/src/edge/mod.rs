@@ -93,7 +93,8 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::keys::{KeyPair, NonceMint, SharedKey};
 use crate::link::v3::GroupId;
-use crate::protocol::{Lent, Offer};
+use crate::protocol::Offer;
+use crate::queue::CountedTwice;
 use crate::time::Time;
 
 pub use crate::Closed;
@@ -209,6 +210,8 @@ pub struct Edge {
     answers: Bucket,
     /// The groups of the backend, with the indexes of their sessions.
     groups: BTreeMap<GroupId, BTreeSet<u32>>,
+    /// What sessions count of packets for many, and is in memory once.
+    counted_twice: CountedTwice,
     settling: Settling,
     /// What is left to take over of the link of another process, until its socket is there.
     #[cfg(feature = "upgrade")]
@@ -278,6 +281,7 @@ impl Edge {
             spare: Spare::default(),
             answers: Bucket::full(Time::ZERO),
             groups: BTreeMap::new(),
+            counted_twice: CountedTwice::default(),
             settling: Settling::default(),
             #[cfg(feature = "upgrade")]
             moved_link: None,
@@ -559,20 +563,26 @@ impl Edge {
         if found.is_numbered() {
             return self.numbered_duty(conn, session);
         }
-        if !found.has_output(&self.sessions.live(session).outbox, None)
-            && found.control().is_empty()
-        {
+        let outbox = &self.sessions.live(session).outbox;
+        if !outbox.has_unsent() && found.control().is_empty() {
             return match self.read_budget(conn) {
                 0 => Duty::Rest,
                 bytes => Duty::Read(bytes),
             };
         }
-        let outbox = &mut self.sessions.live_mut(session).outbox;
-        let lent = Lent {
-            outbox,
-            numbers: None,
-        };
-        Duty::Write(self.conns.live_mut(conn.0.index).output(Some(lent)))
+        if outbox.is_sharing() {
+            return self.sharing_duty(conn, session);
+        }
+        let control = self.conns.live(conn.0.index).control();
+        Duty::Write([control, self.sessions.live(session).outbox.own_unsent()])
+    }
+
+    /// Returns what a connection is to write whose packets are not all its session's own.
+    #[cold]
+    #[inline(never)]
+    fn sharing_duty(&self, conn: ConnKey, session: u32) -> Duty<'_> {
+        let unsent = self.sessions.live(session).outbox.unsent();
+        Duty::Write([self.conns.live(conn.0.index).control(), unsent])
     }
 
     /// Returns what a connection needs next whose packets are numbered.

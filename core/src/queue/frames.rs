@@ -5,6 +5,7 @@ mod tests;
 
 use core::{fmt, mem};
 
+use super::shared::Shared;
 use crate::wire::frame::{LENGTH_BYTES, length_of};
 
 /// The capacity above which memory is returned when the queue becomes empty.
@@ -241,6 +242,8 @@ impl FrameQueue {
         let mut walk = Walk {
             queue: self,
             at: start - self.head,
+            shared: None,
+            number: 0,
         };
         for _ in 0..frames {
             walk.next();
@@ -442,6 +445,9 @@ impl FrameQueue {
 pub struct Walk<'a> {
     queue: &'a FrameQueue,
     at: usize,
+    /// What is in the places of empty frames, and the number of the frame before.
+    pub(super) shared: Option<&'a Shared>,
+    pub(super) number: u64,
 }
 
 impl Walk<'_> {
@@ -454,6 +460,7 @@ impl Walk<'_> {
     /// Passes over so many empty frames, as they are known to be.
     pub fn skip_empty(&mut self, frames: usize) {
         self.at += LENGTH_BYTES * frames;
+        self.number = self.number.saturating_add(frames as u64);
     }
 }
 
@@ -464,7 +471,9 @@ impl Iterator for Walk<'_> {
     fn next(&mut self) -> Option<usize> {
         let bytes = self.queue.frame_bytes_after(self.at)?;
         self.at += bytes;
-        Some(bytes - LENGTH_BYTES)
+        self.number = self.number.saturating_add(1);
+        let packet = self.shared.and_then(|shared| shared.at(self.number));
+        Some(packet.map_or(bytes - LENGTH_BYTES, |packet| packet.packet().len()))
     }
 }
 

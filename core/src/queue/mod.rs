@@ -4,6 +4,7 @@ mod amount;
 mod frames;
 mod outbox;
 mod sent;
+mod shared;
 
 pub use amount::Amount;
 pub use frames::{FrameQueue, Reservation, Walk};
@@ -11,3 +12,4 @@ pub use frames::{FrameQueue, Reservation, Walk};
 pub(crate) use outbox::KEPT_RING_CAPACITY_BYTES;
 pub use outbox::{Bounds, Outbox, Retention, UnknownNumber};
 pub use sent::{Sent, UnknownCount};
+pub use shared::{CountedTwice, SHARED_ENTRY_BYTES, SHORTEST_SHARED_BYTES, SharedPacket};

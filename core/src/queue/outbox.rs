@@ -5,6 +5,11 @@ mod tests;
 
 use core::fmt;
 
+#[cfg(any(test, feature = "testkit", feature = "upgrade"))]
+use super::CountedTwice;
+#[cfg(any(feature = "edge", feature = "client"))]
+use super::SharedPacket;
+use super::shared::{Beside, Shared};
 use super::{Amount, FrameQueue, Walk};
 use crate::wire::frame::LENGTH_BYTES;
 
@@ -13,6 +18,8 @@ pub(crate) const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
 /// The same for one that keeps packets until they are acknowledged, which holds more. With the bounds of the defaults and short packets it
 /// is what a busy client fills.
 pub(crate) const KEPT_RING_CAPACITY_BYTES: usize = 512 * 1024;
+
+const MANY: &str = "2^32 packets need more memory than any bound allows";
 
 /// How long an [`Outbox`] keeps a packet. A session's version decides, for the life of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +72,9 @@ pub struct UnknownNumber {
 /// Packets are stored once, one after another, each with its length in front: as version 2 writes them. A version that writes another form
 /// reads [`next_packet`](Self::next_packet) when the transport is ready for it, and writes that form elsewhere.
 ///
+/// A packet of which many outboxes have one copy has its place among the others, which is empty, and is counted like them
+/// ([`push_shared`](Self::push_shared)). Where an owner knows that there is none, a function that begins with `own` is the shorter way.
+///
 /// The outbox has no bound of its own. Its owner asks [`takes`](Self::takes) before it pushes.
 #[derive(Clone)]
 pub struct Outbox {
@@ -73,9 +83,16 @@ pub struct Outbox {
     /// The number of the last packet.
     end: u64,
     kept: Kept,
+    /// The packets of which it has no copy. Most have none.
+    shared: Beside,
 }
 
-image!(Outbox { frames, end, kept });
+image!(Outbox {
+    frames,
+    end,
+    kept,
+    shared
+});
 
 /// The packets that were sent and are kept.
 #[derive(Clone, Copy)]
@@ -99,6 +116,7 @@ impl Outbox {
                 Retention::UntilWritten => Kept::None,
                 Retention::UntilAcked => Kept::Sent(0),
             },
+            shared: Beside::new(),
         }
     }
 
@@ -113,7 +131,12 @@ impl Outbox {
     /// Returns the packets that it holds, in order, a half-written one in full.
     #[cfg(any(feature = "edge", feature = "client"))]
     pub(crate) fn held_packets(&self) -> impl Iterator<Item = &[u8]> {
-        self.frames.bodies()
+        let mut number = self.acked();
+        self.frames.bodies().map(move |body| {
+            number += 1;
+            let packet = self.shared.get().and_then(|shared| shared.at(number));
+            packet.map_or(body, SharedPacket::packet)
+        })
     }
 
     /// Changes how long it keeps packets: the session that they wait for gets another version.
@@ -185,7 +208,29 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
+        match self.shared.get() {
+            None => self.frames.held_bytes(),
+            Some(shared) => self.frames.held_bytes() + shared.bytes(),
+        }
+    }
+
+    /// Returns the bytes in which those are stored of which it has a copy of its own: all of them where no packet is shared.
+    #[cfg(feature = "edge")]
+    #[inline]
+    #[must_use]
+    pub(crate) const fn own_bytes(&self) -> usize {
         self.frames.held_bytes()
+    }
+
+    /// Returns what it counts for in the account: [`held_bytes`](Self::held_bytes), and the entries of packets that are shared.
+    #[cfg(feature = "edge")]
+    #[inline]
+    #[must_use]
+    pub(crate) fn counted_bytes(&self) -> usize {
+        match self.shared.get() {
+            None => self.frames.held_bytes(),
+            Some(shared) => self.frames.held_bytes() + shared.bytes() + shared.entry_bytes(),
+        }
     }
 
     /// Returns the number of packets that were sent and are kept.
@@ -199,7 +244,31 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub const fn kept_bytes(&self) -> usize {
-        self.frames.held_bytes() - self.frames.bytes()
+        let kept = self.frames.held_bytes() - self.frames.bytes();
+        match self.shared.get() {
+            None => kept,
+            Some(shared) => kept + shared.kept_bytes(),
+        }
+    }
+
+    /// [`held`](Self::held), where no packet is shared.
+    #[cfg(feature = "keys")]
+    #[inline]
+    pub(crate) const fn own_held(&self) -> Amount {
+        Amount {
+            packets: self.packets(),
+            bytes: self.frames.held_bytes(),
+        }
+    }
+
+    /// [`kept`](Self::kept), where no packet is shared.
+    #[cfg(feature = "keys")]
+    #[inline]
+    pub(crate) const fn own_kept(&self) -> Amount {
+        Amount {
+            packets: self.kept_packets(),
+            bytes: self.frames.held_bytes() - self.frames.bytes(),
+        }
     }
 
     /// Returns how much it holds, with the lengths of the packets.
@@ -237,6 +306,14 @@ impl Outbox {
             && (self.is_empty() || self.held_bytes().saturating_add(stored_bytes) <= bounds.bytes)
     }
 
+    /// [`takes`](Self::takes), where no packet is shared.
+    #[cfg(feature = "edge")]
+    #[inline(always)]
+    pub(crate) fn own_takes(&self, stored_bytes: usize, bounds: Bounds) -> bool {
+        self.packets() < bounds.packets
+            && (self.is_empty() || self.own_bytes().saturating_add(stored_bytes) <= bounds.bytes)
+    }
+
     /// Returns whether what it holds may stay.
     #[must_use]
     pub fn is_within(&self, bounds: Bounds) -> bool {
@@ -256,6 +333,13 @@ impl Outbox {
         self.end += 1;
     }
 
+    /// Appends a packet that is not copied.
+    #[cfg(feature = "edge")]
+    pub fn push_shared(&mut self, packet: &SharedPacket) {
+        self.push(&[]);
+        self.shared.push(self.end, packet);
+    }
+
     /// Returns whether anything is to be sent.
     #[inline]
     #[must_use]
@@ -263,25 +347,79 @@ impl Outbox {
         self.frames.bytes() > 0
     }
 
-    /// Returns what is to be sent as it is stored, contiguous: the rest of a half-written packet, and the packets after it.
+    /// Returns what is to be sent as it is stored, contiguous: the rest of a half-written packet, and the packets after it, up to one that
+    /// is shared. That is returned alone, when it is the next.
     #[inline]
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
+        match self.shared.get() {
+            None => self.frames.output(),
+            Some(shared) => self.unsent_beside(shared),
+        }
+    }
+
+    /// Returns whether it has packets of which it has no copy.
+    #[inline(always)]
+    pub(crate) const fn is_sharing(&self) -> bool {
+        self.shared.get().is_some()
+    }
+
+    /// [`unsent`](Self::unsent), where no packet is shared.
+    #[cfg(feature = "edge")]
+    #[inline(always)]
+    pub(crate) fn own_unsent(&self) -> &[u8] {
         self.frames.output()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unsent_beside<'a>(&'a self, shared: &'a Shared) -> &'a [u8] {
+        let output = self.frames.output();
+        let sent = self.sent();
+        let Some((number, packet)) = shared.next_above(sent) else {
+            return output;
+        };
+        if number == sent + 1 {
+            return packet.frame().get(shared.written..).unwrap_or_default();
+        }
+        // The walk begins with a half-written packet's first byte.
+        let before = usize::try_from(number - sent - 1).unwrap_or(usize::MAX);
+        let is_untaken = matches!(self.kept, Kept::Sent(_));
+        let begin = self.frames.held_bytes() - self.frames.bytes();
+        let run = self.frames.walk(is_untaken, before).place() - begin;
+        output.get(..run).unwrap_or_default()
     }
 
     /// Returns the packet after `sent`, unless it is half-written.
     #[must_use]
     pub fn next_packet(&self) -> Option<&[u8]> {
+        match self.shared.get() {
+            Some(shared) => self.next_beside(shared),
+            None => self.own_next_packet(),
+        }
+    }
+
+    /// [`next_packet`](Self::next_packet), where no packet is shared.
+    pub(crate) fn own_next_packet(&self) -> Option<&[u8]> {
         match self.kept {
             Kept::None if self.frames.mid_frame() => None,
             _ => self.frames.next_body(),
         }
     }
 
-    /// Returns the packets after `sent`, in order, unless the first one is half-written.
+    #[cold]
+    #[inline(never)]
+    fn next_beside<'a>(&'a self, shared: &'a Shared) -> Option<&'a [u8]> {
+        match shared.at(self.sent() + 1) {
+            Some(_) if shared.written > 0 => None,
+            Some(packet) => Some(packet.packet()),
+            None => self.own_next_packet(),
+        }
+    }
+
+    /// Returns the packets after `sent`, in order, unless the first one is half-written, where no packet is shared.
     #[cfg(feature = "keys")]
-    pub(crate) fn unsent_packets(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn own_unsent_packets(&self) -> impl Iterator<Item = &[u8]> {
         let is_half_written = matches!(self.kept, Kept::None) && self.frames.mid_frame();
         let bodies = (!is_half_written).then(|| self.frames.unwritten_bodies());
         bodies.into_iter().flatten()
@@ -294,13 +432,92 @@ impl Outbox {
     /// packets takes them whole.
     #[inline]
     pub fn advance(&mut self, n: usize) {
+        if self.is_sharing() {
+            return self.advance_beside(n);
+        }
+        self.own_advance_by(n);
+    }
+
+    /// [`advance`](Self::advance), where no packet is shared.
+    #[inline(always)]
+    pub(crate) fn own_advance_by(&mut self, n: usize) {
         match &mut self.kept {
             Kept::None => self.frames.advance_keeping(n, KEPT_CAPACITY_BYTES),
             Kept::Sent(packets) => {
                 let passed = u32::try_from(self.frames.pass(n)).ok();
                 *packets = passed
                     .and_then(|passed| packets.checked_add(passed))
-                    .expect("2^32 packets need more memory than any bound allows");
+                    .expect(MANY);
+            }
+        }
+    }
+
+    /// Handles that the transport took the first `n` bytes of [`unsent`](Self::unsent), or reports more than it was offered. Returns how many
+    /// it took.
+    #[cfg(feature = "keys")]
+    #[inline]
+    pub(crate) fn advance_at_most(&mut self, n: usize) -> usize {
+        if self.is_sharing() {
+            let taken = n.min(self.unsent().len());
+            self.advance_beside(taken);
+            return taken;
+        }
+        self.own_advance(n)
+    }
+
+    /// [`advance_at_most`](Self::advance_at_most), where no packet is shared.
+    #[cfg(feature = "keys")]
+    #[inline(always)]
+    pub(crate) fn own_advance(&mut self, n: usize) -> usize {
+        let taken = n.min(self.frames.bytes());
+        self.own_advance_by(taken);
+        taken
+    }
+
+    /// [`advance`](Self::advance) where packets are shared.
+    #[cold]
+    #[inline(never)]
+    fn advance_beside(&mut self, mut n: usize) {
+        assert!(
+            self.retention() == Retention::UntilAcked || n <= self.unsent().len(),
+            "no more bytes can be written than were offered"
+        );
+        let sent = self.sent();
+        let Some(shared) = self.shared.get_mut() else {
+            return;
+        };
+        match &mut self.kept {
+            Kept::None => {
+                let next = shared.at(sent + 1).map(|packet| packet.frame().len());
+                if let Some(length) = next {
+                    shared.written += n;
+                    if shared.written < length {
+                        return;
+                    }
+                    shared.drop_until(sent + 1);
+                    n = LENGTH_BYTES;
+                }
+                self.frames.advance_keeping(n, KEPT_CAPACITY_BYTES);
+                self.shared.trim();
+            }
+            Kept::Sent(packets) => {
+                let mut number = sent;
+                while n > 0 {
+                    number += 1;
+                    let (stored, length) = match shared.at(number) {
+                        Some(packet) => (LENGTH_BYTES, packet.packet().len()),
+                        None => {
+                            let length = self.frames.next_body().map_or(0, <[u8]>::len);
+                            (LENGTH_BYTES + length, length)
+                        }
+                    };
+                    n = n
+                        .checked_sub(Outbox::stored_bytes(length))
+                        .expect("frames that are kept are taken whole");
+                    shared.keep(number);
+                    self.frames.pass(stored);
+                    *packets = packets.checked_add(1).expect(MANY);
+                }
             }
         }
     }
@@ -309,7 +526,10 @@ impl Outbox {
     #[cfg(feature = "upgrade")]
     pub(crate) fn begun_bytes(&self) -> usize {
         match self.kept {
-            Kept::None => self.frames.begun_bytes(),
+            Kept::None => {
+                let of_shared = self.shared.get().map_or(0, |shared| shared.written);
+                self.frames.begun_bytes() + of_shared
+            }
             Kept::Sent(_) => 0,
         }
     }
@@ -339,15 +559,22 @@ impl Outbox {
             .checked_sub(from)
             .and_then(|places| usize::try_from(places).ok());
         let places = places.expect("what is acknowledged has no place");
-        self.frames.walk(is_untaken, places)
+        let mut walk = self.frames.walk(is_untaken, places);
+        (walk.shared, walk.number) = (self.shared.get(), number);
+        walk
     }
 
-    /// Drops the bytes of `count` packets from this [place](Self::walk_after) on. Their places stay, as empty packets.
+    /// Drops the bytes of `count` packets from number `first` on, which has this [place](Self::walk_after). Their places stay, as empty
+    /// packets.
     ///
     /// # Panics
     /// If there are fewer packets, or under [`Retention::UntilWritten`], under which a packet may be half-written.
-    pub fn empty(&mut self, place: usize, count: usize) {
+    pub fn empty(&mut self, place: usize, first: u64, count: usize) {
         assert_eq!(self.retention(), Retention::UntilAcked, "all are whole");
+        let sent = self.sent();
+        if let Some(shared) = self.shared.get_mut() {
+            shared.give_up(first, count, sent);
+        }
         self.frames.empty_bodies(place, count);
     }
 
@@ -358,6 +585,16 @@ impl Outbox {
     /// # Errors
     /// [`UnknownNumber`] if it was not sent, or was acknowledged before. Nothing changes then.
     pub fn acknowledge(&mut self, number: u64) -> Result<(), UnknownNumber> {
+        self.own_acknowledge(number)?;
+        if let (Kept::Sent(_), Some(shared)) = (self.kept, self.shared.get_mut()) {
+            shared.drop_until(number);
+            self.shared.trim();
+        }
+        Ok(())
+    }
+
+    /// [`acknowledge`](Self::acknowledge), where no packet is shared.
+    pub(crate) fn own_acknowledge(&mut self, number: u64) -> Result<(), UnknownNumber> {
         let dropped = self.distance(number, self.sent())?;
         if let Kept::Sent(packets) = &mut self.kept {
             self.frames
@@ -373,6 +610,9 @@ impl Outbox {
     pub fn lose_transport(&mut self) {
         if let Kept::None = self.kept {
             self.frames.rewind();
+            if let Some(shared) = self.shared.get_mut() {
+                shared.written = 0;
+            }
         }
     }
 
@@ -394,6 +634,9 @@ impl Outbox {
         if let Kept::Sent(packets) = &mut self.kept {
             self.frames.rewind_to(kept as usize);
             *packets = kept;
+            if let Some(shared) = self.shared.get_mut() {
+                shared.keep_until(number);
+            }
         }
         Ok(())
     }
@@ -414,6 +657,7 @@ impl Outbox {
 
     /// Drops all packets.
     pub fn clear(&mut self) {
+        self.shared = Beside::new();
         self.frames.clear_keeping(KEPT_CAPACITY_BYTES);
         if let Kept::Sent(packets) = &mut self.kept {
             *packets = 0;
@@ -432,6 +676,18 @@ impl Outbox {
     /// Takes over the memory of `buffer` for future packets, if the outbox has none of its own.
     pub fn adopt(&mut self, buffer: Vec<u8>) {
         self.frames.adopt(buffer);
+    }
+
+    /// Gives a copied outbox copies of its own of what is shared.
+    #[cfg(any(test, feature = "testkit", feature = "upgrade"))]
+    pub(crate) fn unshare(
+        &mut self,
+        twice: &CountedTwice,
+        copies: &mut Vec<(SharedPacket, SharedPacket)>,
+    ) {
+        if let Some(shared) = self.shared.get_mut() {
+            shared.unshare(twice, copies);
+        }
     }
 
     /// Gives away the memory of an empty outbox, for another one to [`adopt`](Self::adopt).

@@ -59,9 +59,7 @@ impl Plain {
     /// Handles that the transport took the first `bytes` bytes. Returns how many of them there were.
     #[inline]
     pub(crate) fn written(&self, outbox: &mut Outbox, bytes: usize) -> usize {
-        let taken = bytes.min(outbox.unsent().len());
-        outbox.advance(taken);
-        taken
+        outbox.advance_at_most(bytes)
     }
 
     /// Returns the next packet of `reader` and `input`, and advances `input` past it.

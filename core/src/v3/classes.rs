@@ -668,6 +668,26 @@ impl Classes {
         (!is_begun).then_some(newest.data.len())
     }
 
+    /// Returns whether it is as it was in the beginning.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        let has_none = self.marks.is_empty()
+            && self.newest.is_empty()
+            && self.begun.is_none()
+            && self.volatile.is_empty()
+            && self.sent.is_empty()
+            && self.told.is_empty();
+        let counts = [
+            self.missed.packets as u64,
+            self.doubted,
+            self.superseded,
+            self.gapped,
+            self.skipped,
+            self.untold,
+        ];
+        has_none && counts == [0; 6]
+    }
+
     /// Returns an estimate of its memory in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -501,14 +501,14 @@ impl Outbound {
         }
         let (mut count, mut stored_bytes) = (0_usize, 0_usize);
         let before = start.saturating_add(LENGTH_BYTES);
-        for packet in outbox.unsent_packets().take(MAX_PACKETS) {
+        for packet in outbox.own_unsent_packets().take(MAX_PACKETS) {
             let used = sending.wire.len().saturating_sub(before);
             let needed = packet.len().saturating_add(header_bytes(packet.len()));
             let has_room = match count {
                 0 => used.saturating_add(needed) <= MAX_ITEMS_BYTES,
                 _ => used.saturating_add(needed) <= USUAL_ITEMS_BYTES,
             };
-            let kept = outbox.kept().plus(Amount {
+            let kept = outbox.own_kept().plus(Amount {
                 packets: count,
                 bytes: stored_bytes,
             });
@@ -522,7 +522,7 @@ impl Outbound {
             stored_bytes = stored_bytes.saturating_add(Outbox::stored_bytes(packet.len()));
         }
         if count > 0 {
-            outbox.advance(stored_bytes);
+            outbox.own_advance_by(stored_bytes);
             progress.count_sent(outbox);
         }
         count

@@ -1,5 +1,7 @@
 //! What a session keeps of its numbers over all its connections, beside the packets in its outbox. (SPEC 24.1 to 24.3, 24.7)
 
+#[cfg(feature = "edge")]
+use crate::queue::SharedPacket;
 use crate::queue::{Amount, Outbox};
 #[cfg(feature = "edge")]
 use crate::wire::saved::Saved;
@@ -58,7 +60,8 @@ pub struct Progress {
     untold_bytes: u64,
     /// The numbers received since then that no packet came for.
     holes: u64,
-    /// The packets that this side sends which are not ordinary, from the first one on.
+    /// The packets that this side sends which are not ordinary, from the first one on. An outbox that shares packets has it, empty, so that
+    /// without it each packet is the outbox's own, and the ordinary way asks once for both.
     classes: Option<Box<Classes>>,
 }
 
@@ -298,12 +301,16 @@ impl Progress {
     fn release(&mut self, outbox: &mut Outbox) {
         let until = self.acknowledged.acknowledged().min(outbox.sent());
         if until > outbox.acked() {
-            outbox
-                .acknowledge(until)
-                .expect("it lies between what was acknowledged and what was sent");
-            if let Some(classes) = &mut self.classes {
-                classes.acknowledge(until);
-            }
+            let dropped = match &mut self.classes {
+                None => outbox.own_acknowledge(until),
+                Some(classes) => {
+                    classes.acknowledge(until);
+                    outbox.acknowledge(until)
+                }
+            };
+            dropped.expect("it lies between what was acknowledged and what was sent");
+            self.classes
+                .take_if(|classes| classes.is_unused() && !outbox.is_sharing());
         }
     }
 
@@ -314,6 +321,14 @@ impl Progress {
     }
 
     // ---- what is to be sent
+
+    /// Appends a packet that is not copied. From now on it is looked at what is in the outbox's places, as for packets that are not
+    /// ordinary.
+    #[cfg(feature = "edge")]
+    pub(crate) fn push_shared(&mut self, outbox: &mut Outbox, packet: &SharedPacket) {
+        self.classes.get_or_insert_default();
+        outbox.push_shared(packet);
+    }
 
     /// Appends a LATEST to what is to be sent, in the place of an older one of its key that was not sent. (SPEC 24.6(c))
     pub fn push_latest(&mut self, outbox: &mut Outbox, key: u8, data: &[u8]) {
@@ -360,7 +375,8 @@ impl Progress {
         let given_up = classes.give_up(first, sent, amount, walk, is_told);
         // From the last one on, so that the places of the others stay.
         for (gap, place) in given_up.iter().rev() {
-            outbox.empty(*place, usize::try_from(gap.count).unwrap_or(usize::MAX));
+            let count = usize::try_from(gap.count).unwrap_or(usize::MAX);
+            outbox.empty(*place, gap.first, count);
         }
         let has_room = classes.given_up_above(0) <= MAX_GIVEN_UP;
         has_room.then(|| given_up.into_iter().map(|(gap, _)| gap).collect())
@@ -375,27 +391,28 @@ impl Progress {
     /// Returns what goes out next, if something waits. Whether the ring has room for it is not said.
     #[must_use]
     pub fn upcoming<'a>(&'a self, outbox: &'a Outbox) -> Option<Upcoming<'a>> {
-        let of_class = match &self.classes {
-            Some(classes) => classes.upcoming(outbox.sent().saturating_add(1)),
-            None => None,
+        let Some(classes) = &self.classes else {
+            return outbox.own_next_packet().map(Upcoming::Packet);
         };
+        let of_class = classes.upcoming(outbox.sent().saturating_add(1));
         of_class.or_else(|| outbox.next_packet().map(Upcoming::Packet))
     }
 
     /// Returns whether a packet of `length` bytes may go out now (SPEC 24.2(b), 24.6(f) and (g)).
     #[must_use]
     pub fn has_ring_room(&self, outbox: &Outbox, length: usize) -> bool {
+        let Some(classes) = &self.classes else {
+            return self.ring.has_room(outbox.own_kept(), length);
+        };
         let mut kept = outbox.kept();
-        if let Some(classes) = &self.classes {
-            let told = usize::try_from(classes.told()).unwrap_or(usize::MAX);
-            kept.packets = kept.packets.saturating_sub(told);
-            kept.bytes = kept.bytes.saturating_add(classes.sent_bytes());
-            kept = kept.plus(classes.in_doubt(outbox.acked()));
-        }
+        let told = usize::try_from(classes.told()).unwrap_or(usize::MAX);
+        kept.packets = kept.packets.saturating_sub(told);
+        kept.bytes = kept.bytes.saturating_add(classes.sent_bytes());
+        kept = kept.plus(classes.in_doubt(outbox.acked()));
         self.ring.has_room(kept, length)
     }
 
-    /// Returns whether there ever was a packet to send that is not ordinary.
+    /// Returns whether there are packets to send that are not ordinary or not in the outbox's own memory, or were.
     #[must_use]
     pub(crate) fn has_classes(&self) -> bool {
         self.classes.is_some()
@@ -409,16 +426,22 @@ impl Progress {
     /// Returns how much of `outbox` waits above `number`, with what is not in it. Superseded packets do not wait, nor what was given up.
     #[must_use]
     pub fn waiting_above(&self, outbox: &Outbox, number: u64) -> Amount {
+        let is_above = number > outbox.acked();
+        let Some(classes) = &self.classes else {
+            let held = outbox.own_held();
+            return if is_above {
+                held.minus(outbox.own_kept())
+            } else {
+                held
+            };
+        };
         let mut waiting = outbox.held();
-        if number > outbox.acked() {
+        if is_above {
             waiting = waiting.minus(outbox.kept());
         }
-        if let Some(classes) = &self.classes {
-            let empty = usize::try_from(classes.empty_above(number)).unwrap_or(usize::MAX);
-            waiting.packets = waiting.packets.saturating_sub(empty);
-            waiting = waiting.plus(classes.waiting_above(number));
-        }
-        waiting
+        let empty = usize::try_from(classes.empty_above(number)).unwrap_or(usize::MAX);
+        waiting.packets = waiting.packets.saturating_sub(empty);
+        waiting.plus(classes.waiting_above(number))
     }
 
     /// Returns the length of the LATEST of this key that was not sent, so that a newer one takes its place.

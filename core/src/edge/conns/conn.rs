@@ -201,7 +201,7 @@ impl Conn {
     fn made_bytes(&self) -> usize {
         let of_state = match &self.state {
             State::Established { .. } => 0,
-            State::Draining(draining) => draining.outbox.held_bytes(),
+            State::Draining(draining) => draining.outbox.counted_bytes(),
             State::Handshake(Phase::Proxy(header)) => header.held_bytes(),
             _ => 0,
         };
@@ -408,6 +408,15 @@ impl Conn {
         let outbox = &mut draining.outbox;
         self.channel.written(outbox, bytes);
         !self.channel.has_output(outbox, None)
+    }
+
+    /// Returns what it must take before it closes, if it is to take something.
+    #[cfg(any(test, feature = "testkit", feature = "upgrade"))]
+    pub(crate) fn draining(&mut self) -> Option<&mut Outbox> {
+        match &mut self.state {
+            State::Draining(draining) => Some(&mut draining.outbox),
+            _ => None,
+        }
     }
 
     /// Returns the end that its client has a moment for, if it is told why it ends.

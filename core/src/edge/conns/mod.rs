@@ -484,7 +484,7 @@ impl Conns {
     }
 
     /// Returns the connections with their indexes.
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(any(test, feature = "testkit", feature = "upgrade"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.slab.iter()
     }

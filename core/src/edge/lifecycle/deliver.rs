@@ -7,7 +7,7 @@ use crate::link::tagged::{Flag, Tagged};
 #[cfg(any(test, feature = "testkit"))]
 use crate::protocol::Delivery;
 use crate::protocol::{GAP_NO_ROOM, Lent};
-use crate::queue::{Amount, Outbox};
+use crate::queue::{Amount, Outbox, SHARED_ENTRY_BYTES, SharedPacket};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -27,6 +27,51 @@ pub(crate) enum Outcome {
     Queued,
     /// Anything else.
     Other,
+}
+
+/// A packet for a client: its bytes, or the one copy that many have.
+pub(crate) trait Packet: Copy {
+    /// Returns its length in bytes.
+    fn bytes(self) -> usize;
+    /// Returns what it counts for in the account.
+    fn counted_bytes(self) -> usize;
+    /// Appends it to what waits for a session.
+    fn push(self, session: &mut Session);
+}
+
+impl Packet for &[u8] {
+    #[inline(always)]
+    fn bytes(self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn counted_bytes(self) -> usize {
+        Outbox::stored_bytes(self.len())
+    }
+
+    #[inline(always)]
+    fn push(self, session: &mut Session) {
+        session.outbox.push(self);
+    }
+}
+
+impl Packet for &SharedPacket {
+    fn bytes(self) -> usize {
+        self.packet().len()
+    }
+
+    fn counted_bytes(self) -> usize {
+        Outbox::stored_bytes(self.bytes()) + SHARED_ENTRY_BYTES
+    }
+
+    fn push(self, session: &mut Session) {
+        let Lent { outbox, numbers } = session.lend();
+        match numbers {
+            Some(progress) => progress.push_shared(outbox, self),
+            None => outbox.push_shared(self),
+        }
+    }
 }
 
 impl Edge {
@@ -65,17 +110,29 @@ impl Edge {
     /// Handles a frame. `calm` means that no memory bound is near even with this packet in a queue (SPEC 10.5).
     #[inline]
     fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
-        if self.link_queue.version.may_be_version_3()
-            && let Some(outcome) = self.handle_frame(now, body, calm)
-        {
-            return outcome;
+        if self.link_queue.version.may_be_version_3() {
+            return self.handle_any(now, body, calm);
         }
+        self.handle_tagged::<false>(now, body, calm)
+    }
+
+    /// Handles a frame of a link that has, or could have, version 3.
+    #[cold]
+    #[inline(never)]
+    fn handle_any(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
+        let handled = self.handle_frame(now, body, calm);
+        handled.unwrap_or_else(|| self.handle_tagged::<true>(now, body, calm))
+    }
+
+    /// Handles a frame of version 2. `SHARES` means that some packets may be in memory once for many clients.
+    #[inline(always)]
+    fn handle_tagged<const SHARES: bool>(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
         match Tagged::decode(body) {
             Ok(Tagged {
                 id,
                 flag: Flag::Data,
                 data,
-            }) => return self.deliver_here(now, id, data, calm),
+            }) => return self.deliver_here::<SHARES>(now, id, data, calm),
             Ok(Tagged {
                 id,
                 flag: Flag::Kick,
@@ -96,43 +153,64 @@ impl Edge {
     /// Queues a packet for one client, or ends its session.
     #[inline(never)]
     pub(crate) fn deliver(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
-        self.deliver_here(now, id, data, calm)
+        self.deliver_here::<true>(now, id, data, calm)
     }
 
     /// [`deliver`](Self::deliver), as a part of the loop over the packets of version 2.
     #[inline(always)]
-    fn deliver_here(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
+    fn deliver_here<const SHARES: bool>(
+        &mut self,
+        now: Time,
+        id: ClientId,
+        data: &[u8],
+        calm: bool,
+    ) -> Outcome {
         let Some(index) = self.sessions.lookup(id) else {
             self.tell_unknown(now, id);
             return Outcome::Other;
         };
-        self.deliver_at(now, index, data, calm)
+        self.deliver_at::<SHARES>(now, index, data, calm)
     }
 
     /// Queues a packet for the client of the session at `index`, or ends the session.
     #[inline(never)]
-    pub(crate) fn deliver_to(&mut self, now: Time, index: u32, data: &[u8], calm: bool) -> Outcome {
-        self.deliver_at(now, index, data, calm)
+    pub(crate) fn deliver_to(
+        &mut self,
+        now: Time,
+        index: u32,
+        packet: impl Packet,
+        calm: bool,
+    ) -> Outcome {
+        self.deliver_at::<true>(now, index, packet, calm)
     }
 
     #[inline(always)]
-    fn deliver_at(&mut self, now: Time, index: u32, data: &[u8], calm: bool) -> Outcome {
+    fn deliver_at<const SHARES: bool>(
+        &mut self,
+        now: Time,
+        index: u32,
+        packet: impl Packet,
+        calm: bool,
+    ) -> Outcome {
+        let length = packet.bytes();
         let scaled = self.scale_unless(calm);
         let session = self.sessions.live_mut(index);
         if session.numbered().is_some() {
-            return self.deliver_numbered(now, index, data, calm, scaled);
+            return self.deliver_numbered(now, index, packet, calm, scaled);
         }
         let room = Room::of(session.place, &self.config.clients, scaled);
-        if !session
-            .outbox
-            .takes(Outbox::stored_bytes(data.len()), room.bounds)
-        {
+        let (outbox, stored) = (&session.outbox, Outbox::stored_bytes(length));
+        let takes = match SHARES {
+            true => outbox.takes(stored, room.bounds),
+            false => outbox.own_takes(stored, room.bounds),
+        };
+        if !takes {
             self.end_session(now, index, room.overflow);
             return Outcome::Other;
         }
-        let resized = append(session, &mut self.spare, data);
+        let resized = append(session, &mut self.spare, packet);
         let place = session.place;
-        self.count_down(index, data.len(), resized);
+        self.count_down(index, packet.counted_bytes(), resized);
         if let Place::Attached(conn) = place {
             self.watch_writes(now, conn);
         }
@@ -146,25 +224,26 @@ impl Edge {
         &mut self,
         now: Time,
         index: u32,
-        data: &[u8],
+        packet: impl Packet,
         calm: bool,
         scaled: impl Fn(usize) -> usize,
     ) -> Outcome {
-        if let Some(lack) = self.lack_of(index, data.len(), None, &scaled) {
-            let Some(fits) = self.give_up(now, index, data.len(), None, lack, &scaled) else {
+        let length = packet.bytes();
+        if let Some(lack) = self.lack_of(index, length, None, &scaled) {
+            let Some(fits) = self.give_up(now, index, length, None, lack, &scaled) else {
                 return Outcome::Other;
             };
             if !fits {
-                self.sessions.live_mut(index).outbox.push(data);
+                packet.push(self.sessions.live_mut(index));
                 self.delivered(now, index);
                 self.give_up_last(index);
                 return Outcome::Other;
             }
         }
         let session = self.sessions.live_mut(index);
-        let resized = append(session, &mut self.spare, data);
+        let resized = append(session, &mut self.spare, packet);
         let place = session.place;
-        self.count_down(index, data.len(), resized);
+        self.count_down(index, packet.counted_bytes(), resized);
         if let Place::Attached(conn) = place
             && !self.is_watched(conn)
             && self.has_output(conn, index)
@@ -184,10 +263,10 @@ impl Edge {
         })
     }
 
-    /// Counts a packet of `length` bytes that was queued for the session at `index`.
+    /// Counts a packet of so many bytes in the account that was queued for the session at `index`.
     #[inline(always)]
-    fn count_down(&mut self, index: u32, length: usize, resized: Resized) {
-        self.account.add(Outbox::stored_bytes(length));
+    fn count_down(&mut self, index: u32, bytes: usize, resized: Resized) {
+        self.account.add(bytes);
         self.sessions.resized(index, resized);
         self.counters.packets_down += 1;
     }
@@ -415,14 +494,14 @@ impl Edge {
 
 /// Appends a packet to the outbox of a session.
 #[inline(always)]
-fn append(session: &mut Session, spare: &mut Spare, data: &[u8]) -> Resized {
+fn append(session: &mut Session, spare: &mut Spare, packet: impl Packet) -> Resized {
     let outbox = &mut session.outbox;
     if outbox.capacity_bytes() == 0
         && let Some(buffer) = spare.take()
     {
         outbox.adopt(buffer);
     }
-    outbox.push(data);
+    packet.push(session);
     session.mark_delivery();
-    session.grow(Outbox::stored_bytes(data.len()))
+    session.grow(packet.counted_bytes())
 }

@@ -3,12 +3,30 @@
 use std::sync::Arc;
 
 use crate::edge::Edge;
+use crate::queue::CountedTwice;
 
 impl Edge {
     /// Copies the machine, for exploring what could happen next, as a model checker does. The copy has the same secrets and shares the
     /// table of sources, so it must never serve next to the original. What is saved of connections is saved of a copy as well (SPEC 41.1(b)).
     #[must_use]
     pub fn fork(&self) -> Edge {
+        let mut copy = self.copied();
+        let mut copies = Vec::new();
+        let sessions: Vec<u32> = copy.sessions.iter().map(|(index, _)| index).collect();
+        for session in sessions {
+            let outbox = &mut copy.sessions.live_mut(session).outbox;
+            outbox.unshare(&copy.counted_twice, &mut copies);
+        }
+        let conns: Vec<u32> = copy.conns.iter().map(|(index, _)| index).collect();
+        for conn in conns {
+            if let Some(outbox) = copy.conns.live_mut(conn).draining() {
+                outbox.unshare(&copy.counted_twice, &mut copies);
+            }
+        }
+        copy
+    }
+
+    fn copied(&self) -> Edge {
         Edge {
             config: self.config.clone(),
             keys: self.keys.clone(),
@@ -39,6 +57,7 @@ impl Edge {
             spare: self.spare.clone(),
             answers: self.answers,
             groups: self.groups.clone(),
+            counted_twice: CountedTwice::default(),
             settling: self.settling.clone(),
             #[cfg(feature = "upgrade")]
             moved_link: self.moved_link.clone(),

@@ -2,7 +2,7 @@
 
 use crate::id::ClientId;
 use crate::link::v3::{Delivery, GROUPS_OF_A_SESSION, GroupId, GroupSend, MAX_GROUPS};
-use crate::queue::Outbox;
+use crate::queue::{Outbox, SHARED_ENTRY_BYTES, SHORTEST_SHARED_BYTES, SharedPacket};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -73,10 +73,17 @@ impl Edge {
     pub(crate) fn send_to_group(&mut self, now: Time, group: GroupId, send: &GroupSend<'_>) {
         let members = self.groups.get(&group).into_iter().flatten();
         let members: Vec<u32> = members.copied().collect();
-        let stored = Outbox::stored_bytes(send.packet.len());
         // What a packet of another class costs is not known before.
         let is_ordinary = send.delivery == Delivery::Ordinary;
-        let mut calm = is_ordinary && self.is_calm_for(members.len().saturating_mul(stored));
+        let is_shared =
+            cfg!(feature = "shared") && is_ordinary && send.packet.len() >= SHORTEST_SHARED_BYTES;
+        let shared = is_shared.then(|| SharedPacket::new(send.packet, &self.counted_twice));
+        let stored = Outbox::stored_bytes(send.packet.len());
+        let of_many = |many: usize| match shared {
+            Some(_) => stored.saturating_add(many.saturating_mul(SHARED_ENTRY_BYTES)),
+            None => many.saturating_mul(stored),
+        };
+        let mut calm = is_ordinary && self.is_calm_for(of_many(members.len()));
         let mut left = members.len();
         for session in members {
             left -= 1;
@@ -92,8 +99,12 @@ impl Edge {
             }
             match send.delivery {
                 Delivery::Ordinary => {
-                    if self.deliver_to(now, session, send.packet, calm) == Outcome::Other {
-                        calm = self.is_calm_for(left.saturating_mul(stored));
+                    let outcome = match &shared {
+                        Some(packet) => self.deliver_to(now, session, packet, calm),
+                        None => self.deliver_to(now, session, send.packet, calm),
+                    };
+                    if outcome == Outcome::Other {
+                        calm = self.is_calm_for(of_many(left));
                     }
                 }
                 Delivery::Latest(key) => self.deliver_latest(now, session, key, send.packet),

@@ -19,9 +19,15 @@ impl Edge {
     }
 
     /// Returns the bytes that wait anywhere in the machine.
-    #[inline(always)]
     #[must_use]
     pub(crate) fn held_bytes(&self) -> usize {
+        let twice = self.counted_twice.bytes();
+        self.counted_bytes().saturating_sub(twice)
+    }
+
+    /// Returns as much or more: a packet for many counts for each of them. Where this is calm, nothing else is looked at.
+    #[inline(always)]
+    fn counted_bytes(&self) -> usize {
         self.account.counted()
             + self.link_queue.held_bytes()
             + self.uplink.held_bytes()
@@ -30,7 +36,7 @@ impl Edge {
 
     #[inline(always)]
     pub(crate) fn pressure(&self) -> Pressure {
-        if self.account.is_calm(self.held_bytes()) {
+        if self.account.is_calm(self.counted_bytes()) {
             Pressure::None
         } else {
             self.pressure_beyond_calm()
@@ -49,9 +55,15 @@ impl Edge {
     /// Returns whether nothing that depends on the pressure can happen while at most `bytes` are added.
     #[inline]
     pub(crate) fn is_calm_for(&self, bytes: usize) -> bool {
+        self.account
+            .is_calm(self.counted_bytes().saturating_add(bytes))
+            || self.is_calm_beyond(bytes)
+    }
+
+    #[cold]
+    fn is_calm_beyond(&self, bytes: usize) -> bool {
         let held_bytes = self.held_bytes().saturating_add(bytes);
-        self.account.is_calm(held_bytes)
-            || self.account.level(held_bytes, &self.shares) == Pressure::None
+        self.account.level(held_bytes, &self.shares) == Pressure::None
     }
 
     /// Returns the scale of clients' byte bounds now. Evaluated once for all bounds that a packet meets.
@@ -66,7 +78,7 @@ impl Edge {
     /// connection held go to its session's line or to the link, where each is longer by its id and flag.
     #[inline(always)]
     pub(crate) fn shed_load(&mut self, now: Time) {
-        if !self.account.is_calm(self.held_bytes()) {
+        if !self.account.is_calm(self.counted_bytes()) {
             self.end_largest(now);
         }
     }

@@ -96,5 +96,6 @@ macro_rules! machine {
 }
 machine! {
     keys, config, run, earlier_runs, term, rng, ids, kept_ids, takes_strays, saves, mint, decoy, now, conns, sessions, sources, shares, storm,
-    join_pace, ends, alarms, account, uplink, link_queue, line, spare, answers, groups, settling, is_draining, shutdown_at, counters,
+    join_pace, ends, alarms, account, uplink, link_queue, line, spare, answers, groups, counted_twice, settling, is_draining, shutdown_at,
+    counters,
 }

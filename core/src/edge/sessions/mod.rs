@@ -488,7 +488,7 @@ impl Session {
         let of_numbers = self.numbered().map_or(0, |numbered| {
             numbered.standing.held_bytes() + numbered.progress.held_bytes()
         });
-        self.outbox.held_bytes() + self.backlog_bytes() + of_numbers
+        self.outbox.counted_bytes() + self.backlog_bytes() + of_numbers
     }
 
     /// Adds bytes of its outbox to what it holds.

@@ -3,6 +3,7 @@
 use crate::edge::Edge;
 use crate::edge::conns::state::State;
 use crate::edge::sessions::Place;
+use crate::v3::progress::Progress;
 
 impl Edge {
     /// Walks over everything, and panics if a count, a sum or a list is inconsistent. For tests and simulators, between two calls.
@@ -17,6 +18,15 @@ impl Edge {
             self.account.counted(),
             of_conns + of_sessions,
             "bytes counted, and bytes held"
+        );
+        for (_, session) in self.sessions.iter() {
+            let looks = session.numbers().is_none_or(Progress::has_classes);
+            assert!(looks || !session.outbox.is_sharing(), "it looks at places");
+        }
+        let twice = self.counted_twice.bytes();
+        assert!(
+            twice <= self.account.counted(),
+            "{twice} bytes are counted more than once"
         );
         if self.shares.is_alone() {
             let mut counted = std::collections::BTreeMap::<u16, usize>::new();

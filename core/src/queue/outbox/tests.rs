@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::queue::CountedTwice;
 
 fn with(retention: Retention, packets: &[&[u8]]) -> Outbox {
     let mut outbox = Outbox::new(retention);
@@ -12,6 +13,27 @@ fn with(retention: Retention, packets: &[&[u8]]) -> Outbox {
         outbox.push(packet);
     }
     outbox
+}
+
+fn shared(packet: &[u8]) -> SharedPacket {
+    SharedPacket::new(packet, &CountedTwice::default())
+}
+
+/// Returns all that is to be sent, as version 2 writes it.
+fn all_unsent(outbox: &Outbox) -> Vec<u8> {
+    let (mut outbox, mut all) = (outbox.clone(), Vec::new());
+    while outbox.has_unsent() {
+        let some = match outbox.retention() {
+            Retention::UntilWritten => outbox.unsent().to_vec(),
+            Retention::UntilAcked => {
+                let packet = outbox.next_packet().unwrap();
+                [&(packet.len() as u32).to_le_bytes(), packet].concat()
+            }
+        };
+        outbox.advance(some.len());
+        all.extend(some);
+    }
+    all
 }
 
 fn marks(outbox: &Outbox) -> (u64, u64, u64) {
@@ -34,7 +56,7 @@ fn a_new_outbox_owns_nothing_and_is_small() {
         assert_eq!((outbox.held_bytes(), outbox.capacity_bytes()), (0, 0));
         assert!(outbox.is_empty() && !outbox.has_unsent() && outbox.next_packet().is_none());
     }
-    assert!(size_of::<Outbox>() <= 64);
+    assert!(size_of::<Outbox>() <= 72);
 }
 
 #[test]
@@ -140,7 +162,10 @@ fn a_packet_that_is_given_up_leaves_its_place() {
                     let mut outbox = Outbox::new(Retention::UntilAcked);
                     for (number, length) in lengths.into_iter().enumerate() {
                         bodies.push(vec![number as u8; length]);
-                        outbox.push(&bodies[number]);
+                        match number % 3 == 1 {
+                            true => outbox.push_shared(&shared(&bodies[number])),
+                            false => outbox.push(&bodies[number]),
+                        }
                     }
                     for _ in 0..sent {
                         send_next(&mut outbox);
@@ -149,7 +174,7 @@ fn a_packet_that_is_given_up_leaves_its_place() {
                     let walk = outbox.walk_after(first as u64);
                     let place = walk.place();
                     assert_eq!(walk.collect::<Vec<_>>(), lengths[first..]);
-                    outbox.empty(place, count);
+                    outbox.empty(place, first as u64 + 1, count);
                     bodies[first..first + count].iter_mut().for_each(Vec::clear);
                     assert_eq!(marks(&outbox), (acked as u64, sent as u64, 7));
                     let stored = |some: &[Vec<u8>]| -> usize {
@@ -193,6 +218,8 @@ fn acknowledged_packets_give_their_memory_back() {
 #[derive(Debug, Clone)]
 enum Step {
     Push(Vec<u8>),
+    /// One of which there is one copy.
+    Share(Vec<u8>),
     /// Sends this part of what is to be sent, in 1/255: of its bytes, or of its packets if they are taken whole.
     Send(u8),
     /// Acknowledges this part of what can be acknowledged, in 1/255.
@@ -207,6 +234,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Step::Push),
+        3 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Step::Share),
         6 => any::<u8>().prop_map(Step::Send),
         4 => any::<u8>().prop_map(Step::Acknowledge),
         3 => any::<u8>().prop_map(Step::Resume),
@@ -259,10 +287,15 @@ proptest! {
         let retention = if until_acked { Retention::UntilAcked } else { Retention::UntilWritten };
         let mut outbox = Outbox::new(retention);
         let mut model = Model::default();
+        let twice = CountedTwice::default();
         for step in steps {
             match step {
                 Step::Push(packet) => {
                     outbox.push(&packet);
+                    model.held.push_back(packet);
+                }
+                Step::Share(packet) => {
+                    outbox.push_shared(&SharedPacket::new(&packet, &twice));
                     model.held.push_back(packet);
                 }
                 Step::Send(fraction) if until_acked => {
@@ -309,12 +342,16 @@ proptest! {
             let (acked, sent, end) = marks(&outbox);
             prop_assert!(acked <= sent && sent <= end);
             prop_assert_eq!((acked, sent, end), (model.acked as u64, model.sent as u64, model.end() as u64));
-            prop_assert_eq!(outbox.unsent(), model.unsent());
+            prop_assert_eq!(all_unsent(&outbox), model.unsent());
+            let kept: usize = model.held.iter().take(model.sent - model.acked).map(|packet| packet.len() + 4).sum();
+            prop_assert!(!until_acked || outbox.kept_bytes() == kept);
             let held: usize = model.held.iter().map(|packet| packet.len() + 4).sum();
             prop_assert_eq!((outbox.packets(), outbox.held_bytes()), (model.held.len(), held));
             prop_assert_eq!(outbox.has_unsent(), !model.unsent().is_empty());
             prop_assert!(until_acked || acked == sent);
         }
+        outbox.clear();
+        prop_assert_eq!(twice.bytes(), 0);
     }
 
     #[test]
@@ -361,4 +398,24 @@ proptest! {
             prop_assert!(outbox.packets() <= bounds.packets);
         }
     }
+}
+
+#[cfg(feature = "upgrade")]
+#[test]
+fn what_was_taken_of_a_packet_for_many_is_known() {
+    let twice = CountedTwice::default();
+    let mut outbox = Outbox::new(Retention::UntilWritten);
+    outbox.push_shared(&SharedPacket::new(&[7; 300], &twice));
+    outbox.push(&[8; 10]);
+    outbox.advance(7);
+    assert_eq!(outbox.begun_bytes(), 7);
+    // Another process has copies of its own, and goes on there.
+    let mut next = Outbox::new(Retention::UntilWritten);
+    outbox.held_packets().for_each(|packet| next.push(packet));
+    assert_eq!(next.begin_at(outbox.begun_bytes()), Some(()));
+    assert_eq!(next.unsent()[..297], *outbox.unsent());
+    outbox.advance(297);
+    assert_eq!(outbox.begun_bytes(), 0);
+    outbox.advance(3);
+    assert_eq!(outbox.begun_bytes(), 3);
 }

@@ -21,7 +21,7 @@ use crate::link::v3::{
     MAX_TOKEN_BYTES, Own, OwnState, Peer, Policy, ToBackend, ToEdge, flag, is_counted,
 };
 use crate::link::v3::{Delivery as Class, Overflow};
-use crate::queue::{FrameQueue, Sent};
+use crate::queue::{FrameQueue, Outbox, SHARED_ENTRY_BYTES, SHORTEST_SHARED_BYTES, Sent};
 use core::net::SocketAddr;
 
 const BOOT: [u8; 16] = [1; 16];

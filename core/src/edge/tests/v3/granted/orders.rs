@@ -272,6 +272,60 @@ fn members_get_what_is_sent_between_their_coming_and_their_going() {
 }
 
 #[test]
+fn a_packet_for_many_is_in_memory_once() {
+    const SHORTEST: [u8; SHORTEST_SHARED_BYTES] = [7; SHORTEST_SHARED_BYTES];
+    const SHORTER: [u8; SHORTEST_SHARED_BYTES - 1] = [7; SHORTEST_SHARED_BYTES - 1];
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    backend.asks = [Feature::Groups, Feature::Kick].into_iter().collect();
+    world.granted(&mut backend);
+    let plain = [(); 30].map(|()| world.join());
+    let mut numbered = [(); 10].map(|()| world.join3());
+    let numbered_ids = numbered.iter().map(|one| one.id());
+    let ids: Vec<_> = plain.iter().map(|one| one.id).chain(numbered_ids).collect();
+    let ids = Ids::from(&ids[..]);
+    world.order(&mut backend, &ToEdge::GroupAdd { group: GROUP, ids });
+    let none = world.edge.gauges().held_bytes;
+    let held = |world: &World| world.edge.gauges().held_bytes - none;
+    world.order(&mut backend, &to_group(&SHORTER, &[]));
+    assert_eq!(held(&world), 40 * Outbox::stored_bytes(SHORTER.len()));
+    for conn in plain.iter().map(|one| one.conn) {
+        assert_eq!(world.hear(conn), [&SHORTER[..]]);
+    }
+    // Those of version 3 keep theirs until they are acknowledged.
+    let kept = held(&world);
+    for _ in 0..2 {
+        world.order(&mut backend, &to_group(&SHORTEST, &[]));
+    }
+    let once = Outbox::stored_bytes(SHORTEST.len());
+    assert_eq!(held(&world) - kept, 2 * (once + 40 * SHARED_ENTRY_BYTES));
+    for conn in plain.iter().map(|one| one.conn) {
+        // Each is written by itself.
+        for _ in 0..2 {
+            assert_eq!(world.hear(conn), [&SHORTEST[..]]);
+        }
+    }
+    assert_eq!(held(&world) - kept, 2 * (once + 10 * SHARED_ENTRY_BYTES));
+    for one in &mut numbered {
+        let came = world.hear3(one);
+        let expected = [(1, &SHORTER[..]), (2, &SHORTEST), (3, &SHORTEST)];
+        assert_eq!(packets(&came), expected);
+    }
+    let kick = Kick {
+        code: Code::KICKED,
+        wait_ms: 0,
+        text: "",
+    };
+    for id in ids.iter() {
+        world.order(&mut backend, &ToEdge::Kick { id, kick });
+    }
+    for one in &mut numbered {
+        world.hear3(one);
+    }
+    assert_eq!(world.edge.counted_twice.bytes(), 0);
+}
+
+#[test]
 fn those_that_are_left_out_and_those_that_ended_get_nothing() {
     let mut world = world(demanding);
     let mut backend = Backend::new(BOOT);
