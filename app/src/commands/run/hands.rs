@@ -314,10 +314,13 @@ mod moved {
 
     pub(in crate::commands::run) struct Place;
 
+    /// No other process is started.
+    pub(in crate::commands::run) struct NotStarted;
+
     impl Place {
         pub(in crate::commands::run) fn new(
             _: &KeyPair,
-            (): (),
+            _: NotStarted,
             _: &Arc<Mutex<InEffect>>,
             _: &Settings,
             _: Vec<Later>,
@@ -328,7 +331,9 @@ mod moved {
         pub(in crate::commands::run) fn warn_of_shards(&self) {}
     }
 
-    pub(in crate::commands::run) fn args_of(_: &ReadAgain) {}
+    pub(in crate::commands::run) fn args_of(_: &ReadAgain) -> NotStarted {
+        NotStarted
+    }
 
     #[expect(
         clippy::unused_self,
