@@ -6,9 +6,9 @@ use crate::Closed;
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
 use crate::edge::door::sources::{Admission, Nesting};
-use crate::edge::sessions::Place;
 use crate::edge::sessions::ends::MOST;
 use crate::edge::sessions::saved::SavedSession;
+use crate::edge::sessions::{Place, Session};
 use crate::edge::snapshot::{Contents, Contribution, OF_MACHINE, Part, Snapshot};
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, Tagged};
@@ -74,10 +74,12 @@ impl Edge {
         self.link_queue.version.save(&mut out);
         self.ends.save(&mut out);
         self.save_frames(&mut out);
-        put_count(&mut out, self.sessions.len());
         let mut record = Zeroizing::new(Vec::new());
         let sessions = self.sessions.iter().map(|(_, session)| session);
-        for session in sessions.filter(|session| session.place != Place::Ended) {
+        let living = sessions.filter(|session| session.place != Place::Ended);
+        let living: Vec<&Session> = living.collect();
+        put_count(&mut out, living.len());
+        for session in living {
             record.clear();
             record.reserve(session.held_bytes().saturating_add(SESSION_BYTES));
             session.save(now, &mut record);

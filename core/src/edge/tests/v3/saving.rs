@@ -1,6 +1,7 @@
 //! Sessions that outlive their process (SPEC 39).
 
 use super::*;
+use crate::edge::sessions::Place;
 use crate::edge::trunk::Trunk;
 use core::num::NonZeroU8;
 
@@ -107,6 +108,21 @@ fn what_waits_for_the_backend_goes_on() {
     world.send3(&mut one, b"behind");
     let heard = world.backend_hears();
     assert_eq!(heard.last(), Some(&data(one.id(), "behind")));
+}
+
+#[test]
+fn a_session_that_has_ended_and_waits_to_say_so_is_not_saved() {
+    let mut world = world(|config| config.master.channel_capacity = 1);
+    let (old, mut one) = (world.join(), world.join3());
+    world.backend_hears();
+    world.send3(&mut one, b"queued");
+    world.send(old.conn, b"in line");
+    world.leave(old.conn);
+    world.wait(world.edge.config.clients.stale_timeout);
+    let places = world.edge.sessions.iter().map(|(_, one)| one.place);
+    assert_eq!(places.filter(|place| *place == Place::Ended).count(), 1);
+    world.restart(1, |_| {});
+    world.come_back3(&mut one).unwrap();
 }
 
 #[test]
