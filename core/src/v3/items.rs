@@ -15,7 +15,7 @@ pub const MAX_ITEMS: usize = 4_096;
 pub const MAX_TOKEN_BYTES: usize = 4_096;
 /// The longest text of a CLOSE in bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
-/// The longest ticket in bytes: an extension of a Claim has no room for more.
+/// The longest ticket in bytes: an extension of a Claim has no room for more. (SPEC 44.9)
 #[cfg(feature = "tickets")]
 pub const MAX_TICKET_BYTES: usize = 255;
 /// The most marks in one RESUMED.

@@ -88,7 +88,7 @@ impl Transport {
         self.is_taken_up = true;
     }
 
-    /// The next attempt goes to the next address.
+    /// The next attempt goes to the next address. (SPEC 44.8)
     fn turn(&mut self) {
         self.at = (self.at + 1) % self.connectors.len();
     }

@@ -10,7 +10,7 @@ use crate::{ClientId, Time};
 use super::super::host::{Head, Host, Judged};
 use super::{Fleet, Lane};
 
-/// How long a session waits for an edge whose own one is gone for good.
+/// How long a session waits for an edge whose own one is gone for good. (SPEC 44.7)
 pub const LEFT_BEHIND: Duration = Duration::from_secs(360);
 /// How long after the first edge has come an unknown session may still be told of by another one.
 pub const UNKNOWN_WITHIN: Duration = Duration::from_secs(10);

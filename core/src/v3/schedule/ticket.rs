@@ -1,4 +1,4 @@
-//! What a client shows to come back at an edge that does not have its session. (SPEC 44.2)
+//! What a client shows to come back at an edge that does not have its session (SPEC 44.1, 44.2). Who can make one: SPEC 44.10.
 
 use zeroize::Zeroizing;
 
