@@ -168,6 +168,17 @@ impl World {
     }
 }
 
+impl World {
+    /// Starts an edge again whose process has ended since it lost its home.
+    fn start_lost(&mut self, plan: Plan) {
+        for index in 0..self.edges.len() {
+            if self.edges[index].lease.standing() == Standing::Lost {
+                self.edges[index] = self.start(plan);
+            }
+        }
+    }
+}
+
 impl Edge {
     /// Returns the time by its own clock.
     fn time(&self, now: Duration) -> Duration {
@@ -212,6 +223,7 @@ fn run(seed: u64, plan: Plan) -> usize {
     world.edges.push(edge);
     for _ in 0..600 {
         world.step(plan);
+        world.start_lost(plan);
     }
     let count = |of| {
         let edges = world.edges.iter();
