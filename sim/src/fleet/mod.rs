@@ -57,9 +57,6 @@ pub const RULES: &[(&str, &str)] = &[
 /// Counts packets that reached an application.
 pub const DELIVERED: &str = "packet delivered";
 
-/// Counts sessions that lost packets down behind a GRANT that was read late.
-pub const LOST: &str = "lost behind a late grant";
-
 /// Rounds of faults, and those within which everything must come to rest.
 const ROUNDS: u64 = 1_500;
 const REST_ROUNDS: u64 = 20_000;
@@ -114,8 +111,6 @@ struct Session {
     /// Those that its client has.
     came: u64,
     is_member: bool,
-    /// Whether packets down were lost behind a GRANT that was read late (SPEC 40.3(e)). Those that come are in order all the same.
-    has_lost: bool,
 }
 
 struct World {
@@ -416,7 +411,6 @@ impl World {
         let id = match heard {
             Heard::Connected { home, term, run } => return self.connected(home, term, run),
             Heard::Wrong(text) => return self.fail("F7", "40", text),
-            Heard::CaughtUp => return self.caught_up(),
             Heard::Nothing => return,
             Heard::Joined(id) | Heard::Ended(id) | Heard::Packet(id, ..) | Heard::Other(id) => id,
         };
@@ -488,22 +482,6 @@ impl World {
             }
         }
         self.nodes[node].was_granted = true;
-    }
-
-    /// The numbers of an edge count that began again.
-    fn caught_up(&mut self) {
-        let ids: Vec<u64> = self.sessions.keys().copied().collect();
-        for id in ids {
-            let known = self.fleet.ledgers(ClientId::from_u64(id));
-            let session = self.session(id);
-            if let Some(known) = known.filter(|_| session.is_told && !session.has_ended)
-                && known.down.numbered < session.down.len() as u64
-            {
-                session.down.truncate(known.down.numbered as usize);
-                session.has_lost = true;
-                self.reached(LOST);
-            }
-        }
     }
 
     fn session(&mut self, id: u64) -> &mut Session {
@@ -683,7 +661,6 @@ enum Heard {
     Packet(u64, u64, Option<u32>),
     Ended(u64),
     Other(u64),
-    CaughtUp,
     Nothing,
     Wrong(String),
 }
@@ -709,8 +686,9 @@ impl Heard {
             Event::Away { id, .. } | Event::Resumed { id, .. } | Event::Gap { id, .. } => {
                 Heard::Other(id.as_u64())
             }
-            Event::CaughtUp => Heard::CaughtUp,
-            Event::Link | Event::Stale { .. } | Event::Settled(_) => Heard::Nothing,
+            Event::CaughtUp | Event::Link | Event::Stale { .. } | Event::Settled(_) => {
+                Heard::Nothing
+            }
             other => Heard::Wrong(format!("{other:?}")),
         }
     }

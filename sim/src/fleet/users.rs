@@ -24,8 +24,6 @@ pub(super) struct User {
     /// The packets that it has sent, and how many before its edge was granted.
     pub(super) sent: u32,
     pub(super) early: u32,
-    /// What the last packet down says.
-    last_down: Option<u32>,
 }
 
 impl User {
@@ -46,7 +44,6 @@ impl User {
             id: None,
             sent: 0,
             early: 0,
-            last_down: None,
         }
     }
 }
@@ -228,17 +225,11 @@ impl World {
         let Some(id) = self.users[user].id else {
             return;
         };
-        let last = self.users[user].last_down;
         let session = self.session(id);
         let expected = session.came + 1;
         session.came = number;
         let due = session.down.get(expected as usize - 1).copied();
-        let is_due = match session.has_lost {
-            true => label > last,
-            false => label == due,
-        };
-        self.users[user].last_down = label;
-        if number != expected || !is_due {
+        if number != expected || label != due {
             let text =
                 format!("{id:016x}: packet {number} down is {label:?}, {expected} is {due:?}");
             self.fail("F2", "40.5", text);

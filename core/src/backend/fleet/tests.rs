@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::backend::SendError;
-use crate::backend::host::MAX_EDGES;
-use crate::link::v3::{Ask, Carriage, Features, Joined, LinkAck, Peer, ToBackend};
+use crate::backend::host::{GroupId, MAX_EDGES};
+use crate::link::v3::{Ask, Carriage, Features, Joined, LinkAck, Own, OwnState, Peer, ToBackend};
 use crate::{ConfigError, backend::BackendConfig};
 
 const BOOT: [u8; 16] = [0xb0; 16];
@@ -275,6 +275,47 @@ fn an_edge_is_told_no_counts_while_a_later_stream_may_be_its_own() {
         feed(&mut fleet, last, &bytes_of(&grant(1, 10, 1, 0))).expect("granted");
         assert_eq!(told(&mut fleet)[0], 0, "{is_lost}");
     }
+}
+
+/// SPEC 40.3(e): what crossed no link is sent again to an edge that counts anew, in order, and to members of groups as well.
+#[test]
+fn an_edge_that_counts_anew_is_sent_again_what_it_lacks() {
+    let mut fleet = Fleet::new(config(2));
+    let first = connect(&mut fleet, &grant(1, 10, 1, 0)).expect("granted");
+    let id = id_at(1, 7);
+    feed(&mut fleet, first, &frames(&[joined(id)])).expect("lasts");
+    fleet.add(GroupId(7), id).expect("few groups");
+    write_all(&mut fleet, first);
+    assert_eq!(fleet.send(id, b"one"), Ok(1));
+    write_all(&mut fleet, first);
+    assert_eq!(fleet.send(id, b"two"), Ok(2));
+    fleet
+        .send_to_many(Some(GroupId(7)), &[], None, b"three")
+        .expect("room");
+    fleet.handle_closed(first);
+    assert_eq!(fleet.send(id, b"four"), Ok(4));
+    // It has the first packet alone.
+    let mut anew = grant(1, 10, 1, u64::MAX);
+    anew.sessions = 1;
+    let second = connect(&mut fleet, &anew).expect("granted");
+    let own = Own {
+        counter: 0,
+        next_up: 1,
+        numbered_down: 1,
+        settled_down: 0,
+        state: OwnState::Attached,
+        joined_follows: false,
+        note: "",
+    };
+    feed(&mut fleet, second, &frames(&[ToBackend::Own { id, own }])).expect("lasts");
+    let text = write_all(&mut fleet, second);
+    let text = String::from_utf8_lossy(&text);
+    let places =
+        ["two", "three", "four"].map(|packet| text.match_indices(packet).collect::<Vec<_>>());
+    assert!(places.iter().all(|found| found.len() == 1), "{places:?}");
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(!text.contains("one"));
+    assert_eq!(fleet.send(id, b"five"), Ok(5));
 }
 
 #[test]

@@ -124,6 +124,12 @@ impl Entry {
         (self.down + 1).saturating_sub(self.kept.len() as u64)
     }
 
+    /// Returns whether its edge, which has numbered so many packets to it, lacks some that were sent to it, and all of them are kept.
+    pub(super) fn lacks_kept(&self, numbered: u64) -> bool {
+        let sent = self.down.saturating_sub(self.waiting);
+        numbered < sent && self.first_kept() <= numbered + 1
+    }
+
     /// Returns a packet that is kept.
     pub(super) fn packet(&self, number: u64) -> Option<&Arc<[u8]>> {
         let place = number.checked_sub(self.first_kept())?;

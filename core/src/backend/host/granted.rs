@@ -87,6 +87,8 @@ pub(super) struct Granted {
     is_named: bool,
     /// Frames that came on the link before, behind what the ASK of this one says. They come again.
     repeats: u64,
+    /// The last frame of an earlier picture that was given to the application, and in which one, until it came back from that.
+    owed: Option<(u64, u64)>,
     /// Whether this is one of several edges, which is granted version 3 or nothing (SPEC 40).
     is_of_several: bool,
     /// Whether the edge has granted on this link. Before, it gets nothing but ASK (SPEC 34.1(g)).
@@ -227,6 +229,7 @@ impl Granted {
             asked: 0,
             is_named: true,
             repeats: 0,
+            owed: None,
             is_of_several: false,
             is_open: false,
             bytes: 0,
@@ -411,7 +414,11 @@ impl Granted {
             Some(known) => is_same || grant.continues == Some(known.run),
             None => true,
         };
+        // What comes again of these packets is not given again. It must not be acknowledged before the application comes back from them.
+        let is_owed = self.given > self.acknowledged;
+        let owed = is_owed.then_some((self.picture, self.given)).or(self.owed);
         self.begin();
+        self.owed = owed.filter(|_| is_same);
         self.is_open = true;
         (self.edge, self.features) = (Some(new), granted);
         self.owns = Some(grant.sessions);
@@ -426,7 +433,7 @@ impl Granted {
         self.slots.clear();
         (self.highest, self.received, self.given) = (0, 0, 0);
         (self.acknowledged, self.told, self.bytes) = (0, 0, 0);
-        (self.ack_at, self.repeats) = (None, 0);
+        (self.ack_at, self.repeats, self.owed) = (None, 0, None);
     }
 
     /// Forgets the edge: it has none of its sessions any more.
@@ -526,14 +533,20 @@ impl Granted {
     pub(super) fn note(&mut self, now: Time, is_given: bool) {
         if is_given {
             self.given = self.received;
-        } else if self.given <= self.acknowledged {
+        } else if self.given <= self.acknowledged && self.owed.is_none() {
             self.acknowledged = self.received;
         }
         self.arm(now);
     }
 
-    /// The application came back from the frame of this count.
-    pub(super) fn taken(&mut self, now: Time, count: u64) {
+    /// The application came back from the frame of this count in this picture.
+    pub(super) fn taken(&mut self, now: Time, picture: u64, count: u64) {
+        // Marks come in order, so one of a later picture is behind what is owed.
+        self.owed = self.owed.filter(|owed| *owed > (picture, count));
+        if self.owed.is_some() || (picture != self.picture && self.given > 0) {
+            return;
+        }
+        let count = if picture == self.picture { count } else { 0 };
         let all = if count >= self.given {
             self.received
         } else {

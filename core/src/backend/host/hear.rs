@@ -170,7 +170,13 @@ impl Desk {
         let Some(v3) = &mut self.v3 else { return };
         // Groups end with the boot, and so do keys.
         let everyone = core::iter::once((EVERYONE, self.book.ids()));
-        for (group, members) in self.book.groups().chain(everyone) {
+        for (group, mut members) in self.book.groups().chain(everyone) {
+            // Who is sent packets again becomes a member behind them.
+            members.retain(|id| {
+                self.book
+                    .get(*id)
+                    .is_none_or(|entry| entry.injected.is_none())
+            });
             for ids in members.chunks(most_ids) {
                 let ids = ids.into();
                 v3.push(ToEdge::GroupAdd { group, ids });
@@ -193,6 +199,10 @@ impl Desk {
         let Some(entry) = self.book.get(id) else {
             return;
         };
+        if flag == crate::link::tagged::Flag::Data && entry.injected.is_some() {
+            // It is kept, and goes behind those before it.
+            return;
+        }
         let kick = entry.kick.clone();
         let Some(v3) = &mut self.v3 else { return };
         match (flag, kick) {
@@ -246,6 +256,10 @@ impl Desk {
             return Ok(self.drop_frame(&frame));
         }
         tell_policy(&self.book, v3, &frame, self.overflow);
+        if let ToBackend::Own { id, .. } = &frame {
+            // If it lacks something, that is sent again.
+            self.injecting.push_back(*id);
+        }
         let event = hear_v3(&mut self.book, v3, frame);
         let is_given = !matches!(
             event,
@@ -381,13 +395,17 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
                 return Event::Stale { id };
             };
             entry.picture = picture;
-            // What this process numbered and the edge does not have is lost: the edge's numbers count.
+            // What this process numbered, and neither the edge has nor this end keeps, is lost: the edge's numbers count.
             entry.next_up = own.next_up.min(MAX_NUMBER);
             let numbered = own.numbered_down.min(MAX_NUMBER);
             entry.settled = own.settled_down.min(numbered);
             if mem::take(&mut entry.is_moved) {
                 // What was sent at its other edge, which its application knows, gets the numbers behind.
                 entry.waiting = entry.kept();
+                entry.injected = Some(numbered);
+            } else if entry.is_told && entry.lacks_kept(numbered) {
+                // The edge began to count again, and what was on its way to it is kept.
+                entry.waiting = entry.down - numbered;
                 entry.injected = Some(numbered);
             }
             entry.counter = own.counter;

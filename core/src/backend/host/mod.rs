@@ -367,12 +367,10 @@ impl Host {
 
     /// The application came back from everything up to the frame of this [mark](Self::mark): it is acknowledged. (SPEC 37.2(a))
     pub fn taken_up(&mut self, now: Time, mark: Mark) {
-        // Counts of an earlier picture mean nothing any more.
         if let Some(v3) = self.desk.v3.as_mut()
             && mark != Mark::NONE
-            && mark.picture == v3.picture
         {
-            v3.taken(now, mark.count);
+            v3.taken(now, mark.picture, mark.count);
         }
     }
 
