@@ -103,7 +103,7 @@ int main(int count, char **words) {
     pid_t process = fork();
     CHECK(process >= 0);
     if (process == 0) {
-      execl("/proc/self/exe", "saved", "child", served.address, path, (char *)NULL);
+      execl(words[0], words[0], "child", served.address, path, (char *)NULL);
       _exit(127);
     }
     uint64_t dies_at = kills < most_kills ? now_us() + (uint64_t)(rand() % 60000) : UINT64_MAX;
