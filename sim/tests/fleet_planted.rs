@@ -9,7 +9,7 @@ use voltlane_core::planted::Bug;
 /// Returns the rules that a bug may break first.
 fn rules(bug: Bug) -> &'static [&'static str] {
     match bug {
-        Bug::DisplacedIsHeard => &["F3", "F6", "F7"],
+        Bug::DisplacedIsHeard => &["F3", "F5", "F6", "F7"],
         Bug::LowerTermTaken => &["F3", "F6"],
         Bug::RepeatsAreTold => &["F1", "F4", "F7"],
         Bug::CountsOfAnotherEdge | Bug::RunWithoutCounts => &["F1", "F2", "F4", "F5", "F7"],
