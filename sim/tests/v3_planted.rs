@@ -24,7 +24,9 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::NumberedResumeNotTold => &["S12"],
         Bug::UntilOneTooFew | Bug::CaughtUpEarly => &["V5"],
         Bug::ReceivedUpOneTooFew => &["V5", "S12"],
-        Bug::ReplayFromAcknowledged | Bug::EarlyPacketsAgain | Bug::GapNotTold => &["V1"],
+        Bug::ReplayFromAcknowledged | Bug::EarlyPacketsAgain => &["V1"],
+        // Behind a gap that it was not told the client gives each packet the number of another one.
+        Bug::GapNotTold => &["V1", "V17"],
         Bug::GapOneTooFew => &["V8", "V1"],
         Bug::MarksForgottenAtResume | Bug::ThiefIgnored | Bug::OwnMarksForgotten => &["V4"],
         Bug::LowerCounterOfClient => &["V11"],
