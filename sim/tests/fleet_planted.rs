@@ -12,7 +12,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::DisplacedIsHeard => &["F3", "F5", "F6", "F7"],
         Bug::LowerTermTaken => &["F3", "F6"],
         Bug::RepeatsAreTold => &["F1", "F4", "F7"],
-        Bug::CountsOfAnotherEdge | Bug::RunWithoutCounts => &["F1", "F2", "F4", "F5", "F7"],
+        Bug::CountsOfAnotherEdge => &["F1", "F2", "F4", "F5", "F7"],
         Bug::LeftBehindForEver => &["F7"],
         Bug::GroupsOfOneEdge => &["F2", "F7"],
         Bug::DisplacedGrants => &["F7"],
