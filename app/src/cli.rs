@@ -56,7 +56,7 @@ pub struct ConfigArgs {
     /// Address of the backend, before what the configuration says
     #[arg(long, value_name = "ADDR")]
     pub master: Option<String>,
-    /// What `run` is to record.
+    /// Where `run` records the edge, if it does.
     #[cfg(feature = "record")]
     #[arg(skip)]
     pub record: Option<RecordArgs>,

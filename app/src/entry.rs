@@ -144,6 +144,22 @@ enum Output {
     Error,
 }
 
+/// Returns how a question ends: with its answer and exit code 0, or with the reason and 1.
+fn answered(program: &str, outcome: Result<String, impl std::fmt::Display>) -> Ending {
+    match outcome {
+        Ok(text) => Ending {
+            code: 0,
+            to: Output::Standard,
+            text,
+        },
+        Err(error) => Ending {
+            code: 1,
+            to: Output::Error,
+            text: format!("{program}: {error}\n"),
+        },
+    }
+}
+
 impl Ending {
     fn end(self) -> ExitCode {
         if self.to == Output::Standard {
@@ -213,18 +229,7 @@ fn prepare(
             let (loaded, _) = load(&args.config, WhenMissing::Leave)
                 .map_err(|problems| Ending::refusal(program, "", &problems))?;
             let asked = crate::upgrade::ask(&loaded.settings, args.program.as_deref());
-            Err(match asked {
-                Ok(text) => Ending {
-                    code: 0,
-                    to: Output::Standard,
-                    text: format!("{text}\n"),
-                },
-                Err(error) => Ending {
-                    code: 1,
-                    to: Output::Error,
-                    text: format!("{program}: {error}\n"),
-                },
-            })
+            Err(answered(program, asked.map(|text| format!("{text}\n"))))
         }
         Command::Health(HealthArgs {
             config: args,
@@ -232,35 +237,14 @@ fn prepare(
         }) => {
             let (loaded, _) = load(&args, WhenMissing::Leave)
                 .map_err(|problems| Ending::refusal(program, "", &problems))?;
-            Err(match health::ask(&loaded.settings, alive) {
-                Ok(text) => Ending {
-                    code: 0,
-                    to: Output::Standard,
-                    text: format!("{text}\n"),
-                },
-                Err(error) => Ending {
-                    code: 1,
-                    to: Output::Error,
-                    text: format!("{program}: {error}\n"),
-                },
-            })
+            let said = health::ask(&loaded.settings, alive);
+            Err(answered(program, said.map(|text| format!("{text}\n"))))
         }
         #[cfg(feature = "engine")]
         Command::Cluster(args) => {
             let (loaded, _) = load(&args.config, WhenMissing::Leave)
                 .map_err(|problems| Ending::refusal(program, "", &problems))?;
-            Err(match cluster::ask(&loaded.settings, args.json) {
-                Ok(text) => Ending {
-                    code: 0,
-                    to: Output::Standard,
-                    text,
-                },
-                Err(why) => Ending {
-                    code: 1,
-                    to: Output::Error,
-                    text: format!("{program}: {why}\n"),
-                },
-            })
+            Err(answered(program, cluster::ask(&loaded.settings, args.json)))
         }
         #[cfg(feature = "admin")]
         Command::Ctl(args) => {

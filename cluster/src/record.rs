@@ -11,7 +11,7 @@ use crate::engine::MAX_VALUE_BYTES;
 
 /// The form of records that this crate writes and reads.
 const FORM: u32 = 1;
-/// The shortest lease, and the default.
+/// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_secs(1);
 /// The longest lease. A record with a longer one is nonsense, since its home would be lost with its edge.
 pub const MAX_LEASE: Duration = Duration::from_secs(300);

@@ -56,7 +56,7 @@ fn late_answers_come_in_their_time() {
     let make = move || -> Box<dyn Engine> { Box::new(store.engine()) };
     let clock = Virtual::default();
     let bench = Engines(make, clock);
-    // The part of a lease has bounds of time that such answers exceed.
+    // Not conforms(): it has bounds of time that such answers exceed.
     let mut engine = bench.engine();
     let id = voltlane_cluster::CallId::new(1);
     let call = voltlane_cluster::Call::List;

@@ -40,13 +40,13 @@ fn fixed_block_of_seeds() {
     println!("{} packets delivered", found.total(DELIVERED));
 }
 
-/// SPEC 37.3: a frame that was cut is sent again whole, and nothing else is, wherever the link ends.
 /// A backend that begins again gives its keys to other values, while older ones wait.
 #[test]
 fn a_key_of_an_earlier_boot_is_another_key() {
     assert_eq!(run(70_167).violation, None);
 }
 
+/// SPEC 37.3: a frame that was cut is sent again whole, and nothing else is, wherever the link ends.
 #[test]
 fn the_link_may_end_behind_every_byte() {
     let mut cuts = 0;

@@ -91,7 +91,7 @@ fn snapshot(settings: &Settings) -> Option<Fault> {
     }
 }
 
-/// What another process takes over is sealed with a key that both have, and goes over a socket with descriptors.
+/// A hand-over needs a key file, since its state is sealed with that key, and Linux, since sockets go as descriptors.
 #[cfg(feature = "upgrade")]
 fn upgrade(settings: &Settings) -> Option<Fault> {
     let general = &settings.general;

@@ -65,7 +65,6 @@ pub(crate) struct Terms {
     pub(crate) keys: KeyPair,
     pub(crate) args: ConfigArgs,
     pub(crate) in_effect: Arc<Mutex<InEffect>>,
-    pub(crate) shards: usize,
 }
 
 impl Giver {
@@ -344,12 +343,7 @@ impl Desk {
                     .to_owned(),
             );
         }
-        match self.terms.shards {
-            1 => Ok(()),
-            shards => Err(format!(
-                "this edge has {shards} shards, and only one without (general.shards = 1) can be taken over"
-            )),
-        }
+        Ok(())
     }
 
     fn send_listeners(

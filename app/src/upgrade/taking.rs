@@ -147,7 +147,7 @@ fn read(file: OwnedFd, length: u64) -> Result<Vec<u8>, UpgradeError> {
     Ok(bytes)
 }
 
-/// What came of the process before.
+/// The state of the process before.
 pub(crate) struct Received {
     partner: Partner,
     before: Process,

@@ -124,8 +124,8 @@ impl fmt::Debug for SavedClient {
     }
 }
 
-/// Whether a library of before this format wrote it: the one for Python a session of version 2 as such, and that for JavaScript the length of
-/// a state after a byte.
+/// Returns whether an older library wrote it. The one for Python wrote a bare session of version 2. The one for JavaScript wrote a byte `V`
+/// and the length of a state.
 fn is_older(bytes: &[u8]) -> bool {
     match bytes {
         [V2, ..] => bytes.len() == super::SAVED_SESSION_BYTES,

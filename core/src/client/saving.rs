@@ -178,14 +178,12 @@ impl Client {
             return false;
         }
         let is_empty = self.make_output().is_empty();
-        let Some(keeper) = &self.keeper else {
+        let mark = self.mark();
+        let Some(keeper) = &mut self.keeper else {
             return false;
         };
-        let is_due = !is_empty && self.mark() != keeper.stored;
-        if let Some(keeper) = &mut self.keeper {
-            keeper.is_due = is_due;
-        }
-        is_due
+        keeper.is_due = !is_empty && mark != keeper.stored;
+        keeper.is_due
     }
 
     fn mark(&self) -> Mark {

@@ -210,7 +210,7 @@ pub struct Edge {
     answers: Bucket,
     /// The groups of the backend, with the indexes of their sessions.
     groups: BTreeMap<GroupId, BTreeSet<u32>>,
-    /// What sessions count of packets for many, and is in memory once.
+    /// The bytes that sessions count more than once: a packet for many is in memory once.
     counted_twice: CountedTwice,
     settling: Settling,
     /// What is left to take over of the link of another process, until its socket is there.

@@ -73,7 +73,7 @@ pub struct UnknownNumber {
 /// reads [`next_packet`](Self::next_packet) when the transport is ready for it, and writes that form elsewhere.
 ///
 /// A packet of which many outboxes have one copy has its place among the others, which is empty, and is counted like them
-/// ([`push_shared`](Self::push_shared)). Where an owner knows that there is none, a function that begins with `own` is the shorter way.
+/// ([`push_shared`](Self::push_shared)). The functions whose names begin with `own` are shorter, for an owner that knows that it has none.
 ///
 /// The outbox has no bound of its own. Its owner asks [`takes`](Self::takes) before it pushes.
 #[derive(Clone)]

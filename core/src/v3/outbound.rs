@@ -780,34 +780,33 @@ impl Outbound {
         outbox: &mut Outbox,
         progress: &Progress,
     ) -> Result<(), NeverSent> {
-        let number = self.next;
-        let last = number.saturating_sub(1).max(received);
+        let last = self.next.saturating_sub(1).max(received);
         let sent = progress.sent().max(outbox.acked());
         // What was acknowledged needs no packet.
         let from = last.max(outbox.acked());
         outbox
             .resume_within(from, sent)
             .map_err(|_| NeverSent { received, sent })?;
+        self.put_early_end(up);
+        self.next = last.saturating_add(1);
+        Ok(())
+    }
+
+    /// Ends the early records. What follows goes under `up`.
+    fn put_early_end(&mut self, up: &Secret) {
+        let number = self.next;
         let start = self.begin();
         self.put(&Item::EarlyEnd);
         self.seal(number, start);
         self.sending().early_bytes = None;
         self.sealer = Sealer::new(up);
-        self.next = last.saturating_add(1);
-        Ok(())
     }
 
-    /// Ends the early records, since the edge asks for a proof before it takes the session up: a record under `up` without an item (SPEC
-    /// 44.4(c)).
+    /// Ends the early records, and adds a record under `up` without an item: the proof that the edge asks for before it takes the session up.
+    /// (SPEC 44.4(c))
     #[cfg(feature = "tickets")]
     pub fn confirm(&mut self, up: &Secret) {
-        let number = self.next;
-        let start = self.begin();
-        let end = Item::EarlyEnd;
-        self.put(&end);
-        self.seal(number, start);
-        self.sending().early_bytes = None;
-        self.sealer = Sealer::new(up);
+        self.put_early_end(up);
         self.make_empty();
     }
 
@@ -857,7 +856,7 @@ impl Outbound {
         }
         let is_plain =
             sending.first.is_none() && sending.early_bytes.is_none() && sending.go_away.is_none();
-        is_plain && !self.is_closed
+        is_plain && !sending.has_ticket() && !self.is_closed
     }
 
     /// Reads what [`save`](Self::save) wrote.

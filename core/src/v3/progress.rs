@@ -60,8 +60,8 @@ pub struct Progress {
     untold_bytes: u64,
     /// The numbers received since then that no packet came for.
     holes: u64,
-    /// The packets that this side sends which are not ordinary, from the first one on. An outbox that shares packets has it, empty, so that
-    /// without it each packet is the outbox's own, and the ordinary way asks once for both.
+    /// The packets that this side sends which are not ordinary, from the first one on. It is also there, empty, while the
+    /// outbox shares packets. So where it is `None`, each packet is ordinary and in the outbox's own memory: one check for both.
     classes: Option<Box<Classes>>,
 }
 
@@ -92,9 +92,9 @@ impl Progress {
         }
     }
 
-    /// Goes on where another process was killed: behind the packets taken down and those acknowledged up, of which all up to `sent` may have
-    /// been sent. (SPEC 46.1(d))
-    #[cfg(feature = "client")]
+    /// Goes on where another process or another edge did: behind the packets that were taken and those that were acknowledged, of which all up
+    /// to `sent` may have been sent. (SPEC 44.5(d), 46.1(d))
+    #[cfg(any(feature = "client", feature = "cluster"))]
     pub(crate) fn restored(ring: Ring, taken: u64, acknowledged: u64, sent: u64) -> Self {
         Progress {
             received: Received::after(taken),
@@ -102,19 +102,6 @@ impl Progress {
             sent,
             told: taken,
             ..Progress::new(ring)
-        }
-    }
-
-    /// Goes on where another edge did: all up to `up` was received and taken, all up to `down` was sent.
-    #[cfg(feature = "cluster")]
-    #[must_use]
-    pub(crate) fn after(ring: Ring, up: u64, down: u64) -> Self {
-        Progress {
-            received: Received::after(up),
-            acknowledged: Acknowledged::after(down),
-            sent: down,
-            told: up,
-            ..Self::new(ring)
         }
     }
 
@@ -322,8 +309,7 @@ impl Progress {
 
     // ---- what is to be sent
 
-    /// Appends a packet that is not copied. From now on it is looked at what is in the outbox's places, as for packets that are not
-    /// ordinary.
+    /// Appends a packet that is not copied. From now on each place of the outbox is looked at, as with packets that are not ordinary.
     #[cfg(feature = "edge")]
     pub(crate) fn push_shared(&mut self, outbox: &mut Outbox, packet: &SharedPacket) {
         self.classes.get_or_insert_default();

@@ -145,13 +145,8 @@ impl<const KEEPS: bool> Cutter<KEEPS> {
     }
 
     /// Returns the bytes held that no frame was returned for yet.
-    #[cfg(feature = "upgrade")]
-    pub(crate) fn held_bytes(&self) -> &[u8] {
-        self.held()
-    }
-
     #[inline]
-    fn held(&self) -> &[u8] {
+    pub(crate) fn held(&self) -> &[u8] {
         self.buffer.get(self.consumed..).unwrap_or_default()
     }
 

@@ -258,7 +258,7 @@ async def test_nothing_is_lost_or_doubled_by_a_process_that_is_killed_at_random(
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
             rest, _ = await within(child.communicate())
-            assert kills <= 15 and child.returncode in (0, -9), child.returncode
+            assert child.returncode in (0, -9), child.returncode
             done = rest == b"done\n"
             assert done or child.returncode == -9
         assert heard == [str(number) for number in range(400)], kills

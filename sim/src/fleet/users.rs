@@ -106,8 +106,7 @@ impl World {
         if state.conn.is_none() && state.machine.wants_connect(now) {
             self.connect(user);
         }
-        let moves = 8;
-        for _ in 0..moves {
+        for _ in 0..8 {
             if !self.exchange(user) {
                 break;
             }

@@ -7,7 +7,7 @@ use voltlane_core::edge::record::{Call, Difference, Recording, Replay, ReplayErr
 use voltlane_core::edge::{Closed, ConnKey, Counters, EndReason, Rejected};
 use voltlane_core::{ClientId, Time};
 
-/// The maximum number of connections, sessions and events that are kept. Of a longer recording the last ones are, where the incident is.
+/// The maximum number of connections, sessions and events that a page shows: of a longer recording the last ones, where the incident is.
 pub(super) const MOST: usize = 2_000;
 /// The parts of the whole time in which bytes are counted.
 pub(super) const PARTS: usize = 240;
@@ -184,7 +184,7 @@ impl Timeline {
             "{} records of {seconds:.3} s, {} connections, {} sessions: {verdict}{end}",
             self.records,
             self.counters.accepted,
-            self.counters.joined + self.counters.resumed
+            self.sessions.len()
         )
     }
 

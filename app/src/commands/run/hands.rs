@@ -1,6 +1,6 @@
 //! The process takes the place of another one, or another one takes its place (SPEC 41).
 
-/// What is opened once the process before has ended, and kept until the end of this one.
+/// Opens something once the process before has ended. The result is kept until this process ends.
 pub(super) type Later = Box<dyn FnOnce() -> Result<Box<dyn std::any::Any + Send>, String> + Send>;
 
 #[cfg(all(feature = "upgrade", target_os = "linux"))]
@@ -72,7 +72,7 @@ mod moved {
         }
     }
 
-    /// What came of the process before, and who is the next one.
+    /// Both hand-overs of this process: the state of the one before, and the giver for the next one.
     pub(in crate::commands::run) struct Hands {
         received: Option<Received>,
         /// The socket of the link, if it came too.
@@ -82,7 +82,7 @@ mod moved {
         kept: Vec<Box<dyn Any + Send>>,
     }
 
-    /// What is needed to serve in place of another process, and to be replaced.
+    /// The state with which a process serves in place of another one, and is replaced.
     pub(in crate::commands::run) struct Place {
         keys: KeyPair,
         args: ConfigArgs,
@@ -174,7 +174,7 @@ mod moved {
                 settings,
                 later,
             } = place;
-            // What cannot be opened now is missed. It is no reason to lose the clients.
+            // An address that cannot be opened now stays closed, and is logged. The clients matter more.
             for open in later {
                 match open() {
                     Ok(kept) => self.kept.push(kept),
@@ -188,7 +188,6 @@ mod moved {
                 keys,
                 args,
                 in_effect,
-                shards: settings.shards().get().into(),
             };
             match Giver::start(settings.general.upgrade_socket.as_deref(), passed, terms) {
                 Ok(giver) => self.giver = giver,

@@ -47,7 +47,7 @@ struct Lane {
     link: Option<LinkId>,
     /// The stream on which it has granted last.
     granted_on: LinkId,
-    /// Whether it may have granted since on a stream whose ASK did not name it, and began to count again.
+    /// Whether it may have begun to count again, on a later stream whose ASK had no counts of it.
     is_unsure: bool,
     is_given_up: bool,
 }

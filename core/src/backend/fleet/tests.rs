@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::SendError;
-use crate::backend::host::{GroupId, MAX_EDGES};
+use crate::backend::host::{GroupId, KEPT_PACKETS, MAX_EDGES};
 use crate::link::v3::{Ask, Carriage, Features, Joined, LinkAck, Own, OwnState, Peer, ToBackend};
 use crate::{ConfigError, backend::BackendConfig};
 
@@ -277,6 +277,44 @@ fn an_edge_is_told_no_counts_while_a_later_stream_may_be_its_own() {
     }
 }
 
+/// The edge of home 1 begins its counts again, and has so many packets to its session.
+fn begin_again(fleet: &mut Fleet, id: ClientId, numbered_down: u64) {
+    let mut anew = grant(1, 10, 1, u64::MAX);
+    anew.sessions = 1;
+    let link = connect(fleet, &anew).expect("granted");
+    let own = Own {
+        counter: 0,
+        next_up: 1,
+        numbered_down,
+        settled_down: 0,
+        state: OwnState::Attached,
+        joined_follows: false,
+        note: "",
+    };
+    feed(fleet, link, &frames(&[ToBackend::Own { id, own }])).expect("lasts");
+}
+
+/// SPEC 44.5(e): no more is kept for a session that is sent packets again, whether it is meant or one of many.
+#[test]
+fn who_is_sent_packets_again_holds_up_a_packet_for_many_at_the_bound() {
+    for (count, is_taken) in [(KEPT_PACKETS - 1, true), (KEPT_PACKETS, false)] {
+        let mut fleet = Fleet::new(config(2));
+        let link = connect(&mut fleet, &grant(1, 10, 1, 0)).expect("granted");
+        let id = id_at(1, 7);
+        feed(&mut fleet, link, &frames(&[joined(id)])).expect("lasts");
+        fleet.add(GroupId(7), id).expect("few groups");
+        for _ in 0..count {
+            fleet.send(id, &[b'x'; 100]).expect("room");
+            write_all(&mut fleet, link);
+        }
+        fleet.handle_closed(link);
+        begin_again(&mut fleet, id, 0);
+        let send = |fleet: &mut Fleet| fleet.send_to_many(Some(GroupId(7)), &[], None, b"x");
+        assert_eq!(send(&mut fleet).is_ok(), is_taken, "{count}");
+        assert!(send(&mut fleet).is_err(), "{count}");
+    }
+}
+
 /// SPEC 40.3(e): what crossed no link is sent again to an edge that counts anew, in order, and to members of groups as well.
 #[test]
 fn an_edge_that_counts_anew_is_sent_again_what_it_lacks() {
@@ -295,19 +333,8 @@ fn an_edge_that_counts_anew_is_sent_again_what_it_lacks() {
     fleet.handle_closed(first);
     assert_eq!(fleet.send(id, b"four"), Ok(4));
     // It has the first packet alone.
-    let mut anew = grant(1, 10, 1, u64::MAX);
-    anew.sessions = 1;
-    let second = connect(&mut fleet, &anew).expect("granted");
-    let own = Own {
-        counter: 0,
-        next_up: 1,
-        numbered_down: 1,
-        settled_down: 0,
-        state: OwnState::Attached,
-        joined_follows: false,
-        note: "",
-    };
-    feed(&mut fleet, second, &frames(&[ToBackend::Own { id, own }])).expect("lasts");
+    begin_again(&mut fleet, id, 1);
+    let second = fleet.edges()[0].link.expect("it has granted");
     let text = write_all(&mut fleet, second);
     let text = String::from_utf8_lossy(&text);
     let places =

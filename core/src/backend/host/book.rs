@@ -88,10 +88,14 @@ impl Entry {
         self.kept.len() > KEPT_PACKETS || (self.kept_bytes > KEPT_BYTES && self.kept.len() > 1)
     }
 
+    /// Returns whether its edge lacks packets that are being sent again.
+    pub(super) fn is_injecting(&self) -> bool {
+        self.injected.is_some()
+    }
+
     /// Returns whether no more can be kept while packets are sent again.
     pub(super) fn is_full(&self) -> bool {
-        self.injected.is_some()
-            && (self.kept.len() >= KEPT_PACKETS || self.kept_bytes >= KEPT_BYTES)
+        self.is_injecting() && (self.kept.len() >= KEPT_PACKETS || self.kept_bytes >= KEPT_BYTES)
     }
 
     fn drop_oldest(&mut self) {

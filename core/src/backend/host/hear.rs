@@ -172,11 +172,7 @@ impl Desk {
         let everyone = core::iter::once((EVERYONE, self.book.ids()));
         for (group, mut members) in self.book.groups().chain(everyone) {
             // Who is sent packets again becomes a member behind them.
-            members.retain(|id| {
-                self.book
-                    .get(*id)
-                    .is_none_or(|entry| entry.injected.is_none())
-            });
+            members.retain(|id| !self.book.get(*id).is_some_and(Entry::is_injecting));
             for ids in members.chunks(most_ids) {
                 let ids = ids.into();
                 v3.push(ToEdge::GroupAdd { group, ids });
@@ -199,7 +195,7 @@ impl Desk {
         let Some(entry) = self.book.get(id) else {
             return;
         };
-        if flag == crate::link::tagged::Flag::Data && entry.injected.is_some() {
+        if flag == crate::link::tagged::Flag::Data && entry.is_injecting() {
             // It is kept, and goes behind those before it.
             return;
         }
@@ -256,11 +252,14 @@ impl Desk {
             return Ok(self.drop_frame(&frame));
         }
         tell_policy(&self.book, v3, &frame, self.overflow);
-        if let ToBackend::Own { id, .. } = &frame {
-            // If it lacks something, that is sent again.
-            self.injecting.push_back(*id);
-        }
+        let owned = match &frame {
+            ToBackend::Own { id, .. } => Some(*id),
+            _ => None,
+        };
         let event = hear_v3(&mut self.book, v3, frame);
+        // An edge that lacks packets of a session is sent them again.
+        self.injecting
+            .extend(owned.filter(|id| self.book.get(*id).is_some_and(Entry::is_injecting)));
         let is_given = !matches!(
             event,
             Event::Settled(_) | Event::Refused { .. } | Event::Stale { .. } | Event::Link

@@ -168,7 +168,6 @@ impl Host {
         let mut entry = moved.0;
         (entry.is_moved, entry.injected) = (true, None);
         self.desk.take_in(id, entry);
-        self.desk.injecting.push_back(id);
     }
 
     /// Takes a session in whose edge is gone.
@@ -199,14 +198,8 @@ impl Host {
 
     /// Ends a session that nobody can end any more.
     pub(in crate::backend) fn expire(&mut self, id: ClientId) {
-        if let Some(entry) = self.desk.book.end(id, Code::EXPIRED) {
-            let end = End::new(
-                Code::EXPIRED,
-                "its edge is gone, and it came to no other",
-                entry.ledgers(),
-            );
-            self.desk.pending.push_back(Event::Ended { id, end });
-        }
+        let why = "its edge is gone, and it came to no other";
+        self.desk.end_here(id, Code::EXPIRED, why);
     }
 }
 
@@ -215,6 +208,14 @@ impl Host {
 pub(in crate::backend) struct Moved(Entry);
 
 impl Desk {
+    /// Ends a session that has no edge.
+    pub(super) fn end_here(&mut self, id: ClientId, code: Code, text: &str) {
+        if let Some(entry) = self.book.end(id, code).filter(|entry| entry.is_told) {
+            let end = End::new(code, text, entry.ledgers());
+            self.pending.push_back(Event::Ended { id, end });
+        }
+    }
+
     fn take_in(&mut self, id: ClientId, mut entry: Entry) {
         // It is in the present picture.
         entry.picture = self.v3.as_deref().map_or(u64::MAX, |v3| v3.picture);
@@ -241,7 +242,7 @@ impl Desk {
 
     pub(super) fn is_injecting(&self, id: ClientId) -> bool {
         let entry = self.book.get(id);
-        self.is_detached || entry.is_some_and(|entry| entry.injected.is_some())
+        self.is_detached || entry.is_some_and(Entry::is_injecting)
     }
 
     /// Sends again what sessions lack that go on at this edge, each a slice in its turn, and makes them members of their groups when they have

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::book::Entry;
 use super::granted::Granted;
 use super::{
     Delivery, Desk, EVERYONE, EdgeId, Event, Feature, GroupId, GroupSend, HEADER_BYTES, Kick,
@@ -115,10 +116,10 @@ impl Desk {
             return Ok(0);
         };
         let is_numbered = delivery != Delivery::Volatile;
-        let kept = (self.keeps && is_numbered).then(|| Arc::from(data));
         if entry.is_full() {
             return Err(SendError::QueueFull);
         }
+        let kept = (self.keeps && is_numbered).then(|| Arc::from(data));
         if entry.injected.is_some() || (self.is_detached && entry.is_told) {
             // It goes behind those that are sent again.
             if is_numbered {
@@ -175,7 +176,9 @@ impl Desk {
         receivers.retain(|id| !without.contains(id));
         let copies = if fans_out { 1 } else { receivers.len() };
         let each = data.len().saturating_add(HEADER_BYTES);
-        if !self.has_room(copies.saturating_mul(each.saturating_add(before))) {
+        if !self.has_room(copies.saturating_mul(each.saturating_add(before)))
+            || self.is_one_full(&receivers)
+        {
             return Err(SendError::QueueFull);
         }
         if receivers.is_empty() {
@@ -208,6 +211,12 @@ impl Desk {
         Ok(())
     }
 
+    /// Returns whether no more can be kept for one of these, which is sent packets again.
+    fn is_one_full(&self, receivers: &[ClientId]) -> bool {
+        let is_full = |id: &ClientId| self.book.get(*id).is_some_and(Entry::is_full);
+        !self.injecting.is_empty() && receivers.iter().any(is_full)
+    }
+
     /// Returns whether there is room for a packet for many.
     pub(super) fn has_room_for_many(
         &self,
@@ -215,6 +224,9 @@ impl Desk {
         without: usize,
         length: usize,
     ) -> bool {
+        if !self.injecting.is_empty() && self.is_one_full(&self.receivers(to)) {
+            return false;
+        }
         let v3 = self.v3.as_deref();
         let fans_out = v3.is_some_and(|v3| v3.is_ready() && v3.features().has(Feature::Groups));
         let copies = if fans_out {
@@ -263,10 +275,7 @@ impl Desk {
         };
         if self.is_detached {
             // Nobody else can end it.
-            if let Some(entry) = self.book.end(id, code).filter(|entry| entry.is_told) {
-                let end = End::new(code, text, entry.ledgers());
-                self.pending.push_back(Event::Ended { id, end });
-            }
+            self.end_here(id, code, text);
             return Ok(());
         }
         let is_told = entry.is_told;

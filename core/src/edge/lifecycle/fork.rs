@@ -7,7 +7,7 @@ use crate::queue::CountedTwice;
 
 impl Edge {
     /// Copies the machine, for exploring what could happen next, as a model checker does. The copy has the same secrets and shares the
-    /// table of sources, so it must never serve next to the original. What is saved of connections is saved of a copy as well (SPEC 41.1(b)).
+    /// table of sources, so it must never serve next to the original. Connections are saved from a copy, too (SPEC 41.1(b)).
     #[must_use]
     pub fn fork(&self) -> Edge {
         let mut copy = self.copied();

@@ -20,7 +20,6 @@ use crate::edge::sessions::saved::SavedSession;
 use crate::edge::sessions::{Linked, Numbered, Place};
 use crate::edge::shares::Bound;
 use crate::id::ClientId;
-use crate::link::tagged::TAG_BYTES;
 use crate::link::v3::{Adopt, Adopted, Disowned, Feature, Peer, ToBackend, flag};
 use crate::protocol::{
     FEATURE_TICKETS, Position, Progress, ResumeSecret, Resumed, Ticket, Verdict, verdict,
@@ -346,7 +345,12 @@ impl Edge {
         let Adopting { ticket, conn, .. } = adopting;
         let numbered = Numbered {
             standing: ticket.standing,
-            progress: Progress::after(ticket.ring, up, adopted.numbered_down),
+            progress: Progress::restored(
+                ticket.ring,
+                up,
+                adopted.numbered_down,
+                adopted.numbered_down,
+            ),
             cause: Code::GOODBYE,
             longest_up: ticket.longest_up,
             longest_down: ticket.longest_down,
@@ -523,9 +527,10 @@ impl Edge {
 
 /// Returns the id and the flag of a frame for the backend.
 fn head_of(body: &[u8]) -> Option<(ClientId, u8)> {
-    let (id, rest) = body.split_first_chunk()?;
-    let flag = *rest.get(TAG_BYTES - 1 - id.len())?;
-    Some((ClientId::from_u64(u64::from_le_bytes(*id)), flag))
+    let Some((id, [flag, ..])) = body.split_first_chunk() else {
+        return None;
+    };
+    Some((ClientId::from_u64(u64::from_le_bytes(*id)), *flag))
 }
 
 /// Returns the packets of a session that wait in a queue.

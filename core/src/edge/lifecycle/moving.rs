@@ -91,7 +91,7 @@ impl Edge {
         self.saves = true;
         self.shutdown_at = Some(now);
         let link = link_has_socket.then(|| self.movable_link()).flatten();
-        // What the link has to say about its end is no concern of a copy.
+        // A copy says nothing about the end of the link.
         self.uplink = Uplink::new(&self.config);
         self.link_queue.rewind();
         let (mut connections, mut records) = (Vec::new(), Vec::new());
@@ -140,7 +140,7 @@ impl Edge {
             && !queue.has_announcements()
             && link.proving.output().is_empty();
         is_movable.then(|| MovedLink {
-            read: link.reader.held_bytes().to_vec(),
+            read: link.reader.held().to_vec(),
             begun: queue.frames.begun_bytes(),
         })
     }
@@ -158,7 +158,7 @@ impl Edge {
         put_numbers(&mut out, &[entry.id.as_u64()]);
         out.extend_from_slice(&conn.account.to_le_bytes());
         put_bytes(&mut out, conn.control());
-        put_bytes(&mut out, conn.reader.held_bytes());
+        put_bytes(&mut out, conn.reader.held());
         let channel = conn.channel();
         let is_moved = channel.save(&entry.outbox, entry.numbers(), &mut out);
         is_moved.then_some(out)

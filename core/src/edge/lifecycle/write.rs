@@ -56,7 +56,7 @@ impl Edge {
         let (channel, outbox) = (conn.channel(), &mut entry.outbox);
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
         let (gone, drained) = if is_numbered {
-            // What it has stays until it is acknowledged.
+            // Its packets stay until they are acknowledged.
             channel.written(outbox, bytes);
             (0, !conn.has_output(&entry.outbox, entry.numbers()))
         } else if SETTLES {

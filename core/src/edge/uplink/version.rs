@@ -273,7 +273,7 @@ impl LinkVersion {
         }
     }
 
-    /// Handles that the link goes on which another process had, in version 2. Returns false if it cannot.
+    /// Returns whether the link of another process can go on, in version 2.
     #[cfg(feature = "upgrade")]
     pub(crate) fn goes_on_in_version_2(&self) -> bool {
         self.counted.is_none() && self.hold.goes_on_in_version_2()

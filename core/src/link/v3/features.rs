@@ -109,7 +109,7 @@ impl Features {
         Feature::ALL.into_iter().collect()
     }
 
-    /// Returns those of one of several edges, and of a backend of several.
+    /// Returns the features that a backend of several edges asks for, and that each of these edges grants, but [`Homes`](Feature::Homes).
     #[must_use]
     #[cfg(any(feature = "cluster", feature = "backend"))]
     pub(crate) fn of_several() -> Features {
