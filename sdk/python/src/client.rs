@@ -307,7 +307,8 @@ impl ClientMachine {
     }
 
     /// What is to be stored in the place of what was stored before, for `stored` of another process. It is a secret.
-    fn to_save<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+    #[pyo3(name = "to_save")]
+    fn bytes_to_save<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.machine.to_save())
     }
 
