@@ -30,13 +30,13 @@ pub(crate) trait Reads: Driven {
     /// Handles that the application came back for more, so it is done with the last event.
     fn come_back(&mut self, io: &mut Context<'_>);
 
-    /// Returns an event that has come before.
+    /// Returns an event that has come before, or a tick that comes before it.
     fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Self::Event>;
 
     /// Does what can be done until there is an event for the reader, which is being polled.
     fn step_for_reader(&mut self, io: &mut Context<'_>) -> Poll<Self::Event>;
 
-    /// Returns a tick that is due.
+    /// Returns a tick that is due. There is none behind the end.
     fn take_tick(&mut self) -> Option<Self::Event>;
 
     /// Returns whether no more events will come.
@@ -80,7 +80,7 @@ pub(crate) trait Reads: Driven {
         self.come_back(io);
         let event = self.take_kept(io).or_else(|| {
             self.drive(io);
-            self.take_kept(io)
+            self.take_kept(io).or_else(|| self.take_tick())
         });
         // This look may have used up the wake of a call that waits, or left it something to do.
         if !self.is_parked() {

@@ -93,7 +93,8 @@ pub enum Event {
         /// How many packets are sent to it again.
         missed: u64,
     },
-    /// The time that the options ask for has passed. Ticks that nobody waited for are left out.
+    /// The time that the options ask for has passed. Ticks that nobody waited for are left out, and one that follows another
+    /// comes behind everything else that waits.
     #[non_exhaustive]
     Tick {
         /// How much later it is than it should be.

@@ -239,6 +239,7 @@ impl Core {
 
     fn lend(&mut self, heard: Heard) -> Event {
         self.lent = heard.lent;
+        self.ticks.iter_mut().for_each(Ticks::others_come);
         heard.event
     }
 
@@ -712,7 +713,9 @@ impl Reads for Core {
 
     /// Returns a tick or an event of the inbox.
     fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Event> {
-        if let Some(tick) = self.take_tick() {
+        if self.ticks.as_ref().is_some_and(Ticks::come_first)
+            && let Some(tick) = self.take_tick()
+        {
             return Some(tick);
         }
         let was_full = !self.inbox.has_room();
@@ -739,6 +742,9 @@ impl Reads for Core {
     }
 
     fn take_tick(&mut self) -> Option<Event> {
+        if self.is_over() {
+            return None;
+        }
         let ticks = self.ticks.as_mut()?;
         let late = ticks.take(self.timer.now())?;
         Some(Event::Tick { late })

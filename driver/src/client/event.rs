@@ -51,7 +51,8 @@ pub enum Event {
         /// Their numbers, and why.
         gap: Gap,
     },
-    /// A [tick](super::Options::tick) is due. Missed ticks are left out.
+    /// A [tick](super::Options::tick) is due. Missed ticks are left out, and one that follows another comes
+    /// behind everything else that waits.
     #[non_exhaustive]
     Tick {
         /// How late the tick is.

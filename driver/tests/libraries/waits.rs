@@ -376,14 +376,15 @@ fn a_tick_comes_in_time_and_missed_ones_are_left_out() {
             Some(Event::Tick { late, .. }) => assert_eq!(late, Duration::from_millis(80)),
             other => panic!("{other:?}"),
         }
-        // Packets do not hold it up.
+        // Packets do not hold it up. Only behind another tick one of them is first.
         for _ in 0..1_000 {
             client.send(b"x").await.expect("sent");
         }
         clock.sleep(Duration::from_millis(20)).await;
+        packet(&mut client).await;
         assert!(matches!(client.recv().await, Some(Event::Tick { .. })));
         // Somebody else drives while the reader waits for its tick.
-        for _ in 0..1_000 {
+        for _ in 0..999 {
             packet(&mut client).await;
         }
         let sender = client.sender();
@@ -402,6 +403,70 @@ fn a_tick_comes_in_time_and_missed_ones_are_left_out() {
         assert!(matches!(outcome, Some(Event::Tick { .. })));
         assert!(clock.now().since(start) <= Duration::from_millis(50));
     });
+}
+
+/// What a client hears that needs 25 ms for each event, has a tick each 10 ms, and sends a packet before it asks for the next.
+fn heard_by_the_slow(versions: Versions, waits: bool) -> Vec<&'static str> {
+    let mut setup = Setup::new(Chaos::NONE);
+    setup.echoes();
+    let mut with_ticks = options(versions);
+    with_ticks.tick = Some(Duration::from_millis(10));
+    let mut client = setup.client_with(1, with_ticks, Chaos::NONE);
+    let clock = setup.world.clock.clone();
+    setup.world.run(async {
+        let mut heard = Vec::new();
+        while heard.len() < 200 {
+            client.try_send(b"x").expect("there is room");
+            let event = match waits {
+                true => client.recv().await,
+                false => client.try_recv(),
+            };
+            heard.push(match event {
+                Some(Event::Connected { .. }) => "connected",
+                Some(Event::Packet { .. }) => "packet",
+                Some(Event::Tick { .. }) => "tick",
+                None if !waits => "nothing",
+                other => panic!("{other:?}"),
+            });
+            clock.sleep(Duration::from_millis(25)).await;
+        }
+        // Ticks end with the session, or it would never be over for whoever is slow.
+        client.sender().close().await;
+        for _ in 0..400 {
+            match client.recv().await {
+                Some(Event::Packet { .. } | Event::Tick { .. }) => {}
+                Some(Event::Ended { .. }) => {
+                    clock.sleep(Duration::from_millis(25)).await;
+                    assert!(client.recv().await.is_none());
+                    return heard;
+                }
+                other => panic!("{other:?}"),
+            }
+            clock.sleep(Duration::from_millis(25)).await;
+        }
+        panic!("it is never over");
+    })
+}
+
+#[test]
+fn who_is_slower_than_its_ticks_hears_everything_else_as_well() {
+    for versions in BOTH {
+        for waits in [true, false] {
+            let heard = heard_by_the_slow(versions, waits);
+            let connects = heard.iter().position(|event| *event == "connected");
+            let connects = connects.unwrap_or_else(|| panic!("{versions:?}, {waits}: {heard:?}"));
+            assert!(connects < 20, "{versions:?}, {waits}: {heard:?}");
+            // Before the first echo there is nothing but ticks.
+            let mut rest = heard[connects + 10..].iter();
+            assert!(
+                rest.all(|event| matches!(*event, "packet" | "tick")),
+                "{versions:?}, {waits}: {heard:?}"
+            );
+            for two in heard[connects + 10..].windows(2) {
+                assert_ne!(two[0], two[1], "{versions:?}, {waits}: {heard:?}");
+            }
+        }
+    }
 }
 
 /// Returns a packet that was not sent yet.

@@ -301,6 +301,33 @@ fn whoever_is_unknown_to_the_edge_ends_for_those_who_have_sent_to_it() {
 }
 
 #[test]
+fn who_is_slower_than_its_ticks_hears_everything_else_as_well() {
+    const PACKETS: [&[u8]; 50] = [b"x"; 50];
+    let mut setup = Setup::new(Chaos::NONE);
+    let mut options = Options::default();
+    options.tick = Some(Duration::from_millis(10));
+    let mut backend = setup.backend_with(options);
+    setup.speaker(1, &PACKETS);
+    let clock = setup.world.clock.clone();
+    setup.world.run(async {
+        let (mut packets, mut ticks) = (0, 0);
+        for events in 0..200 {
+            match next(&mut backend).await {
+                Event::Packet { .. } => packets += 1,
+                Event::Tick { .. } => ticks += 1,
+                _ => {}
+            }
+            clock.sleep(Duration::from_millis(25)).await;
+            if packets == 50 {
+                assert!(ticks > 50 && events < 120, "{ticks} of {events}");
+                return;
+            }
+        }
+        panic!("{packets} packets and {ticks} ticks");
+    });
+}
+
+#[test]
 fn a_tick_comes_at_an_even_pace_and_only_to_those_who_wait() {
     let mut setup = Setup::new(Chaos::NONE);
     let mut options = Options::default();
