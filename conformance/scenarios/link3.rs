@@ -1,7 +1,8 @@
 //! Version 3 of the backend link, which a backend asks for. (SPEC 33 to 38)
 
 use conformance::metrics::get;
-use conformance::{Backend, Client, Directory, Edge, Incoming, Link, Session};
+use conformance::v3::Heard;
+use conformance::{Backend, Client, ClientV3, Directory, Edge, Incoming, Link, Session, Signal};
 use voltlane_core::ClientId;
 use voltlane_core::code::Code;
 use voltlane_core::link::v3::{
@@ -179,6 +180,88 @@ fn goes_on(shards: u8) {
     assert_eq!(backend.grant.sessions, 1);
     assert_eq!(backend.hear(), "OWN Attached 4");
     assert_eq!(backend.hear(), "4");
+    edge.stop();
+}
+
+/// SPEC 39.4(d).
+#[test]
+fn a_link_goes_on_over_a_restart_of_the_edge() {
+    SHARDS.into_iter().for_each(goes_on_over_a_restart);
+}
+
+fn goes_on_over_a_restart(shards: u8) {
+    let (listener, directory) = (Backend::bind(), Directory::new());
+    let config = format!(
+        "general.shards = {shards}\ngeneral.key_file = \"edge.key\"\ngeneral.snapshot_file = \"sessions\"\n{DEMANDED}{HEALING}"
+    );
+    let start = || Edge::start_in(super::PROGRAM, &directory, listener.address(), &config);
+    let edge = start();
+    let mut backend = Asking::ask(listener.accept(), 1, None);
+    let run = backend.grant.run;
+    let mut clients: Vec<ClientV3> = (0..6).map(|_| ClientV3::join(edge.address())).collect();
+    let ids: Vec<ClientId> = clients.iter().map(ClientV3::id).collect();
+    for _ in &ids {
+        assert_eq!(backend.hear(), "JOINED 3");
+    }
+    let (group, add) = (GroupId(1), Ids::from(&ids[..]));
+    backend.send(&ToEdge::GroupAdd { group, ids: add });
+    for client in &mut clients {
+        client.send(b"1");
+    }
+    assert_eq!(backend.hear(), "1");
+    // Of the others it has not read. What it sends until the edge has closed the link is not lost.
+    let known = (run, backend.received);
+    edge.signal(Signal::TERM);
+    let send = |text| GroupSend {
+        delivery: Delivery::Ordinary,
+        left_out: Ids::from(&[][..]),
+        packet: text,
+    };
+    let to_group = |text| ToEdge::GroupSend {
+        group,
+        send: send(text),
+    };
+    backend.send(&to_group(b"to all 1"));
+    backend.send(&packet(ids[2], b"to one"));
+    while let Incoming::Body(_) = backend.link.frames.incoming() {}
+    let sent = backend.sent;
+    drop(backend);
+    edge.expect_log("the sessions are saved");
+    edge.expect_end(Some(0));
+
+    let edge = start();
+    edge.expect_log("the sessions of the last process go on sessions=6");
+    let mut backend = Asking::ask(listener.accept(), 1, Some((known.0, known.1, sent)));
+    assert_eq!(backend.grant.run, run);
+    assert_eq!(backend.sent, sent, "the edge has what was sent to it");
+    let mut heard: Vec<String> = (0..11).map(|_| backend.hear()).collect();
+    heard.sort_unstable();
+    let expected = [["1"; 5].as_slice(), &["AWAY"; 6]].concat();
+    assert_eq!(heard, expected, "no OWN, and each frame once");
+    backend.send(&to_group(b"to all 2"));
+    for (number, client) in clients.iter_mut().enumerate() {
+        // What came before the edge had ended.
+        let mut packets = Vec::new();
+        loop {
+            match client.hear() {
+                Heard::Packet(_, data) => packets.push(data),
+                Heard::Dropped(_) => break,
+                _ => {}
+            }
+        }
+        client.come_back(edge.address());
+        assert!(backend.hear().starts_with("RESUMED"));
+        let mut expected = vec![&b"to all 1"[..], b"to all 2"];
+        if number == 2 {
+            expected.insert(1, b"to one");
+        }
+        while packets.len() < expected.len() {
+            packets.push(client.recv().1);
+        }
+        assert_eq!(packets, expected, "{shards} shards");
+        client.send(b"2");
+        assert_eq!(backend.hear(), "2");
+    }
     edge.stop();
 }
 

@@ -236,7 +236,7 @@ async fn serve<R: Runtime>(
         edge.set_term(home.term());
         let mut hands = before.receive(&keys)?;
         let now = R::Timer::default().now();
-        keeping.restore(now, std::slice::from_mut(&mut edge));
+        keeping.restore(now, None, std::slice::from_mut(&mut edge));
         if let Some(link) = hands.restore::<R>(now, &mut edge)? {
             backend.first = Some(link);
         }
@@ -261,10 +261,7 @@ async fn serve<R: Runtime>(
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
         let term = home.term();
         machines.1.iter_mut().for_each(|edge| edge.set_term(term));
-        if keeping.keeps() {
-            machines.0.keep_sessions();
-        }
-        keeping.restore(now, &mut machines.1);
+        keeping.restore(now, Some(&mut machines.0), &mut machines.1);
         #[cfg(feature = "cluster")]
         if let Some(first) = machines.1.first() {
             machines.0.set_name(first);

@@ -8,9 +8,11 @@ use zeroize::Zeroizing;
 use crate::edge::sessions::ends::{End, MOST};
 use crate::edge::sessions::ids::ClientIds;
 use crate::edge::sessions::saved::SavedSession;
+use crate::edge::trunk::counts::SavedTrunk;
 use crate::edge::uplink::version::SavedVersion;
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
+use crate::link::v3::is_counted;
 use crate::protocol::Master;
 use crate::wire::saved::{Saved, put_bytes, put_count};
 
@@ -298,6 +300,8 @@ pub(super) struct OfTrunk<'a> {
     pub(super) frames: Vec<&'a [u8]>,
     /// Those of frames of the backend that came when their shard had ended.
     pub(super) late: Vec<(ShardId, &'a [u8])>,
+    /// What it had counted, if its link had version 3.
+    pub(super) counts: Option<SavedTrunk>,
 }
 
 /// What is in the part of one machine.
@@ -336,6 +340,24 @@ impl<'a> Contents<'a> {
         saved.is_empty().then_some(contents)
     }
 
+    /// Returns what the trunk had counted, if `shards` shards go on behind it: they are as many as before, and each has counted what it has.
+    pub(super) fn counts_of_trunk(&self, shards: usize) -> Option<&SavedTrunk> {
+        let of_trunk = self.trunk.counts.as_ref()?;
+        let are_as_many = self.parts.len() == shards && of_trunk.shards() == shards;
+        let agrees = |part: &Contribution<'_>| {
+            let late = self.trunk.late.iter();
+            let of_it = late.filter(|(shard, body)| *shard == part.shard && is_counted(body));
+            let late = of_it.count() as u64;
+            let marks = of_trunk.of(part.shard);
+            let named = (&of_trunk.boot, of_trunk.features);
+            let frames = part.frames.len() as u64;
+            marks.is_some_and(|marks| part.version.agrees(named, marks, frames, late))
+        };
+        // What waits there has no count.
+        let is_all_counted = self.trunk.frames.is_empty();
+        (are_as_many && is_all_counted && self.parts.iter().all(agrees)).then_some(of_trunk)
+    }
+
     /// Returns the number of sessions, if each can be and none is there twice.
     fn check(&self) -> Option<usize> {
         let mut ids = BTreeSet::new();
@@ -368,6 +390,10 @@ impl<'a> OfTrunk<'a> {
         let of_trunk = OfTrunk {
             frames: saved.list(4, Saved::bytes)?,
             late: saved.list(5, |saved| Some((ShardId::new(saved.u8()?), saved.bytes()?)))?,
+            counts: match saved.is_empty() {
+                true => None,
+                false => Some(SavedTrunk::load(saved)?),
+            },
         };
         saved.is_empty().then_some(of_trunk)
     }

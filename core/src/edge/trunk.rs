@@ -13,7 +13,7 @@
 //!
 //! Version 3 of the link is in `granted.rs`. A branch exists from the moment at which the version of the link is known.
 
-mod counts;
+pub(in crate::edge) mod counts;
 mod granted;
 
 use core::num::NonZeroU8;
@@ -23,7 +23,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use crate::edge::snapshot::{OF_TRUNK, Part};
+use crate::edge::snapshot::{OF_TRUNK, Part, Snapshot};
 use crate::edge::trunk::counts::Counts;
 use crate::edge::uplink::batch::{BatchQueue, Sealed, Spares};
 use crate::edge::uplink::hold::Hold;
@@ -458,11 +458,30 @@ impl Trunk {
         if let Some(branch) = self.branch_mut(shard)
             && branch.state != BranchState::Gone
         {
-            *branch = Branch::new(state);
+            let ended = core::mem::replace(branch, Branch::new(state));
+            if state == BranchState::Gone {
+                self.keep_waiting(shard, ended);
+            }
         }
         self.make_grant();
         self.begin_round();
         self.settle();
+    }
+
+    /// Keeps what waits here for a shard that has ended.
+    fn keep_waiting(&mut self, shard: ShardId, ended: Branch) {
+        let batches = ended.sealed.into_batches();
+        let sealed = batches.iter().flat_map(Batch::bodies);
+        let bodies = sealed.map(|(body, _)| body).chain(ended.queue.bodies());
+        bodies.for_each(|body| self.keep_late(shard, body));
+    }
+
+    /// Keeps a frame of the backend for a shard that has ended.
+    fn keep_late(&mut self, shard: ShardId, body: &[u8]) {
+        if self.keeps_late && body.len() <= LATE_BYTES - self.late_bytes {
+            self.late_bytes += body.len();
+            self.late.push((shard, body.to_vec()));
+        }
     }
 
     /// Routes a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
@@ -483,9 +502,8 @@ impl Trunk {
         if branch.state != BranchState::Gone {
             branch.queue.push_body(body);
             branch.sealed.seal_full(&mut branch.queue);
-        } else if self.keeps_late && body.len() <= LATE_BYTES - self.late_bytes {
-            self.late_bytes += body.len();
-            self.late.push((shard, body.to_vec()));
+        } else {
+            self.keep_late(shard, body);
         }
     }
 
@@ -501,7 +519,19 @@ impl Trunk {
         self.keeps_late
     }
 
-    /// Saves what waits here, like [`Edge::save`] (SPEC 39.1). To be called once, when its link is closed.
+    /// Goes on with the counts of another process (SPEC 39.4(d)), like [`Edge::restore`]. To be called before the first link.
+    pub fn restore(&mut self, now: Time, snapshot: &Snapshot) {
+        let now = self.advance(now);
+        let contents = snapshot.contents();
+        if self.hold.may_be_version_3()
+            && let Some(saved) = contents.counts_of_trunk(self.branches.len())
+        {
+            self.hold.decide();
+            self.counts = Some(Box::new(Counts::after(now, contents.run, saved)));
+        }
+    }
+
+    /// Saves what waits here, and the counts of the link, like [`Edge::save`] (SPEC 39.1). To be called once, when its link is closed.
     pub fn save(&mut self, now: Time) -> Part {
         self.handle_link_closed(now, Closed::Asked);
         let waiting = 2 * self.queue.held_bytes() + 2 * self.late_bytes;
@@ -515,6 +545,9 @@ impl Trunk {
         for (shard, body) in core::mem::take(&mut self.late) {
             out.push(shard.as_u8());
             put_bytes(&mut out, &body);
+        }
+        if let Some(counts) = &self.counts {
+            counts.save(&mut out);
         }
         Part(out)
     }

@@ -8,6 +8,7 @@ mod kept {
 
     use tracing::{info, warn};
     use voltlane_core::Time;
+    use voltlane_core::edge::trunk::Trunk;
     use voltlane_core::edge::{Edge, Part, Snapshot};
     use voltlane_core::keys::KeyPair;
 
@@ -72,16 +73,22 @@ mod kept {
             kept(path, snapshot)
         }
 
-        /// Returns whether sessions are to be saved.
-        pub(in crate::commands::run) fn keeps(&self) -> bool {
-            self.0.is_some()
-        }
-
         /// Gives the machines, of which there is no client yet, the sessions of the last process.
-        pub(in crate::commands::run) fn restore(&self, now: Time, shards: &mut [Edge]) {
+        pub(in crate::commands::run) fn restore(
+            &self,
+            now: Time,
+            trunk: Option<&mut Trunk>,
+            shards: &mut [Edge],
+        ) {
             let Some(kept) = &self.0 else { return };
             let snapshot = kept.snapshot.lock();
             let snapshot = snapshot.unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(trunk) = trunk {
+                trunk.keep_sessions();
+                if let Some(snapshot) = &snapshot {
+                    trunk.restore(now, snapshot);
+                }
+            }
             for edge in shards {
                 edge.keep_sessions();
                 if let Some(snapshot) = &snapshot {
@@ -116,6 +123,7 @@ mod kept {
 #[cfg(not(feature = "snapshot"))]
 mod kept {
     use voltlane_core::Time;
+    use voltlane_core::edge::trunk::Trunk;
     use voltlane_core::edge::{Edge, Part};
     use voltlane_core::keys::KeyPair;
 
@@ -136,11 +144,13 @@ mod kept {
             Keeping
         }
 
-        pub(in crate::commands::run) fn keeps(&self) -> bool {
-            false
+        pub(in crate::commands::run) fn restore(
+            &self,
+            _: Time,
+            _: Option<&mut Trunk>,
+            _: &mut [Edge],
+        ) {
         }
-
-        pub(in crate::commands::run) fn restore(&self, _: Time, _: &mut [Edge]) {}
 
         pub(in crate::commands::run) fn add(&self, _: impl FnOnce() -> Part) {}
 

@@ -1,7 +1,9 @@
 //! What a backend of version 3 sends (SPEC 36).
 
 use crate::id::ClientId;
-use crate::link::v3::{Delivery, Feature, Kick, Overflow, Policy, Refusal, ToEdge, flag};
+use crate::link::v3::{
+    Delivery, Feature, Kick, Overflow, Policy, Refusal, ToEdge, flag, is_counted,
+};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -42,6 +44,16 @@ impl Edge {
         let outcome = self.handle_order(now, body, calm);
         self.hear_asked(now);
         Some(outcome)
+    }
+
+    /// Handles a frame that the trunk of another process has counted, and that this shard's machine there did not have (SPEC 39.4(d)).
+    pub(crate) fn take_late_order(&mut self, now: Time, body: &[u8]) {
+        // What is acknowledged stands in the next ASK.
+        if is_counted(body) {
+            let queue = &mut self.link_queue;
+            queue.version.count(now, body, &queue.frames);
+            self.handle_order(now, body, false);
+        }
     }
 
     fn handle_order(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {

@@ -123,11 +123,16 @@ impl Edge {
         let is_stray = |session: &&[u8]| id_of(session).shard().as_u8() >= shards;
         let mut sessions = contents.parts.iter().flat_map(|part| &part.sessions);
         self.takes_strays = sessions.any(is_stray);
+        // Without its counts the link begins anew, and what the backend has sent before is discarded (SPEC 37.4(a)).
+        let with_counts = match self.config.shards {
+            0 => is_same && contents.trunk.counts.is_none(),
+            shards => contents.counts_of_trunk(shards.into()).is_some(),
+        };
         // They were on their way already, so they go before what their shards have.
         self.push_frames(contents.trunk.frames.iter().copied());
         for part in &contents.parts {
             self.take_ids(part, shards);
-            self.take_frames(now, part, is_same);
+            self.take_frames(now, part, is_same, with_counts);
             for (id, end) in &part.ends {
                 if self.is_here(*id) {
                     let most = MOST.div_ceil(usize::from(shards));
@@ -142,17 +147,21 @@ impl Edge {
                 }
             }
         }
+        let is_discarded = contents.trunk.counts.is_some() && !with_counts;
         for (shard, body) in &contents.trunk.late {
             let shard = Some(*shard).filter(|shard| shard.as_u8() < shards);
-            if shard.unwrap_or_default() == self.config.shard {
+            if !is_discarded && shard.unwrap_or_default() == self.config.shard {
                 self.take_late(now, body);
             }
         }
         self.shed_load(now);
     }
 
-    /// Takes a frame of the backend for a shard that had ended. One that is no packet and no kick says what the next link says again.
+    /// Takes a frame of the backend for a shard that had ended.
     fn take_late(&mut self, now: Time, body: &[u8]) {
+        if self.link_queue.version.is_counted() {
+            return self.take_late_order(now, body);
+        }
         match Tagged::decode(body) {
             Ok(Tagged {
                 id,
@@ -203,7 +212,13 @@ impl Edge {
         }
     }
 
-    fn take_frames(&mut self, now: Time, part: &Contribution<'_>, is_same: bool) {
+    fn take_frames(
+        &mut self,
+        now: Time,
+        part: &Contribution<'_>,
+        is_same: bool,
+        with_counts: bool,
+    ) {
         let mut frames = FrameQueue::new();
         for body in &part.frames {
             let is_here = match is_same {
@@ -214,8 +229,8 @@ impl Edge {
                 frames.push_body(body);
             }
         }
-        // A trunk counts for its shards, and does not go on.
-        let with_counts = is_same && self.config.shards == 0;
+        // The counts of another shard are none of its own.
+        let with_counts = with_counts && part.shard == self.config.shard;
         let version = &mut self.link_queue.version;
         version.restore(now, &part.version, with_counts, &mut frames);
         for body in frames.bodies() {

@@ -7,6 +7,7 @@ use crate::edge::uplink::hold::Wrong;
 use crate::id::ShardId;
 use crate::link::v3::{Ask, Feature, Features, Grant, LinkAck};
 use crate::time::Time;
+use crate::wire::saved::{Saved, put_count, put_numbers};
 
 /// Whose frames these are, in order.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,12 @@ impl Origins {
         }
     }
 
+    /// Returns how many of them are of this shard.
+    fn of(&self, shard: ShardId) -> u64 {
+        let of_it = self.runs.iter().filter(|(other, _)| *other == shard);
+        of_it.map(|(_, frames)| frames).sum()
+    }
+
     /// Forgets all but the oldest `frames`.
     fn truncate(&mut self, frames: u64) {
         let mut kept = Origins::default();
@@ -65,6 +72,64 @@ pub(super) struct OfShard {
     pub(super) acknowledged: u64,
     /// The backend's frames that the shard was handed.
     pub(super) handed: u64,
+}
+
+/// What the trunk of another process of this run had counted (SPEC 39.1(a)).
+#[derive(Clone, Debug)]
+pub(in crate::edge) struct SavedTrunk {
+    pub(in crate::edge) boot: [u8; 16],
+    is_confirmed: bool,
+    pub(in crate::edge) features: u32,
+    received: u64,
+    acknowledged: u64,
+    highest: u64,
+    of_shards: Vec<OfShard>,
+    sent: Origins,
+}
+
+impl SavedTrunk {
+    /// Reads what [`Counts::save`] wrote.
+    pub(in crate::edge) fn load(saved: &mut Saved<'_>) -> Option<Self> {
+        let (boot, is_confirmed, features) = (saved.array()?, saved.flag()?, saved.u32()?);
+        let (received, acknowledged, highest) = (saved.u64()?, saved.u64()?, saved.u64()?);
+        let of_shards = saved.list(16, |saved| {
+            Some(OfShard {
+                acknowledged: saved.u64()?,
+                handed: saved.u64()?,
+            })
+        })?;
+        let mut sent = Origins::default();
+        for _ in 0..saved.count(9)? {
+            let (shard, frames) = (saved.u8()?, saved.u64()?);
+            let is_possible = usize::from(shard) < of_shards.len() && frames <= highest;
+            sent.frames.checked_add(frames).filter(|_| is_possible)?;
+            sent.push_run(ShardId::new(shard), frames);
+        }
+        let written = acknowledged.checked_add(sent.frames)?;
+        (written <= highest).then_some(SavedTrunk {
+            boot,
+            is_confirmed,
+            features,
+            received,
+            acknowledged,
+            highest,
+            of_shards,
+            sent,
+        })
+    }
+
+    /// Returns the shards of that process.
+    pub(in crate::edge) fn shards(&self) -> usize {
+        self.of_shards.len()
+    }
+
+    /// Returns the frames of this shard that the backend has acknowledged, those that were written to it, and its own that the shard was
+    /// handed.
+    pub(in crate::edge) fn of(&self, shard: ShardId) -> Option<(u64, u64, u64)> {
+        let of_shard = self.of_shards.get(usize::from(shard.as_u8()))?;
+        let written = of_shard.acknowledged.checked_add(self.sent.of(shard))?;
+        Some((of_shard.acknowledged, written, of_shard.handed))
+    }
 }
 
 /// What the shards have granted so far.
@@ -116,6 +181,39 @@ impl Counts {
         }
     }
 
+    /// Goes on as the trunk of another process of this run did.
+    pub(super) fn after(now: Time, run: [u8; 8], saved: &SavedTrunk) -> Self {
+        let features = Features::from_bits(saved.features);
+        let link = LinkCounts::new(now, saved.boot, features, saved.is_confirmed);
+        Counts {
+            link: link.after(now, saved.received),
+            run: Some(run),
+            granting: None,
+            of_shards: saved.of_shards.clone().into(),
+            announced: Origins::default(),
+            queued: Origins::default(),
+            sent: saved.sent.clone(),
+            acknowledged: saved.acknowledged,
+            highest: saved.highest,
+        }
+    }
+
+    /// Appends the counts, for another process of this run. No link is there. (SPEC 39.2)
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        self.link.save(out);
+        let received = self.link.receipts.received();
+        put_numbers(out, &[received, self.acknowledged, self.highest]);
+        put_count(out, self.of_shards.len());
+        for of_shard in &self.of_shards {
+            put_numbers(out, &[of_shard.acknowledged, of_shard.handed]);
+        }
+        put_count(out, self.sent.runs.len());
+        for (shard, frames) in &self.sent.runs {
+            out.push(shard.as_u8());
+            put_numbers(out, &[*frames]);
+        }
+    }
+
     /// Goes on where the last link ended. Returns false if the backend does not know these counts.
     pub(super) fn resume(&mut self, now: Time, ask: &Ask, features: Features) -> bool {
         let run = self.run;
@@ -136,9 +234,7 @@ impl Counts {
 
     /// Returns the frames of this shard that the backend has.
     pub(super) fn received_of(&self, shard: ShardId) -> u64 {
-        let of_it = self.sent.runs.iter().filter(|(other, _)| *other == shard);
-        let sent: u64 = of_it.map(|(_, frames)| frames).sum();
-        self.acknowledged_of(shard) + sent
+        self.acknowledged_of(shard) + self.sent.of(shard)
     }
 
     fn acknowledged_of(&self, shard: ShardId) -> u64 {

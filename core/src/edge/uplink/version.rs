@@ -92,10 +92,32 @@ impl SavedVersion {
     }
 }
 
+impl SavedVersion {
+    /// Returns whether the counts of this shard, which has so many frames and is to take `late` of the backend's, go on behind those of its trunk:
+    /// for the same boot with the same features, where the backend has acknowledged some of the shard's frames, some were written to it, and the
+    /// shard was handed some.
+    pub(crate) fn agrees(
+        &self,
+        (boot, features): (&[u8; 16], u32),
+        (acknowledged, written, handed): (u64, u64, u64),
+        frames: u64,
+        late: u64,
+    ) -> bool {
+        let SavedVersion::Counted(counted) = self else {
+            return false;
+        };
+        (&counted.boot, counted.features) == (boot, features)
+            && counted.fits(frames)
+            && counted.acknowledged <= acknowledged
+            && written <= counted.highest
+            && counted.received.checked_add(late) == Some(handed)
+    }
+}
+
 impl SavedCounts {
-    /// Returns whether these are the frames behind what is acknowledged.
-    fn fits(&self, frames: &FrameQueue) -> bool {
-        let end = self.acknowledged.checked_add(frames.packets() as u64);
+    /// Returns whether so many frames are behind what is acknowledged.
+    fn fits(&self, frames: u64) -> bool {
+        let end = self.acknowledged.checked_add(frames);
         self.acknowledged <= self.highest && end.is_some_and(|end| self.highest <= end)
     }
 }
@@ -224,6 +246,11 @@ impl LinkVersion {
         self.hold.complains()
     }
 
+    /// Returns whether a link of this run had version 3.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
+
     // ---- what outlives the process
 
     /// Appends what this run knows of its link, of which there is none now. (SPEC 39.2)
@@ -258,7 +285,9 @@ impl LinkVersion {
         match saved {
             SavedVersion::Version2 => self.hold.decide(),
             _ if !self.may_be_version_3 => to_version_2(frames),
-            SavedVersion::Counted(counted) if with_counts && counted.fits(frames) => {
+            SavedVersion::Counted(counted)
+                if with_counts && counted.fits(frames.packets() as u64) =>
+            {
                 self.hold.decide();
                 let features = Features::from_bits(counted.features);
                 let link = LinkCounts::new(now, counted.boot, features, counted.is_confirmed);

@@ -1,6 +1,7 @@
 //! Version 3 of the link over several shards: the trunk has the counts of the link, the shards the frames. (SPEC 36.2(i), 37)
 
 use super::*;
+use crate::edge::tests::v3::saving::sealed;
 use crate::edge::trunk::Trunk;
 use crate::link::v3::LinkSecret;
 use core::num::NonZeroU8;
@@ -49,6 +50,49 @@ impl Shards {
             world.wait(duration);
         }
         self.pump();
+    }
+
+    /// Ends the process in order, one shard before the other. Of what the backend writes meanwhile, so many bytes arrive. Another process goes
+    /// on.
+    fn restart(&mut self, bytes: usize, name: u8) {
+        let now = self.now;
+        self.trunk.keep_sessions();
+        for world in &mut self.worlds {
+            world.edge.keep_sessions();
+        }
+        let backend = &mut self.backend;
+        let mut out = backend.frames.output().to_vec();
+        out.truncate(bytes);
+        backend.sent.advance(out.len(), &mut backend.frames);
+        let (first, rest) = out.split_at(out.len() / 3);
+        let (second, last) = rest.split_at(rest.len() / 2);
+        self.trunk.handle_link_bytes(now, first);
+        self.trunk.handle_branch_gone(now, ShardId::new(0));
+        self.trunk.handle_link_bytes(now, second);
+        self.pump();
+        self.trunk.handle_link_bytes(now, last);
+        self.trunk.handle_branch_gone(now, ShardId::new(1));
+        self.trunk.handle_link_closed(now, Closed::Eof);
+        let run = self.worlds[0].edge.run;
+        let mut parts = vec![self.trunk.save(now)];
+        for world in &mut self.worlds {
+            parts.push(world.edge.save(now));
+        }
+        let keys = self.worlds[0].edge_keys.clone();
+        let bytes = sealed(&self.worlds[0], run, &parts, name);
+        let snapshot = Snapshot::open(bytes, &keys).unwrap();
+        let config = self.worlds[0].edge.config.clone();
+        let shards = NonZeroU8::new(2).unwrap();
+        self.trunk = Trunk::new(&config.master, shards, [name; 32]);
+        self.trunk.restore(now, &snapshot);
+        for world in &mut self.worlds {
+            let config = world.edge.config.clone();
+            world.edge = Edge::new(config, keys.clone(), [name; 32]);
+            world.edge.restore(now, &snapshot);
+            world.edge.audit();
+        }
+        self.backend.lose_link();
+        self.connect();
     }
 
     fn connect(&mut self) {
@@ -292,6 +336,81 @@ fn a_link_of_two_shards_cut_anywhere_loses_and_doubles_nothing() {
         for bytes in 0..160 {
             let cut = cut_at(Some((round, bytes)));
             assert_eq!(cut, whole, "cut in round {round} after {bytes} bytes");
+        }
+    }
+}
+
+/// Runs a script in which another process takes the place of this one where `at` says. Returns what the backend heard of each client, and each
+/// client.
+fn restarted_at(at: Option<(usize, usize)>) -> [Vec<Vec<u8>>; 4] {
+    let mut shards = Shards::new(LinkProtocol::V3);
+    shards.ask();
+    let mut members = [shards.worlds[0].join(), shards.worlds[1].join()];
+    let mut down = [Vec::new(), Vec::new()];
+    let texts: [&'static [u8]; 6] = [b"0", b"1", b"2", b"3", b"4", b"5"];
+    shards.order(&add(&[members[0].id, members[1].id]));
+    for (round, text) in texts.into_iter().enumerate() {
+        for (world, member) in shards.worlds.iter_mut().zip(&members) {
+            world.send(member.conn, text);
+        }
+        shards.backend.queue(&to_group(text));
+        shards.backend.queue(&packet(members[round % 2].id, text));
+        if let Some((place, bytes)) = at
+            && place == round
+        {
+            shards.pump();
+            let up = shards.link_takes(bytes);
+            shards.backend.read(&up[..up.len() / 2]);
+            for ((world, member), down) in shards.worlds.iter_mut().zip(&members).zip(&mut down) {
+                down.extend(world.hear(member.conn));
+            }
+            shards.restart(bytes, 1);
+            let grant = shards.ask();
+            assert_ne!(grant.received, u64::MAX, "it goes on behind the counts");
+            for (number, member) in members.iter_mut().enumerate() {
+                let heard = shards.worlds[number].come_back(member);
+                down[number].extend(heard.into_iter().filter(|body| body[0] >= b'0'));
+            }
+        } else if round % 3 == 1 {
+            shards.exchange();
+        } else if round % 3 == 2 {
+            shards.acknowledge();
+        }
+    }
+    shards.exchange();
+    shards.wait(Duration::from_millis(20));
+    shards.exchange();
+    for ((world, member), down) in shards.worlds.iter_mut().zip(&members).zip(&mut down) {
+        down.extend(world.hear(member.conn));
+    }
+    shards.acknowledge();
+    assert_eq!(shards.held(), 0, "all is acknowledged");
+    let left = &shards.backend.frames;
+    assert!(left.is_empty(), "the edge acknowledged all");
+    let up = members.each_ref().map(|member| {
+        let mut of_it = member.id.as_u64().to_le_bytes().to_vec();
+        of_it.push(flag::DATA);
+        let bodies = shards.backend.heard.iter();
+        let packets = bodies.filter_map(|body| body.strip_prefix(&of_it[..]));
+        packets.map(<[u8]>::to_vec).collect()
+    });
+    let [up_one, up_two] = up;
+    let [down_one, down_two] = down;
+    [up_one, up_two, down_one, down_two]
+}
+
+/// SPEC 39.4(d).
+#[test]
+fn another_process_with_as_many_shards_goes_on_behind_the_counts() {
+    let whole = restarted_at(None);
+    assert_eq!((whole[0].len(), whole[2].len()), (6, 9), "{whole:?}");
+    for round in 0..6 {
+        for bytes in (0..160).step_by(3) {
+            // Each run seals with the same key and name.
+            crate::v3::watch::begin();
+            let restarted = restarted_at(Some((round, bytes)));
+            let place = format!("restarted in round {round} after {bytes} bytes");
+            assert_eq!(restarted, whole, "{place}");
         }
     }
 }
