@@ -397,8 +397,8 @@ settings! {
         /// protocol "3" of the link. 0: it is the only one.
         home: u32 = 0, 0..=MAX_HOME;
         /// Engine by which edges agree on who has a home: "none", or the servers of NATS with JetStream, up to 8. With it
-        /// a process waits at its start until the home is free, and its term grows even if a clock was set back. While the engine cannot be
-        /// reached, all go on. The link to it is not encrypted.
+        /// a process waits at its start until the home is free, and its term grows even if a clock was set back. While the
+        /// engine cannot be reached, all go on. The link to it is not encrypted.
         engine: EngineServers = EngineServers::default(), ();
         /// Name of the cluster at the engine. Clusters of different names share nothing.
         name: ClusterName = ClusterName::of("voltlane"), ();
