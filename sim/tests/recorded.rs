@@ -111,8 +111,11 @@ fn what_is_no_recording_of_this_edge_is_refused() {
     let refused = |bytes: &[u8]| Recording::open(bytes, &edge_key()).expect_err("refused");
     assert_eq!(refused(b"#!/bin/sh"), RecordingError::Foreign);
     let mut other = file.clone();
-    other[8] = 2;
-    assert_eq!(refused(&other), RecordingError::Format { format: 2 });
+    for format in [1, 3] {
+        other[8] = format;
+        let format = u32::from(format);
+        assert_eq!(refused(&other), RecordingError::Format { format });
+    }
     for at in [12, 43, 48, 100] {
         let mut other = file.clone();
         other[at] ^= 1;

@@ -26,6 +26,37 @@
 /// Tells the recording, if there is one, that the adapter calls (SPEC 42).
 #[cfg(feature = "record")]
 macro_rules! noted {
+    // Those of a packet have methods of their own, which cost less.
+    ($edge:expr, $now:expr, PollClient) => {
+        if let Some(recorder) = &mut $edge.recorder {
+            recorder.polls();
+        }
+    };
+    ($edge:expr, $now:expr, ClientDuty { $conn:ident }) => {
+        if $edge.recorder.is_some() {
+            $edge.note_duty($conn);
+        }
+    };
+    ($edge:expr, $now:expr, ClientBytes { $conn:ident, $bytes:ident }) => {
+        if $edge.recorder.is_some() {
+            $edge.note_client_bytes($now, $conn, $bytes);
+        }
+    };
+    ($edge:expr, $now:expr, ClientWritten { $conn:ident, $bytes:ident }) => {
+        if $edge.recorder.is_some() {
+            $edge.note_client_written($now, $conn, $bytes);
+        }
+    };
+    ($edge:expr, $now:expr, LinkBytes($bytes:ident)) => {
+        if $edge.recorder.is_some() {
+            $edge.note_link_bytes($now, $bytes);
+        }
+    };
+    ($edge:expr, $now:expr, LinkWritten { $bytes:ident }) => {
+        if $edge.recorder.is_some() {
+            $edge.note_link_written($now, $bytes);
+        }
+    };
     ($edge:expr, $now:expr, $call:ident $with:tt) => {
         if $edge.recorder.is_some() {
             $edge.note($now, &$crate::edge::record::Call::$call $with);
@@ -637,8 +668,12 @@ impl Edge {
     #[inline]
     pub fn poll_client(&mut self) -> Option<ConnKey> {
         noted!(self, Time::ZERO, PollClient);
-        told!(self, self.conns.pop_ready(), |ready| ready
-            .map_or(0, |conn| u64::from(conn.0.index) + 1))
+        let ready = self.conns.pop_ready();
+        #[cfg(feature = "record")]
+        if let Some(recorder) = &mut self.recorder {
+            recorder.polled(ready);
+        }
+        ready
     }
 
     // ---- the end

@@ -14,6 +14,17 @@ use crate::edge::table::slab::Key;
 use crate::id::ClientId;
 use crate::link::v3::LinkSecret;
 
+/// In a record, the connection that was named or polled last.
+const SAME_CONN: u64 = 0;
+/// No connection.
+pub(super) const NO_CONN: ConnKey = ConnKey(Key {
+    index: u32::MAX,
+    generation: 0,
+});
+/// The kind of [`Call::NoDuty`].
+pub(super) const NO_DUTY: u8 = 34;
+/// The kind of [`Call::PollClient`].
+pub(super) const POLL_CLIENT: u8 = 11;
 /// The bit of a record's kind that says that time has gone on.
 const LATER: u8 = 0x80;
 /// In the place of the length of a secret: there is none.
@@ -68,7 +79,8 @@ pub enum Call<'a> {
         /// How it ended.
         cause: Closed,
     },
-    /// `client_duty`
+    /// `client_duty`. There is a record of it only where the adapter asks otherwise than it should: not of the connection that was polled, or
+    /// of which something was written.
     ClientDuty {
         /// The connection.
         conn: ConnKey,
@@ -168,10 +180,21 @@ pub enum Call<'a> {
     Turn,
     /// No call: a later segment begins, with this image of the machine.
     Image(&'a [u8]),
+    /// No call: the adapter has not asked for the duty for which it should have.
+    NoDuty,
 }
 
 /// Appends a number: seven bits in a byte, the lowest first, and the highest bit where more follow.
-pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
+#[inline(always)]
+pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
+    match u8::try_from(number) {
+        Ok(low @ ..0x80) => out.push(low),
+        _ => put_large(out, number),
+    }
+}
+
+#[inline(never)]
+fn put_large(out: &mut Vec<u8>, mut number: u64) {
     loop {
         let low = number.to_le_bytes()[0] & 0x7f;
         number >>= 7;
@@ -182,21 +205,29 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     }
 }
 
+#[inline(always)]
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn put_conn(out: &mut Vec<u8>, conn: ConnKey) {
-    put_number(out, conn.0.index.into());
+/// Appends a connection: its number, from 1, and the number of those before it that had the same; or [`SAME_CONN`]. It is the last one now.
+#[inline(always)]
+fn put_conn(out: &mut Vec<u8>, conn: ConnKey, last: &mut ConnKey) {
+    if core::mem::replace(last, conn) == conn {
+        return put_number(out, SAME_CONN);
+    }
+    put_number(out, u64::from(conn.0.index) + 1);
     put_number(out, conn.0.generation.into());
 }
 
-fn put_sized(out: &mut Vec<u8>, conn: ConnKey, bytes: usize) {
-    put_conn(out, conn);
+#[inline(always)]
+fn put_sized(out: &mut Vec<u8>, conn: ConnKey, bytes: usize, last: &mut ConnKey) {
+    put_conn(out, conn, last);
     put_number(out, bytes as u64);
 }
 
+#[inline(always)]
 fn put_time(out: &mut Vec<u8>, time: Duration) {
     put_number(out, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
 }
@@ -263,7 +294,7 @@ impl<'a> Call<'a> {
             Call::ClientClosed { .. } => 8,
             Call::ClientDuty { .. } => 9,
             Call::ClientWritten { .. } => 10,
-            Call::PollClient => 11,
+            Call::PollClient => POLL_CLIENT,
             Call::Overhead { .. } => 12,
             Call::Held { .. } => 13,
             Call::AdmitHandshake => 14,
@@ -286,6 +317,7 @@ impl<'a> Call<'a> {
             Call::End => 31,
             Call::Turn => 32,
             Call::Image(_) => 33,
+            Call::NoDuty => NO_DUTY,
         }
     }
 
@@ -306,8 +338,9 @@ impl<'a> Call<'a> {
         )
     }
 
-    /// Appends the record, `later` than the one before.
-    pub(super) fn encode(&self, later: Duration, out: &mut Vec<u8>) {
+    /// Appends the record, `later` than the one before. `last` is the connection that was named or polled last.
+    #[inline(always)]
+    pub(super) fn encode(&self, later: Duration, last: &mut ConnKey, out: &mut Vec<u8>) {
         match later.is_zero() {
             true => out.push(self.kind()),
             false => {
@@ -342,19 +375,21 @@ impl<'a> Call<'a> {
                 out.push(introduced.map_or(2, u8::from));
             }
             Call::ClientBytes { conn, bytes } => {
-                put_conn(out, conn);
+                put_conn(out, conn, last);
                 put_bytes(out, bytes);
             }
-            Call::ClientEnding { conn } | Call::ClientDuty { conn } => put_conn(out, conn),
+            Call::ClientEnding { conn } | Call::ClientDuty { conn } => {
+                put_conn(out, conn, last);
+            }
             Call::ClientClosed { conn, cause } => {
-                put_conn(out, conn);
+                put_conn(out, conn, last);
                 out.push(of_closed(cause));
             }
             Call::ClientWritten { conn, bytes }
             | Call::Overhead { conn, bytes }
-            | Call::Held { conn, bytes } => put_sized(out, conn, bytes),
+            | Call::Held { conn, bytes } => put_sized(out, conn, bytes, last),
             Call::Entropy { conn, random } => {
-                put_conn(out, conn);
+                put_conn(out, conn, last);
                 out.extend_from_slice(random);
             }
             Call::Config(ref config) => put_config(out, config),
@@ -396,14 +431,18 @@ impl<'a> Call<'a> {
             | Call::Save
             | Call::Check
             | Call::End
-            | Call::Turn => {}
+            | Call::Turn
+            | Call::NoDuty => {}
         }
     }
 
-    /// Reads a record from the front of `bytes`. Returns it, how much later it is than the one before, and the answer. `None`: it is none that
-    /// is written.
-    pub(super) fn decode(bytes: &mut &'a [u8]) -> Option<(Call<'a>, Duration, Option<u64>)> {
-        let fields = &mut Fields(bytes);
+    /// Reads a record from the front of `bytes`. `last` is the connection that was named or polled last. Returns the call, how much later it is
+    /// than the one before, and the answer. `None`: it is none that is written.
+    pub(super) fn decode(
+        bytes: &mut &'a [u8],
+        last: ConnKey,
+    ) -> Option<(Call<'a>, Duration, Option<u64>)> {
+        let fields = &mut Fields { rest: bytes, last };
         let kind = fields.byte()?;
         let later = match kind & LATER {
             0 => Duration::ZERO,
@@ -414,7 +453,7 @@ impl<'a> Call<'a> {
             true => Some(fields.number()?),
             false => None,
         };
-        *bytes = fields.0;
+        *bytes = fields.rest;
         Some((call, later, answer))
     }
 
@@ -456,23 +495,33 @@ impl<'a> Call<'a> {
             Call::End => "end",
             Call::Turn => "turn",
             Call::Image(_) => "image",
+            Call::NoDuty => "no duty",
         }
     }
 }
 
 /// Reads the fields of a record from the front.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+    last: ConnKey,
+}
 
 impl<'a> Fields<'a> {
+    /// Those of a record that names no connection.
+    pub(super) fn new(rest: &'a [u8]) -> Self {
+        let last = NO_CONN;
+        Fields { rest, last }
+    }
+
     fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
         Some(*byte)
     }
 
     fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
-        let (array, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
+        let (array, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
         Some(array)
     }
 
@@ -498,8 +547,8 @@ impl<'a> Fields<'a> {
 
     fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.size()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
+        let (bytes, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
         Some(bytes)
     }
 
@@ -528,7 +577,10 @@ impl<'a> Fields<'a> {
     }
 
     fn conn(&mut self) -> Option<ConnKey> {
-        let index = self.number()?.try_into().ok()?;
+        let index = match self.number()? {
+            SAME_CONN => return Some(self.last),
+            next => (next - 1).try_into().ok()?,
+        };
         let generation = self.number()?.try_into().ok()?;
         Some(ConnKey(Key { index, generation }))
     }
@@ -601,7 +653,7 @@ impl<'a> Fields<'a> {
                 conn: self.conn()?,
                 bytes: self.size()?,
             },
-            11 => Call::PollClient,
+            POLL_CLIENT => Call::PollClient,
             12 => Call::Overhead {
                 conn: self.conn()?,
                 bytes: self.size()?,
@@ -649,6 +701,7 @@ impl<'a> Fields<'a> {
             31 => Call::End,
             32 => Call::Turn,
             33 => Call::Image(self.bytes()?),
+            NO_DUTY => Call::NoDuty,
             _ => return None,
         })
     }

@@ -3,24 +3,36 @@
 /// Odd, with its bits spread: the golden ratio.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Returns a digest of the first `bytes` bytes of an output, in 32 bits.
+/// The bytes at each end of a part of an output that its digest has. What is between them is a payload, or sealed with what is behind it.
+const END_BYTES: usize = 32;
+
+/// Returns a digest of the first `bytes` bytes of an output, in 14 bits: two bytes of a record.
 pub(super) fn digest_of_output(output: [&[u8]; 2], bytes: usize) -> u64 {
     let [first, second] = output;
     let taken = first.get(..bytes).unwrap_or(first);
     let rest = bytes.saturating_sub(taken.len());
     let more = second.get(..rest).unwrap_or(second);
-    let digest = digest(digest(bytes as u64, taken), more);
-    (digest ^ digest >> 32) & 0xffff_ffff
+    let mut digest = bytes as u64;
+    for part in [taken, more].into_iter().filter(|part| !part.is_empty()) {
+        digest = digest_of_ends(digest, part);
+    }
+    (digest ^ digest >> 32) & 0x3fff
 }
 
-/// Returns a digest of a text, in 32 bits.
-pub(super) fn digest_of_text(text: &str) -> u64 {
-    digest_of_bytes(text.as_bytes())
+fn digest_of_ends(before: u64, bytes: &[u8]) -> u64 {
+    match (
+        bytes.first_chunk::<END_BYTES>(),
+        bytes.last_chunk::<END_BYTES>(),
+    ) {
+        (Some(begin), Some(end)) => digest(digest(before, begin), end),
+        _ => digest(before, bytes),
+    }
 }
 
 /// Returns a digest of bytes, in 32 bits.
 pub(super) fn digest_of_bytes(bytes: &[u8]) -> u64 {
-    digest_of_output([bytes, b""], bytes.len())
+    let digest = digest(bytes.len() as u64, bytes);
+    (digest ^ digest >> 32) & 0xffff_ffff
 }
 
 fn digest(mut digest: u64, bytes: &[u8]) -> u64 {
@@ -32,11 +44,13 @@ fn digest(mut digest: u64, bytes: &[u8]) -> u64 {
     for word in words {
         add(u64::from_le_bytes(*word));
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
+    if !rest.is_empty() {
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        add(u64::from_le_bytes(last));
     }
-    add(u64::from_le_bytes(last));
     digest
 }
 
@@ -46,13 +60,28 @@ mod tests {
 
     #[test]
     fn outputs_that_differ_have_different_digests() {
-        let bytes = [7; 40];
-        let whole = digest_of_output([&bytes, b""], 40);
-        assert_ne!(whole, digest_of_output([&bytes, b""], 39));
-        for at in 0..40 {
-            let mut other = bytes;
-            other[at] ^= 1;
-            assert_ne!(whole, digest_of_output([&other, b""], 40), "{at}");
+        for length in [1, 8, 31, 32, 33, 40, 64] {
+            let bytes = vec![7; length];
+            let whole = digest_of_output([&bytes, b""], length);
+            assert_ne!(whole, digest_of_output([&bytes, b""], length - 1));
+            for at in 0..length {
+                let mut other = bytes.clone();
+                other[at] ^= 1;
+                let digest = digest_of_output([&other, b""], length);
+                assert_ne!(whole, digest, "{at} of {length}");
+                assert_ne!(digest_of_bytes(&bytes), digest_of_bytes(&other));
+            }
+        }
+        // Of more bytes the ends count.
+        let (mut bytes, whole) = ([7; 1000], digest_of_output([&[7; 1000], b""], 1000));
+        for (at, counts) in [(31, true), (32, false), (967, false), (968, true)] {
+            bytes[at] ^= 1;
+            assert_eq!(
+                whole != digest_of_output([&bytes, b""], 1000),
+                counts,
+                "{at}"
+            );
+            bytes[at] ^= 1;
         }
         // Only what was taken counts, and no more than there is.
         let taken = |second: &[u8], bytes| digest_of_output([b"first", second], bytes);

@@ -4,7 +4,7 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::edge::record::call::Call;
+use crate::edge::record::call::{Call, NO_CONN};
 use crate::edge::record::replay::ReplayError;
 use crate::keys::KeyPair;
 use crate::protocol::Master;
@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::wire::saved::{Saved, put_count};
 
 /// The format that is written, and the only one that is read.
-pub const RECORDING_FORMAT: u32 = 1;
+pub const RECORDING_FORMAT: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"VLRECORD";
 const NAME_BYTES: usize = 32;
@@ -175,7 +175,7 @@ impl Recording {
         let mut rest = &**self.plain;
         let (mut first, mut at, mut record) = (None, Time::ZERO, 0);
         while !rest.is_empty() {
-            let decoded = Call::decode(&mut rest);
+            let decoded = Call::decode(&mut rest, NO_CONN);
             let (_, later, _) = decoded.ok_or(ReplayError::Malformed { record })?;
             at = at + later;
             if at > Time::ZERO {

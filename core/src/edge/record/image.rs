@@ -22,7 +22,7 @@ impl Image for EdgeConfig {
 
     fn take(from: &mut Taken<'_>) -> Option<Self> {
         let bytes = Zeroizing::new(Vec::<u8>::take(from)?);
-        Some(Fields(&bytes).config()?.into_owned())
+        Some(Fields::new(&bytes).config()?.into_owned())
     }
 }
 

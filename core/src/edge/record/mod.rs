@@ -18,13 +18,14 @@ use core::time::Duration;
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::edge::Edge;
 use crate::edge::conns::conn::ConnKey;
 use crate::edge::conns::state::State;
 use crate::edge::uplink::link::HasLink as _;
 use crate::id::ClientId;
+use crate::image::{Image as _, Out};
 use crate::protocol::Lent;
 use crate::time::Time;
 
@@ -34,12 +35,12 @@ pub use replay::{Difference, Replay, ReplayError, Step};
 
 pub(super) use call::restarts;
 
-use call::put_number;
-use digest::{digest_of_bytes, digest_of_output, digest_of_text};
+use call::{NO_CONN, NO_DUTY, POLL_CLIENT, put_number};
+use digest::{digest_of_bytes, digest_of_output};
 
 /// A chunk is handed over when it has this many bytes. One call may add more than that.
 pub const CHUNK_BYTES: usize = 64 * 1024;
-/// A chunk is handed over at the first call that comes so long after the first one in it.
+/// A chunk is handed over at the first call that comes so long after the chunk before.
 pub const CHUNK_TIME: Duration = Duration::from_secs(1);
 
 /// How a recording is divided (SPEC 42.5).
@@ -62,7 +63,8 @@ impl Segments {
 
 /// Takes the chunks of a recording.
 pub trait Sink: Send {
-    /// Takes a chunk, and returns an empty buffer for the next one. `None`: it takes no more, so the recording has ended. It must not wait.
+    /// Takes a chunk, and returns an empty buffer for the next one, in which nothing of an earlier chunk is left unsealed. `None`: it takes no
+    /// more, so the recording has ended. It must not wait.
     /// If the chunk `begins` a segment, those before it can be dropped.
     fn take(&mut self, chunk: Vec<u8>, begins: bool) -> Option<Vec<u8>>;
 
@@ -90,8 +92,12 @@ pub(super) struct Recorder {
     chunk: Zeroizing<Vec<u8>>,
     /// The time of the last record.
     last: Time,
-    /// When the first record of the chunk was made.
-    since: Time,
+    /// The connection that a record has named or that was polled last. Another record of it does not name it again.
+    conn: ConnKey,
+    /// The connection for whose duty the adapter asks next, unless it does otherwise than it should. If it does ask, there is no record.
+    asks: Option<ConnKey>,
+    /// When the chunk is handed over, however short it is.
+    due: Time,
     /// Whether the chunks stay here, for a comparison.
     compares: bool,
     segments: Segments,
@@ -116,7 +122,9 @@ impl Recorder {
             sink: Mutex::new(sink),
             chunk: Zeroizing::new(Vec::with_capacity(CHUNK_BYTES)),
             last: Time::ZERO,
-            since: Time::ZERO,
+            conn: NO_CONN,
+            asks: None,
+            due: Time::ZERO + CHUNK_TIME,
             compares,
             segments,
             handed_over: 0,
@@ -124,19 +132,42 @@ impl Recorder {
         }
     }
 
+    #[inline(always)]
     fn is_due(&self, now: Time) -> bool {
-        let is_old = || !self.chunk.is_empty() && now.since(self.since) >= CHUNK_TIME;
-        !self.compares && (self.chunk.len() >= CHUNK_BYTES || is_old())
+        self.chunk.len() >= CHUNK_BYTES || now >= self.due
     }
 
     /// Appends a record.
+    #[inline(always)]
     fn add(&mut self, now: Time, call: &Call<'_>) {
         let now = now.max(self.last);
-        if self.chunk.is_empty() {
-            self.since = now;
-        }
-        call.encode(now.since(self.last), &mut self.chunk);
+        self.no_duty();
+        let later = now.since(self.last);
+        call.encode(later, &mut self.conn, &mut self.chunk);
         self.last = now;
+    }
+
+    /// Appends that the adapter has not asked for a duty, if it should have.
+    #[inline(always)]
+    pub(super) fn no_duty(&mut self) {
+        if self.asks.take().is_some() {
+            self.chunk.push(NO_DUTY);
+        }
+    }
+
+    /// Appends that the adapter asks which connection has changed. It has no time.
+    pub(super) fn polls(&mut self) {
+        self.no_duty();
+        self.chunk.push(POLL_CLIENT);
+    }
+
+    /// Appends which one has.
+    pub(super) fn polled(&mut self, ready: Option<ConnKey>) {
+        let Some(conn) = ready else {
+            return self.chunk.push(0);
+        };
+        put_number(&mut self.chunk, u64::from(conn.0.index) + 1);
+        (self.conn, self.asks) = (conn, Some(conn));
     }
 
     /// Appends what the machine answered to the call of the last record.
@@ -150,7 +181,8 @@ impl Recorder {
     }
 
     /// Hands the chunk over. Returns false if nobody takes it.
-    fn hand_over(&mut self) -> bool {
+    fn hand_over(&mut self, now: Time) -> bool {
+        self.due = now.max(self.last) + CHUNK_TIME;
         if self.chunk.is_empty() {
             return true;
         }
@@ -159,7 +191,9 @@ impl Recorder {
         let begins = core::mem::take(&mut self.begins);
         match self.sink().take(chunk, begins) {
             Some(mut empty) => {
-                empty.zeroize();
+                // Nothing secret is left where it grows out of.
+                empty.clear();
+                empty.reserve(2 * CHUNK_BYTES);
                 *self.chunk = empty;
                 true
             }
@@ -171,7 +205,7 @@ impl Recorder {
 impl Drop for Recorder {
     /// What has been recorded when the machine ends, or panics, is worth most.
     fn drop(&mut self) {
-        self.hand_over();
+        self.hand_over(self.last);
     }
 }
 
@@ -243,28 +277,76 @@ impl Edge {
     /// Records a call that is about to be handled.
     #[inline(never)]
     pub(super) fn note(&mut self, now: Time, call: &Call<'_>) {
-        let Some(recorder) = &self.recorder else {
-            return;
-        };
-        if recorder.is_due(now) && !self.hand_over_records() {
-            self.recorder = None;
-            return;
-        }
-        let answer = match *call {
-            Call::ClientWritten { conn, bytes } => Some(self.digest_of_client(conn, bytes)),
-            Call::LinkWritten { bytes } => Some(digest_of_output(self.link_output(), bytes)),
-            _ => None,
-        };
-        if let Some(recorder) = &mut self.recorder {
+        if let Some(recorder) = self.recorder_at(now) {
             recorder.add(now, call);
-            if let Some(answer) = answer {
-                recorder.told(answer);
-            }
         }
     }
 
+    /// Records `client_duty`, if nobody knows that it is called now.
+    #[inline(never)]
+    pub(super) fn note_duty(&mut self, conn: ConnKey) {
+        match &mut self.recorder {
+            Some(recorder) if recorder.asks == Some(conn) => recorder.asks = None,
+            _ => self.note(Time::ZERO, &Call::ClientDuty { conn }),
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn note_client_bytes(&mut self, now: Time, conn: ConnKey, bytes: &[u8]) {
+        if let Some(recorder) = self.recorder_at(now) {
+            recorder.add(now, &Call::ClientBytes { conn, bytes });
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn note_client_written(&mut self, now: Time, conn: ConnKey, bytes: usize) {
+        if self.recorder_at(now).is_none() {
+            return;
+        }
+        let answer = self.digest_of_client(conn, bytes);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(now, &Call::ClientWritten { conn, bytes });
+            recorder.told(answer);
+            recorder.asks = Some(conn);
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn note_link_bytes(&mut self, now: Time, bytes: &[u8]) {
+        if let Some(recorder) = self.recorder_at(now) {
+            recorder.add(now, &Call::LinkBytes(bytes));
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn note_link_written(&mut self, now: Time, bytes: usize) {
+        if self.recorder_at(now).is_none() {
+            return;
+        }
+        let answer = digest_of_output(self.link_output(), bytes);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(now, &Call::LinkWritten { bytes });
+            recorder.told(answer);
+        }
+    }
+
+    /// Returns the recorder for a call at this time, which may be the first one of a chunk.
+    #[inline(always)]
+    fn recorder_at(&mut self, now: Time) -> Option<&mut Recorder> {
+        let is_due = self.recorder.as_ref()?.is_due(now);
+        if is_due && !self.hand_over_records(now) {
+            self.recorder = None;
+        }
+        self.recorder.as_deref_mut()
+    }
+
     /// Hands over what was recorded, and begins another segment if this one is full. Returns whether the recording goes on.
-    fn hand_over_records(&mut self) -> bool {
+    #[cold]
+    #[inline(never)]
+    fn hand_over_records(&mut self, now: Time) -> bool {
+        if self.recorder.as_ref().is_some_and(|it| it.compares) {
+            return true;
+        }
         self.check_recording();
         let Some(recorder) = &mut self.recorder else {
             return false;
@@ -273,27 +355,27 @@ impl Edge {
         // Whether there is room for one more behind this one.
         let chunks = recorder.chunk.len() + CHUNK_BYTES + 3 * AROUND_CHUNK_BYTES;
         if segments.bytes.saturating_sub(recorder.handed_over) > chunks {
-            return recorder.hand_over();
+            return recorder.hand_over(now);
         }
         let image = self.image(segments.image_bytes);
         let Some(recorder) = &mut self.recorder else {
             return false;
         };
         let Some(image) = image else {
-            recorder.hand_over();
+            recorder.hand_over(now);
             recorder.sink().give_up();
             return false;
         };
         recorder.add(last, &Call::Turn);
         recorder.told(digest_of_bytes(&image));
-        if !recorder.hand_over() {
+        if !recorder.hand_over(now) {
             return false;
         }
         (recorder.handed_over, recorder.begins) = (0, true);
-        recorder.last = Time::ZERO;
+        (recorder.last, recorder.conn) = (Time::ZERO, NO_CONN);
         recorder.add(last, &Call::Image(&image));
         // It is a chunk of its own: its length is another than that of the others.
-        recorder.hand_over()
+        recorder.hand_over(now)
     }
 
     /// Records a digest of the whole machine, as at the end of a segment.
@@ -309,10 +391,12 @@ impl Edge {
     /// Records a digest of all counters.
     fn check_recording(&mut self) {
         if let Some(recorder) = &mut self.recorder {
-            let digest = digest_of_text(&format!("{:?}", self.counters));
+            let mut counters = Out::new(usize::MAX);
+            self.counters.put(&mut counters);
+            let digest = counters.finish().map(|bytes| digest_of_bytes(&bytes));
             let now = recorder.last;
             recorder.add(now, &Call::Check);
-            recorder.told(digest);
+            recorder.told(digest.unwrap_or_default());
         }
     }
 

@@ -7,7 +7,7 @@ use crate::code::Code;
 use crate::edge::Edge;
 use crate::edge::conns::conn::ConnKey;
 use crate::edge::lifecycle::last_words::GoAwayCode;
-use crate::edge::record::call::Call;
+use crate::edge::record::call::{Call, NO_CONN, NO_DUTY};
 use crate::edge::record::{Recorder, Recording, Segments, Sink};
 use crate::edge::snapshot::Snapshot;
 use crate::edge::uplink::link::HasLink as _;
@@ -116,7 +116,7 @@ impl<'a> Replay<'a> {
     /// [`ReplayError`]
     pub fn new(recording: &'a Recording) -> Result<Self, ReplayError> {
         let mut rest = &**recording.plain;
-        let begun = Call::decode(&mut rest);
+        let begun = Call::decode(&mut rest, NO_CONN);
         let mut recorder = Recorder::new(Segments::ONE, Box::new(Nobody), true);
         let (edge, at) = match begun {
             Some((Call::Begin { config, keys, seed }, ..)) => {
@@ -186,21 +186,29 @@ impl<'a> Replay<'a> {
         self.number += 1;
         let number = self.number;
         let malformed = ReplayError::Malformed { record: number };
-        let (call, later, recorded) = Call::decode(&mut self.rest).ok_or(malformed)?;
+        let (mut last, mut asks) = (NO_CONN, None);
+        if let Some(recorder) = &mut self.edge.recorder {
+            recorder.chunk.clear();
+            (last, asks) = (recorder.conn, recorder.asks);
+        }
+        let (call, later, recorded) = match asks {
+            // A duty for which the adapter asked as it should.
+            Some(conn) if before.first() != Some(&NO_DUTY) => {
+                (Call::ClientDuty { conn }, Duration::ZERO, None)
+            }
+            _ => Call::decode(&mut self.rest, last).ok_or(malformed)?,
+        };
         self.at = self.at + later;
         let at = self.at;
         let length = before.len() - self.rest.len();
         let record = before.get(..length).unwrap_or(before);
-        if let Some(recorder) = &mut self.edge.recorder {
-            recorder.chunk.clear();
-        }
         self.call(&call).ok_or(malformed)?;
         let mut made = match &self.edge.recorder {
             Some(recorder) => &**recorder.chunk,
             None => &[],
         };
         let is_same = made == record || matches!(call, Call::End);
-        let answer = Call::decode(&mut made).and_then(|(_, _, answer)| answer);
+        let answer = Call::decode(&mut made, last).and_then(|(_, _, answer)| answer);
         let difference = (!is_same).then_some(Difference {
             record: number,
             call: call.name(),
@@ -294,6 +302,7 @@ impl<'a> Replay<'a> {
             Call::Save => drop(edge.save(now)),
             Call::Check => edge.check_recording(),
             Call::Turn => edge.turn_recording(),
+            Call::NoDuty => edge.recorder.iter_mut().for_each(|it| it.no_duty()),
             Call::End => {}
         }
         Some(())
