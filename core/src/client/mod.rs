@@ -461,6 +461,9 @@ impl Client {
 
     /// Says goodbye as soon as everything is sent.
     fn part(&mut self) {
+        if self.holds_back() {
+            return;
+        }
         self.session.say_goodbye();
         match self.session.has_said_goodbye(&self.outbox) {
             (false, _) => {}

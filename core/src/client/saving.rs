@@ -202,6 +202,11 @@ impl Client {
         (&mut self.session, &mut self.trust, outbox)
     }
 
+    /// Returns whether packets wait until this client, which saves, knows that its session has begun. A goodbye goes behind them.
+    pub(super) fn holds_back(&self) -> bool {
+        self.keeper.is_some() && !self.session.has_opened() && !self.outbox.is_empty()
+    }
+
     /// Returns whether a packet that is stored in so many bytes fits the queue, beside what waits for the next state.
     pub(super) fn takes(&self, stored: usize, bounds: Bounds) -> bool {
         let held = self.keeper.as_ref().map(|keeper| keeper.held.held());

@@ -173,3 +173,34 @@ fn what_waits_for_a_session_and_the_state_are_saved_without_one() {
     client.set_state(now, &long[1..]).expect("the bound");
     assert!(client.set_state(now, &long).is_err());
 }
+
+#[test]
+fn a_goodbye_goes_behind_the_packets_that_wait_for_a_session() {
+    for saving in [Saving::Saved, Saving::Taken] {
+        let mut world = World::in_version_3(7);
+        world
+            .clients
+            .push(Peer::new(Client::new(config(saving), [7; 32])));
+        let now = world.now;
+        let client = &mut world.clients[0].client;
+        for at in 0..3 {
+            client.send(&packet(0, at)).expect("there is room");
+        }
+        client.set_state(now, b"").expect("it is short");
+        while world.clients[0].client.id().is_none() {
+            world.turn();
+        }
+        let now = world.now;
+        world.clients[0].client.close(now);
+        while world.clients[0].client.end().is_none() {
+            world.turn();
+        }
+        let ledgers = world.clients[0].client.ledgers();
+        assert_eq!(ledgers.up.acknowledged, 3, "{ledgers:?}");
+        let heard = world.heard.iter().filter_map(|heard| match heard {
+            Heard::Packet(_, data) => Some(data.clone()),
+            _ => None,
+        });
+        assert!(heard.eq(packets(0, 3)));
+    }
+}

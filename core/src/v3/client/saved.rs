@@ -138,6 +138,10 @@ pub(crate) fn save_packets(outbox: &Outbox, out: &mut Vec<u8>) {
 
 /// Reads packets, of which those up to `acked` are gone.
 pub(crate) fn load_packets(fields: &mut Fields<'_>, acked: u64) -> Option<Outbox> {
+    // Beyond it, to number the packets would overflow.
+    if acked > MAX_NUMBER {
+        return None;
+    }
     let mut outbox = Outbox::after(Retention::UntilAcked, acked);
     for _ in 0..fields.read_u64().ok()? {
         outbox.push(fields.read_bytes().ok()?);
