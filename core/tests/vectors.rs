@@ -3,6 +3,9 @@
 
 use serde::Deserialize;
 use voltlane_core::ClientId;
+use voltlane_core::client::{
+    Client, ClientConfig, SavedClient, SavedClientError, Saving, Versions,
+};
 use voltlane_core::keys::{KeyPair, PublicKey};
 use voltlane_core::link::tagged::{Flag, Tagged};
 use voltlane_core::v2::packets::Handshake;
@@ -175,5 +178,84 @@ fn key_pairs_and_their_agreement_are_as_published() {
             shared.seal_with_nonce(&plain, &[nonce; 24], &mut ours);
             assert_eq!(ours, sealed);
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct SavedVectors {
+    whole: Vec<Whole>,
+    refused: Vec<Refused>,
+}
+
+#[derive(Deserialize)]
+struct Whole {
+    name: String,
+    bytes: String,
+    version: Option<u32>,
+    id: Option<String>,
+    state: String,
+    numbered: String,
+    acknowledged: String,
+    taken: String,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    name: String,
+    because: String,
+    bytes: String,
+}
+
+#[test]
+fn what_clients_save_is_read_and_written_as_published() {
+    let vectors: SavedVectors = serde_json::from_str(include_str!("vectors/saved.json"))
+        .expect("saved.json is as described above");
+    assert_eq!((vectors.whole.len(), vectors.refused.len()), (6, 49));
+    for whole in &vectors.whole {
+        let name = &whole.name;
+        let content = bytes(&whole.bytes);
+        let saved = SavedClient::from_bytes(&content).expect(name);
+        assert_eq!(saved.state(), bytes(&whole.state), "{name}");
+        let id = saved.id().map(|id| format!("{:016x}", id.as_u64()));
+        assert_eq!(id, whole.id, "{name}");
+        for saving in [Saving::Taken, Saving::Saved] {
+            let saved = SavedClient::from_bytes(&content).expect(name);
+            let config = ClientConfig::default().with_versions(Versions::V3OrV2);
+            let mut client = Client::restore_saved(config.with_saving(saving), [1; 32], saved);
+            if let Some(version) = whole.version {
+                assert_eq!(client.version().number(), version, "{name}");
+            }
+            let ledgers = client.ledgers();
+            let numbers = [
+                ledgers.up.numbered,
+                ledgers.up.acknowledged,
+                ledgers.down.numbered,
+            ];
+            let expected = [&whole.numbered, &whole.acknowledged, &whole.taken];
+            assert_eq!(
+                numbers.map(|number| number.to_string()).each_ref(),
+                expected,
+                "{name}"
+            );
+            assert!(ledgers.up.is_balanced() && ledgers.down.is_balanced());
+            assert_eq!(*client.to_save(), content, "{name}");
+        }
+    }
+    for Refused {
+        name,
+        because,
+        bytes: content,
+    } in &vectors.refused
+    {
+        let error = SavedClient::from_bytes(&bytes(content)).expect_err(name);
+        let is = match error {
+            SavedClientError::Foreign => "foreign",
+            SavedClientError::Older => "older",
+            SavedClientError::Newer { .. } => "newer",
+            SavedClientError::Torn => "torn",
+            SavedClientError::Impossible => "impossible",
+            error => panic!("what is {error:?}?"),
+        };
+        assert_eq!(is, because, "{name}");
     }
 }

@@ -1,7 +1,8 @@
 // The client: a machine, its connection, and the application's side of it.
 
-import { type Bytes, EMPTY, hex } from "./core/bytes.js";
+import { type Bytes, hex } from "./core/bytes.js";
 import { type DropCause } from "./core/leave.js";
+import { MAX_STATE_BYTES, SavedError } from "./core/saved.js";
 import { type Config, Machine, type MachineEnd, type MachineEvent } from "./core/machine.js";
 import { Clock } from "./clock.js";
 import {
@@ -19,10 +20,9 @@ import {
   VoltlaneError,
   clientId,
 } from "./events.js";
-import { bytesOf, ledgerOf, quietly, randomBytes, report } from "./data.js";
+import { bytesOf, ledgerOf, quietly, randomBytes } from "./data.js";
 import { type ClientOptions, configOf } from "./options.js";
 import { Pages } from "./pages.js";
-import { MAX_STATE_BYTES, pack, unpack } from "./store.js";
 import { Stream } from "./stream.js";
 import { type Address, type Connector, type Transport, WRITE_AHEAD, parseAddress } from "./transport.js";
 
@@ -33,8 +33,6 @@ const MAX_INBOX_BYTES = 67_108_864;
 const MAX_WAITING_SENDS = 65_536;
 /** Ended sessions of which `acknowledged` knows. */
 const PAST_SESSIONS = 8;
-/** How often a session is stored as it changes. */
-const STORE_EVERY_MS = 1_000;
 /** The longest time of setTimeout. */
 const MAX_TIMER_MS = 2_000_000_000;
 const GIVE_UP_AFTER_MS = 30_000;
@@ -44,6 +42,13 @@ interface Waiter {
   readonly number: number;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
+}
+
+/** Waits until so many states are stored. */
+interface StateWaiter {
+  readonly count: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
 }
 
 interface WaitingSend {
@@ -77,16 +82,19 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   private endValue: End | undefined;
   private isGone = false;
   private isClosing = false;
-  private readonly endWaiters: ((end: End) => void)[] = [];
+  private readonly endWaiters: (() => void)[] = [];
   private addressAt = 0;
   private lastDrop: DropCause | undefined;
   private begun: { resolve: () => void; reject: (error: Error) => void } | undefined;
   private readonly givesUpAt: number | undefined;
   private readonly pages: Pages;
-  private stateValue: Bytes = EMPTY;
-  private storedAt = -Infinity;
-  private isDirty = false;
+  /** What is being stored, one thing after the other. */
   private storing: Promise<void> | undefined;
+  /** The store is let go once all is stored. */
+  private releasing: Promise<void> | undefined;
+  /** Why the last attempt to store failed. The next one comes with the next connection. */
+  private storeError: unknown;
+  private states: StateWaiter[] = [];
   private nextTick: number | undefined;
   private readonly onAbort: () => void;
 
@@ -99,9 +107,8 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   ) {
     this.machine = new Machine(config, randomBytes);
     const now = this.clock.now();
-    const kept = options.session ? { state: EMPTY, session: options.session } : stored && unpack(stored);
-    if (kept) this.stateValue = kept.state;
-    if (kept?.session) this.restore(now, kept.session);
+    const kept = options.session ?? stored;
+    if (kept) this.restore(now, kept, !options.session);
     const patience = options.giveUpAfter === undefined ? GIVE_UP_AFTER_MS : options.giveUpAfter;
     if (patience !== null && this.machine.id === undefined) this.givesUpAt = now + patience;
     if (options.tick !== undefined) this.nextTick = now + options.tick;
@@ -109,32 +116,33 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     this.pages = new Pages({
       hurry: () => this.act(() => this.machine.hurry()),
       thawed: () => this.act(() => this.machine.dropConnection()),
-      hides: () => this.storeNow(),
+      hides: () => this.storeChanges(),
     });
     this.onAbort = () => this.destroy();
     options.signal?.addEventListener("abort", this.onAbort, { once: true });
   }
 
-  private restore(now: number, session: Bytes): void {
-    if (this.machine.restore(now, session)) this.idValue = this.machine.id;
-    else if (this.options.session) {
-      throw new ConfigError("the saved session is damaged, or of a version that the options leave out");
+  private restore(now: number, session: Bytes, isStored: boolean): void {
+    try {
+      if (!this.machine.restore(now, session, isStored)) throw new ConfigError("the saved session is of a version that the options leave out");
+    } catch (error) {
+      throw error instanceof SavedError ? new ConfigError(error.message) : error;
     }
+    this.idValue = this.machine.id;
   }
 
   /** Begins a client. See `connect`. @internal */
   static async begin(address: string | readonly string[], connector: Connector, options: ClientOptions): Promise<Client> {
     const texts = typeof address === "string" ? [address] : address;
-    if (texts.length === 0) throw new ConfigError("no address is given");
-    const addresses = texts.map(parseAddress);
-    options.signal?.throwIfAborted();
-    if (options.tick !== undefined && !(options.tick > 0)) throw new ConfigError("a tick cannot come every 0 ms");
-    const config = configOf(options, addresses);
     const store = options.sessionStore;
-    const stored = await store?.load();
     let client: Client;
     try {
-      client = new Client(addresses, connector, options, stored, config);
+      if (texts.length === 0) throw new ConfigError("no address is given");
+      const addresses = texts.map(parseAddress);
+      options.signal?.throwIfAborted();
+      if (options.tick !== undefined && !(options.tick > 0)) throw new ConfigError("a tick cannot come every 0 ms");
+      const config = configOf(options, addresses);
+      client = new Client(addresses, connector, options, await store?.load(), config);
       await client.takeToken();
     } catch (error) {
       store?.release?.();
@@ -205,7 +213,7 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
 
   /** The application's own state, as {@link Client.save} stored it last. */
   get state(): Uint8Array {
-    return this.stateValue;
+    return this.machine.savedState;
   }
 
   /** How the session ended, once it has and no other begins. */
@@ -235,9 +243,8 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   }
 
   private cameBack(): void {
-    if (this.options.ack !== "saved" && !this.isGone) {
+    if (!this.isGone) {
       this.machine.take(this.clock.now(), this.lastTaken);
-      this.isDirty = true;
       this.turnLater();
     }
     this.hold();
@@ -278,8 +285,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   }
 
   private hasBegun(): void {
-    // Before the application hears of it, so that it never knows a session that is not stored.
-    this.storeNow();
     this.begun?.resolve();
     this.begun = undefined;
   }
@@ -290,6 +295,7 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     this.past.set(this.session, { acked, end });
     if (this.past.size > PAST_SESSIONS) this.past.delete(this.past.keys().next().value!);
     this.settleAcknowledged();
+    this.storeChanges();
     this.stream.push({ type: "ended", end });
     this.lastTaken = 0n;
     const isNew = this.options.startOver && !this.isClosing && !this.begun && this.machine.startOver();
@@ -307,7 +313,7 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     for (const { reject } of this.sends) reject(new SessionEnded(end));
     this.sends = [];
     for (const wake of this.rooms.splice(0)) wake();
-    for (const resolve of this.endWaiters.splice(0)) resolve(end);
+    for (const wake of this.endWaiters.splice(0)) wake();
     this.begun?.reject(error);
     this.begun = undefined;
     this.release();
@@ -324,10 +330,11 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
 
   private releaseStore(): void {
     const { sessionStore } = this.options;
-    if (!sessionStore) return;
-    this.storeNow();
-    if (this.storing) void this.storing.then(() => sessionStore.release?.());
-    else sessionStore.release?.();
+    this.storeChanges();
+    this.settleStates();
+    const release = () => sessionStore?.release?.();
+    if (this.storing) this.releasing = this.storing.then(release);
+    else release();
   }
 
   // ---- what goes
@@ -386,7 +393,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
 
   private put(bytes: Bytes): Sent {
     const number = Number(this.machine.send(bytes));
-    this.isDirty = true;
     return { id: this.id, session: this.session, number };
   }
 
@@ -474,14 +480,17 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
    * Says goodbye: sends what waits, ends the session, and waits until the edge has answered. What it returns says whether everything
    * arrived. It takes 7 s at most. Version 2 has no goodbye: its edge keeps the session until it expires.
    */
-  close(): Promise<End> {
-    if (this.endValue) return Promise.resolve(this.endValue);
-    this.isClosing = true;
-    const ended = new Promise<End>((resolve) => this.endWaiters.push(resolve));
-    this.act(() => {
-      if (this.sends.length === 0) this.machine.close(this.clock.now());
-    });
-    return ended;
+  async close(): Promise<End> {
+    if (!this.endValue) {
+      this.isClosing = true;
+      const ended = new Promise<void>((wake) => this.endWaiters.push(wake));
+      this.act(() => {
+        if (this.sends.length === 0) this.machine.close(this.clock.now());
+      });
+      await ended;
+    }
+    await this.releasing;
+    return this.endValue!;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -496,28 +505,35 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   async suspend(): Promise<Uint8Array | undefined> {
     const session = this.export();
     this.destroy();
-    await this.storing;
+    await this.releasing;
+    if (this.storeError !== undefined) throw this.storeError;
     return session;
   }
 
   /**
    * Returns the session as bytes, which are as secret as its keys, or undefined without one. Another client can go on with them, once this
-   * one is gone and if it made no connection since.
+   * one is gone and if nothing of it has left since. Those of version 3 are the content of a session file; those of version 2 are what the
+   * other libraries call a saved session.
    */
   export(): Uint8Array | undefined {
     return this.isGone ? undefined : this.machine.save();
   }
 
-  /** Stores up to 64 KiB of the application's own with the session. With the option `ack: "saved"`, what was told is acknowledged then. */
+  /**
+   * Stores up to 64 KiB of the application's own in one step with the session, and waits until it is stored. With the option `ack: "saved"`,
+   * what was told is acknowledged and what was sent leaves then. Rejects with TooLong, SessionEnded and what the store says.
+   */
   async save(state: Data): Promise<void> {
     const bytes = bytesOf(state);
     if (bytes.length > MAX_STATE_BYTES) throw new TooLong(bytes.length, MAX_STATE_BYTES);
-    const until = this.lastTaken;
-    this.stateValue = bytes.slice();
-    // What is stored says that these were taken.
-    this.act(() => this.machine.take(this.clock.now(), until));
-    this.storeNow();
-    await this.storing;
+    if (this.endValue) throw new SessionEnded(this.endValue);
+    const { machine } = this;
+    machine.take(this.clock.now(), this.lastTaken);
+    machine.setState(this.clock.now(), bytes);
+    this.storeError = undefined;
+    const stored = new Promise<void>((resolve, reject) => this.states.push({ count: machine.statesSet, resolve, reject }));
+    this.turn();
+    await stored;
   }
 
   /** Drops the connection as if the network had failed. The client comes back by itself. */
@@ -542,7 +558,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     if (this.isGone) return;
     const end: End = { code: 0, text: "left without a goodbye", ledger: this.ledger };
     this.past.set(this.session, { acked: Number(this.machine.acknowledged), end });
-    this.storeNow();
     this.dropTransport();
     const reason = this.options.signal?.aborted ? this.options.signal.reason : undefined;
     this.finish(end, reason instanceof Error ? reason : new ConnectError("the client was ended"));
@@ -552,29 +567,57 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
 
   // ---- the store
 
-  private storeNow(): void {
-    const { sessionStore } = this.options;
-    if (!sessionStore) return;
-    this.isDirty = false;
-    this.storedAt = this.clock.now();
-    const bytes = pack(this.stateValue, this.isGone && this.machine.end ? undefined : this.machine.save());
-    try {
-      const done = sessionStore.store(bytes);
-      if (!done) return;
-      const stored: Promise<void> = Promise.resolve(this.storing)
-        .then(() => done)
-        .catch(report)
-        .finally(() => {
-          if (this.storing === stored) this.storing = undefined;
-        });
-      this.storing = stored;
-    } catch (error) {
-      report(error);
-    }
+  /** Stores what must be stored before more leaves, or before the application hears of a session. */
+  private storeIfWanted(): void {
+    const mayTry = this.storeError === undefined || this.transport !== undefined;
+    if (this.machine.wantsStore && !this.storing && mayTry) this.store();
   }
 
-  private storeIfDue(now: number): void {
-    if (this.options.sessionStore && this.isDirty && now >= this.storedAt + STORE_EVERY_MS && !this.isGone) this.storeNow();
+  private storeChanges(): void {
+    if (this.options.sessionStore && this.machine.isChanged) this.store();
+  }
+
+  private store(): void {
+    const { bytes, done } = this.machine.toStore();
+    const put = () => this.options.sessionStore?.store(bytes);
+    const stored = () => {
+      done();
+      this.storeError = undefined;
+      this.settleStates();
+      this.turn();
+    };
+    const failed = (error: unknown) => {
+      this.storeError = error ?? new VoltlaneError("the session cannot be stored");
+      this.settleStates();
+      // A store that fails is like a network that is down: nothing leaves.
+      this.machine.dropConnection("local", `the session cannot be stored: ${error}`);
+      this.turn();
+    };
+    let putting: void | Promise<void>;
+    try {
+      putting = this.storing ? this.storing.then(put) : put();
+    } catch (error) {
+      return failed(error);
+    }
+    if (!putting) return stored();
+    const storing = putting.then(stored, failed).finally(() => {
+      if (this.storing === storing) this.storing = undefined;
+      this.turn();
+    });
+    this.storing = storing;
+  }
+
+  /** Tells those who wait for a state to be stored. */
+  private settleStates(): void {
+    const stored = this.machine.config.saving ? this.machine.statesStored : Infinity;
+    const { storeError } = this;
+    const fails = storeError !== undefined || (this.isGone && !this.storing);
+    this.states = this.states.filter(({ count, resolve, reject }) => {
+      if (count <= stored) resolve();
+      else if (fails) reject(storeError ?? new SessionEnded(this.endValue!));
+      else return true;
+      return false;
+    });
   }
 
   // ---- the connection
@@ -632,12 +675,18 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     const now = this.clock.now();
     machine.timeout(now);
     this.flushOutput(now);
+    this.storeIfWanted();
     if (machine.wantsClose()) {
       this.dropTransport();
       machine.closed(now, true);
       this.turnsAgain = true;
     }
-    for (let event = machine.pollEvent(); event; event = machine.pollEvent()) this.tell(event);
+    // The application never knows a session that is not stored.
+    while (!machine.isUnstored) {
+      const event = machine.pollEvent();
+      if (!event) break;
+      this.tell(event);
+    }
     if (this.isGone) return;
     this.admitSends();
     if (this.isClosing && this.sends.length === 0) machine.close(now);
@@ -646,7 +695,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     this.giveUp(now);
     this.tick(now);
     this.hold();
-    this.storeIfDue(now);
   }
 
   private giveUp(now: number): void {
@@ -667,28 +715,21 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
 
   private dial(): void {
     const connection = ++this.connection;
+    this.storeError = undefined;
     const address = this.addresses[this.addressAt % this.addresses.length]!;
     const isCurrent = () => connection === this.connection && !this.isGone;
     const { machine } = this;
-    const start = () => {
-      if (!isCurrent()) return;
-      this.isOpen = true;
-      this.given = this.reported = 0;
-      this.turn();
-    };
     try {
       this.transport = this.connector(address, {
         opened: () => {
           if (!isCurrent()) return;
           machine.connected(this.clock.now(), randomBytes(32));
-          if (!this.options.sessionStore || machine.id === undefined) return start();
-          // An attempt uses its counter up, so it is stored before it begins.
-          this.storeNow();
-          if (this.storing) void this.storing.then(start);
-          else start();
+          this.isOpen = true;
+          this.given = this.reported = 0;
+          this.turn();
         },
         data: (bytes) => {
-          if (isCurrent()) this.act(() => this.came(bytes));
+          if (isCurrent()) this.act(() => machine.bytes(this.clock.now(), bytes));
         },
         writable: () => {
           if (isCurrent()) this.turn();
@@ -710,11 +751,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
       if (error instanceof ConfigError) this.begun?.reject(error);
       this.turnsAgain = true;
     }
-  }
-
-  private came(bytes: Bytes): void {
-    this.isDirty = true;
-    this.machine.bytes(this.clock.now(), bytes);
   }
 
   private forgetTransport(): void {
@@ -754,7 +790,7 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
       // A record that was sealed goes to this connection or nowhere.
       if (machine.version === 3) machine.written(now, output.length);
     }
-    if (machine.isLeaving) this.transport?.end();
+    if (machine.isLeaving && !machine.waitsForStore) this.transport?.end();
   }
 
   private isFull(): boolean {
@@ -768,9 +804,9 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
       if (!this.isGone && !this.isFull() && this.machine.state === "connecting") this.turnSoon();
       return;
     }
-    const isOver = stream.length >= MAX_INBOX_EVENTS || stream.bytes >= MAX_INBOX_BYTES;
+    const isOver = stream.length + this.machine.unheard >= MAX_INBOX_EVENTS || stream.bytes >= MAX_INBOX_BYTES;
     if (transport.hold) {
-      const isHeld = isOver || (this.isHeld && this.isFull());
+      const isHeld = isOver || this.machine.isUnstored || (this.isHeld && this.isFull());
       if (isHeld !== this.isHeld) transport.hold((this.isHeld = isHeld));
     } else if (isOver) {
       // A WebSocket cannot be told to wait.
@@ -784,7 +820,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     this.timer = undefined;
     if (this.isGone) return;
     const times = [this.machine.nextTimeout(), this.nextTick, this.begun && this.givesUpAt];
-    if (this.options.sessionStore && this.isDirty) times.push(this.storedAt + STORE_EVERY_MS);
     const known = times.filter((time) => time !== undefined);
     if (known.length === 0) return;
     const wait = Math.min(...known) - this.clock.now();

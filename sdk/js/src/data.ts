@@ -21,12 +21,6 @@ export function quietly(error: Error): Promise<never> {
   return rejected;
 }
 
-export function report(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
-}
-
 export function ledgerOf(ledger: MachineEnd["ledger"]): End["ledger"] {
   const counts = (of: MachineEnd["ledger"]["up"]): Counts => ({
     numbered: Number(of.numbered),

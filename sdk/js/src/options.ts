@@ -4,6 +4,7 @@ import { type Bytes, equal, unhex } from "./core/bytes.js";
 import { compressed } from "./core/keys.js";
 import { type Config, DEFAULTS } from "./core/machine.js";
 import { ConfigError, type Data } from "./events.js";
+import { MAX_STATE_BYTES } from "./core/saved.js";
 import type { SessionStore } from "./store.js";
 import type { Address } from "./transport.js";
 
@@ -15,9 +16,12 @@ export interface ClientOptions {
   edgeKeys?: readonly string[];
   /** Where the session is kept over a reload or a restart. See {@link tabStore}. */
   sessionStore?: SessionStore;
-  /** A session that {@link Client.export} or {@link Client.suspend} gave. */
+  /** A session that {@link Client.export} or {@link Client.suspend} gave, or a saved session of version 2 of another library. */
   session?: Uint8Array;
-  /** "saved": a packet is acknowledged when {@link Client.save} was called behind it, and not when the next event is asked for. */
+  /**
+   * "saved": a packet is acknowledged when {@link Client.save} was called behind it, and not when the next event is asked for. What is sent
+   * waits for it, too: so each packet counts once in both directions, however often the process is killed.
+   */
   ack?: "taken" | "saved";
   /** Whether a new session begins by itself after one that ended with 3xx or 5xx. Default: false. */
   startOver?: boolean;
@@ -37,8 +41,12 @@ export interface ClientOptions {
   maxReceive?: number;
 }
 
+/** What is stored beside the state and the packets: keys, marks, numbers, lengths. */
+const STORED_BESIDE_BYTES = 8_192;
+
 export function configOf(options: ClientOptions, addresses: readonly Address[]): Config {
   const edgeKeys = (options.edgeKeys ?? []).map(edgeKeyOf);
+  const most = (options.sessionStore?.maxBytes ?? Infinity) - MAX_STATE_BYTES - STORED_BESIDE_BYTES;
   return {
     ...DEFAULTS,
     versions: edgeKeys.length > 0 ? "3" : (options.versions ?? DEFAULTS.versions),
@@ -46,6 +54,8 @@ export function configOf(options: ClientOptions, addresses: readonly Address[]):
     trustFirstUse: addresses.every(({ scheme }) => scheme === "tls" || scheme === "wss"),
     takeOver: options.takeOver ?? false,
     padding: options.padding ?? false,
+    saving: options.ack === "saved" ? "saved" : options.sessionStore && "taken",
+    queueBytes: Math.min(DEFAULTS.queueBytes, most),
     maxReceive: options.maxReceive ?? DEFAULTS.maxReceive,
   };
 }

@@ -235,6 +235,7 @@ test("ack: saved: what was not saved comes again", async (context) => {
   const sessionFile = path.join(scratch(), "client.session");
   const first = await join({ sessionFile, ack: "saved" });
   await first.send("hello");
+  await first.save("hello is sent");
   await readUntil(backend, (event) => event.type === "packet");
   for (const text of ["a", "b", "c"]) await backend.send(first.id, text);
   await readUntil(first, (event) => event.text === "b");

@@ -9,7 +9,7 @@ import { build } from "esbuild";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
 /** The most that the browser's file may weigh, with gzip. */
-const MAX_GZIP_BYTES = 32_000;
+const MAX_GZIP_BYTES = 33_500;
 
 rmSync(dist, { recursive: true, force: true });
 execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root], { stdio: "inherit" });

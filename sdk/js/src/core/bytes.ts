@@ -134,7 +134,9 @@ export class Writer {
     return this.bytes.slice(0, this.length);
   }
 
+  /** Overwrites what was written. */
   clear(): void {
+    this.bytes.fill(0);
     this.length = 0;
   }
 }

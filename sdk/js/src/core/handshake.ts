@@ -113,7 +113,8 @@ export class OwnNonces {
   }
 }
 
-const SAVED_BYTES = 74;
+/** The length of a saved session of version 2. */
+export const SAVED_BYTES = 74;
 const SAVED_FORMAT = 1;
 
 /** What a client of version 2 keeps, and the steps of its handshake. */

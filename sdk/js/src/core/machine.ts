@@ -1,13 +1,13 @@
 // The client without sockets, clock and randomness: bytes and times go in, bytes and events come out (SPEC 8.5, 26.3).
 
 import { type Bytes, EMPTY, concat } from "./bytes.js";
-import { MAX_HANDSHAKE_BYTES, Session2, decode } from "./handshake.js";
+import { MAX_HANDSHAKE_BYTES, SAVED_BYTES, Session2, decode } from "./handshake.js";
 import { Breach, type DropCause, type Ending, Leave, cause, told, violation } from "./leave.js";
 import { Outbox } from "./outbox.js";
+import { decodeSaved, encodeSaved } from "./saved.js";
 import { Code, mayStartOver } from "./v3/code.js";
 import { MAX_TOKEN_BYTES } from "./v3/items.js";
 import { MAX_OPENING_BYTES } from "./v3/opening.js";
-import { restore3, save3 } from "./v3/saved.js";
 import { type Ledger, MAX_RECORD_BYTES, Session3, type Trust } from "./v3/session.js";
 import { FrameReader, LENGTH_BYTES, Malformed, frame } from "./wire.js";
 
@@ -28,6 +28,11 @@ export interface Config {
   readonly takeOver: boolean;
   /** Whether records are padded. */
   readonly padding: boolean;
+  /**
+   * Lets nothing leave before it is saved (SPEC 46.1). "taken": a packet counts when it was taken. "saved": when the application's state was
+   * set behind it, and what is sent leaves then.
+   */
+  readonly saving?: "taken" | "saved" | undefined;
   /** The longest packet up and down, in bytes. */
   readonly maxSend: number;
   readonly maxReceive: number;
@@ -112,6 +117,19 @@ const OPENING: readonly State[] = ["key", "id", "challenge", "ping", "welcome", 
 /** Returns so many bytes of the operating system's randomness. */
 export type Random = (length: number) => Bytes;
 
+/** What of a client is saved. */
+interface Mark {
+  readonly text: string;
+  readonly id: bigint;
+  readonly states: number;
+}
+
+/** What a client is to store, and what is to be called once it can be read after a loss of power. */
+export interface ToStore {
+  readonly bytes: Bytes;
+  readonly done: () => void;
+}
+
 export class Machine {
   private stateValue: State = "waiting";
   private now = 0;
@@ -136,6 +154,13 @@ export class Machine {
   private hasHeard = false;
   private fallsBack = false;
   private endValue: MachineEnd | undefined;
+  private stored: Mark = { text: "0", id: 0n, states: 0 };
+  /** Whether output waits for something to be stored. */
+  private isDue = false;
+  private savedStateValue: Bytes = EMPTY;
+  private states = 0;
+  /** The last packet that was taken since the state was set. */
+  private takenSince = 0n;
   /** When the last session was over, and what the edge asked for before the next one. */
   private afresh = { at: 0, wait: 0, jitter: 0 };
 
@@ -152,7 +177,9 @@ export class Machine {
       longest: config.maxReceive,
       takesOver: config.takeOver,
       pads: config.padding,
+      saves: config.saving !== undefined,
     };
+    if (config.saving === "saved") this.outbox.until = 0n;
     this.begin(this.firstVersion());
   }
 
@@ -180,8 +207,6 @@ export class Machine {
 
   hasRoom(length: number): boolean {
     const { queuePackets, queueBytes } = this.config;
-    // Which number comes next is known when the session was resumed.
-    if (this.three?.isRestored) return false;
     return this.outbox.length < queuePackets && this.outbox.bytes + length + LENGTH_BYTES <= queueBytes;
   }
 
@@ -207,7 +232,8 @@ export class Machine {
   /** The application has come back for more after it got the packet `number`. */
   take(now: number, number: bigint): void {
     this.advance(now);
-    this.three?.take(this.now, number);
+    if (this.config.saving !== "saved") this.three?.take(this.now, number);
+    else if (number > this.takenSince) this.takenSince = number;
   }
 
   /** Asks the edge to acknowledge what it has. */
@@ -256,14 +282,13 @@ export class Machine {
   }
 
   private clearOutbox(): void {
-    this.outbox.acknowledge(this.outbox.end);
-    this.outbox.acked = this.outbox.sent = 0n;
-    this.outbox.openBytes = 0;
+    this.outbox.clear();
+    this.takenSince = 0n;
   }
 
   /** Drops the connection as if the network had failed. */
-  dropConnection(why: "local" | "slow" = "local"): void {
-    if (this.hasTransport && this.mayEnd) this.closeTransport({ then: "pause", cause: cause(why) });
+  dropConnection(why: "local" | "slow" = "local", words?: string): void {
+    if (this.hasTransport && this.mayEnd) this.closeTransport({ then: "pause", cause: cause(why, words) });
   }
 
   /** Tries again now, if the client waits for a pause of its own to pass. */
@@ -321,6 +346,11 @@ export class Machine {
       up: { numbered: end, acknowledged: acked, openSent: 0n, openUnsent: end - acked, ...none },
       down: { numbered: got, acknowledged: got, openSent: 0n, openUnsent: 0n, ...none },
     };
+  }
+
+  /** The number of events that wait for {@link pollEvent}. */
+  get unheard(): number {
+    return this.events.length;
   }
 
   pollEvent(): MachineEvent | undefined {
@@ -599,7 +629,7 @@ export class Machine {
 
   /**
    * Returns the bytes to write now. Call it when the transport may take bytes, and then `written`: records of version 3 are sealed here, of
-   * all that waits at that moment.
+   * all that waits at that moment. A client that saves has none as long as something of it is to be stored.
    */
   output(now: number): Bytes {
     this.advance(now);
@@ -607,6 +637,10 @@ export class Machine {
     if (this.outputAt === this.output_.length && this.stateValue === "open") {
       this.setOutput(this.three ? this.three.fill(this.now) : this.fillTwo());
       this.part();
+    }
+    if (this.trust.saves && this.outputAt < this.output_.length) {
+      this.isDue = this.mark().text !== this.stored.text;
+      if (this.isDue) return EMPTY;
     }
     return this.rest;
   }
@@ -691,30 +725,114 @@ export class Machine {
     }
   }
 
-  // ---- saved sessions
+  // ---- what outlives the process (SPEC 46)
 
-  /** The session as bytes, which are as secret as its keys. Undefined without a session. */
-  save(): Bytes | undefined {
-    if (this.endValue && !(this.two && this.endValue.code === Code.otherEdge)) return undefined;
-    if (this.two) return this.two.save();
-    const saved = this.three!.save();
-    return saved && save3(saved, this.trust.learned!);
+  private mark(): Mark {
+    const { two, three, outbox, states, endValue } = this;
+    // The packets of version 2 are not saved.
+    const text = endValue ? "0" : two ? (two.id === undefined ? "0" : `session ${two.id}`) : `${outbox.released}${three!.mark()}`;
+    return { text, id: endValue ? 0n : (this.id ?? 0n), states };
   }
 
-  /** Goes on with a session that was saved, before the first connection. Returns false for bytes that are none. */
-  restore(now: number, saved: Bytes): boolean {
+  /** Whether what `toStore` gives is not what is stored. */
+  get isChanged(): boolean {
+    const mark = this.mark();
+    return mark.text !== this.stored.text || mark.states !== this.stored.states;
+  }
+
+  /** Whether there is a session that is not stored. The application is not to know it. */
+  get isUnstored(): boolean {
+    return this.trust.saves && this.stateValue === "open" && this.mark().id !== this.stored.id;
+  }
+
+  /** Whether something must be stored now: output waits for it, a state was set, or a session has begun or is over. */
+  get wantsStore(): boolean {
+    if (!this.trust.saves || !this.isChanged) return false;
+    return this.waitsForStore || this.states !== this.stored.states || this.isUnstored || this.endValue !== undefined;
+  }
+
+  /** Whether output waits until something is stored. */
+  get waitsForStore(): boolean {
+    return this.isDue;
+  }
+
+  /** How many states were set, and how many of them are stored. */
+  get statesSet(): number {
+    return this.states;
+  }
+
+  get statesStored(): number {
+    return this.stored.states;
+  }
+
+  /** Returns what is to be stored in the place of what was stored before. It is as secret as the session's keys. */
+  toStore(): ToStore {
+    const mark = this.mark();
+    return {
+      bytes: this.encode(),
+      done: () => {
+        this.stored = mark;
+        this.isDue = false;
+      },
+    };
+  }
+
+  private encode(): Bytes {
+    const { endValue, outbox, trust } = this;
+    const two = this.two?.save();
+    const session = endValue ? undefined : this.three?.save();
+    // What waits for a session that a refusal has kept is no packet of the next one.
+    const packets = endValue ? [] : outbox.kept();
+    return encodeSaved({ state: this.savedStateValue, two, three: session && { session, edgeKey: trust.learned! }, packets });
+  }
+
+  /** Sets the application's own state, of {@link MAX_STATE_BYTES} at most: what it has sent and taken so far is saved with it. */
+  setState(now: number, state: Bytes): void {
     this.advance(now);
-    const two = Session2.restore(saved);
+    this.savedStateValue = state;
+    this.states += 1;
+    this.outbox.release();
+    this.three?.take(this.now, this.takenSince);
+    this.takenSince = 0n;
+  }
+
+  /** The application's own state, as it was restored or set last. */
+  get savedState(): Bytes {
+    return this.savedStateValue;
+  }
+
+  /**
+   * The session as bytes, which are as secret as its keys: of version 2 those that the other libraries call a saved session, of version 3
+   * what would be stored. Undefined without a session.
+   */
+  save(): Bytes | undefined {
+    if (this.two) return this.two.save();
+    return this.endValue || this.id === undefined ? undefined : this.encode();
+  }
+
+  /**
+   * Goes on with what `save` gave, or `isStored` with what was stored, before the first connection. Returns false if it is of a version that
+   * this client does not speak. Throws SavedError for bytes that are nothing like it.
+   */
+  restore(now: number, bytes: Bytes, isStored = false): boolean {
+    this.advance(now);
+    const bare = bytes.length === SAVED_BYTES && !isStored ? Session2.restore(bytes) : undefined;
+    const { state, two, three, packets } = bare ? { state: EMPTY, two: bare, three: undefined, packets: [] } : decodeSaved(bytes);
+    const { versions, edgeKeys } = this.config;
+    if (two && (versions === "3" || edgeKeys.length > 0)) return false;
+    if (three && versions === "2") return false;
+    this.savedStateValue = state;
     if (two) {
       this.begin(2);
       this.two = two;
-      return this.config.versions !== "3" && this.config.edgeKeys.length === 0;
+    } else if (three) {
+      this.begin(3);
+      this.trust.learned = three.edgeKey;
+      this.three!.restore(three.session, packets);
+    } else {
+      for (const data of packets) this.outbox.push(data);
+      this.outbox.release();
     }
-    const three = restore3(saved);
-    if (!three || this.config.versions === "2") return false;
-    this.begin(3);
-    this.trust.learned = three.edgeKey;
-    this.three!.restore(this.now, three.session);
     return true;
   }
 

@@ -17,6 +17,8 @@ export class Outbox {
   bytes = 0;
   /** The same of those that were sent on this connection and are not acknowledged. */
   openBytes = 0;
+  /** The packets beyond this number wait until the application has saved its state (SPEC 46.1(e)). */
+  until: bigint | undefined;
 
   /** The number of the last packet. */
   get end(): bigint {
@@ -38,8 +40,9 @@ export class Outbox {
     return this.end;
   }
 
-  /** Returns the next packet that was not sent on this connection. */
+  /** Returns the next packet that may go and was not sent on this connection. */
   next(): Bytes | undefined {
+    if (this.until !== undefined && this.sent >= this.until) return undefined;
     return this.packets[this.first + this.open];
   }
 
@@ -77,15 +80,26 @@ export class Outbox {
     this.openBytes = 0;
   }
 
-  /** The packets up to `number`, which is above that of the last one here, were sent before this outbox was. */
-  adopt(number: bigint): void {
-    this.acknowledge(this.end);
-    this.acked = this.sent = number;
-    this.openBytes = 0;
+  /** The number of the last packet that may go. */
+  get released(): bigint {
+    return this.until ?? this.end;
   }
 
-  /** Copies of all that is kept, in order. */
+  /** All that may go and is kept, in order. */
   kept(): Bytes[] {
-    return this.packets.slice(this.first);
+    return this.packets.slice(this.first, this.first + Number(this.released - this.acked));
+  }
+
+  /** The packets that wait may go. */
+  release(): void {
+    if (this.until !== undefined) this.until = this.end;
+  }
+
+  /** Forgets all packets, and counts from the first number again. */
+  clear(): void {
+    this.packets = [];
+    this.first = this.bytes = this.openBytes = 0;
+    this.acked = this.sent = 0n;
+    this.release();
   }
 }

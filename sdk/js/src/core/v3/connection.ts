@@ -37,6 +37,8 @@ export class Connection {
   pingAfter = 0;
   question: { readonly bytes: Bytes; readonly at: number } | undefined;
   hasAsked = false;
+  /** Whether it asks at once. */
+  mustAsk = false;
   leave: { readonly at: number; readonly code: number } | undefined;
   replayUntil: bigint | undefined;
   /** Whether no record was opened behind RESUMED. */

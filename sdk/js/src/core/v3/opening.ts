@@ -9,10 +9,10 @@ import { MARK_BYTES } from "./items.js";
 /** The longest body of the opening from an edge. */
 export const MAX_OPENING_BYTES = 256;
 /** A client does not go further beyond what its edge has told. */
-const MAX_AHEAD = 64n;
+export const MAX_AHEAD = 64n;
 const MAX_CLIENT_AHEAD = 1n << 20n;
 /** The attempts whose marks a client remembers. */
-const MAX_MARKS = 128;
+export const MAX_MARKS = 128;
 const MAX_BUSY_WAIT = 60_000;
 
 const HELLO = 0x10;
@@ -40,7 +40,7 @@ export class Busy {
 /** The edge has another key than the pinned one. */
 export class OtherEdge {}
 
-function hintOf(key: Bytes): Bytes {
+export function hintOf(key: Bytes): Bytes {
   return sha256(key).slice(0, 4);
 }
 
@@ -221,6 +221,11 @@ export class Resumable {
   /** The greatest counter of all attempts. */
   get used(): bigint {
     return this.kept.used;
+  }
+
+  /** The mark of the last attempt, or of the join. */
+  get lastMark(): Bytes {
+    return this.kept.marks.subarray(-MARK_BYTES);
   }
 
   /** What is to be saved. Its bytes are those that this client goes on with. */

@@ -115,7 +115,7 @@ export class Received {
     return { numbered: got, acknowledged, superseded, gapped, openSent: open, openUnsent: 0n, skipped };
   }
 
-  /** The counts without what the application has not come back from: the edge has that, and sends it again. */
+  /** The counts without what was not taken: the edge has that, and sends it again. */
   save(): ReceivedCounts {
     const saved = { ...this.counts, got: this.counts.taken };
     for (const { type, first, last } of this.holes) saved[type === "gap" ? "gapped" : "superseded"] -= last - first + 1n;

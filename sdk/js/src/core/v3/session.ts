@@ -1,6 +1,6 @@
 // A client's session of version 3 over all its connections (SPEC 21 to 25), without sockets, pauses and clocks.
 
-import { type Bytes, EMPTY, Writer, concat, equal, wipe } from "../bytes.js";
+import { type Bytes, EMPTY, Writer, concat, equal, hex, wipe } from "../bytes.js";
 import { Lane, TAG_BYTES } from "../keys.js";
 import { Breach, Leave, byClass, cause, over, pause, told, violation } from "../leave.js";
 import type { Outbox } from "../outbox.js";
@@ -54,6 +54,8 @@ export interface Trust {
   readonly longest: number;
   readonly takesOver: boolean;
   readonly pads: boolean;
+  /** Whether nothing leaves before it is saved. */
+  readonly saves: boolean;
 }
 
 export type SessionEvent =
@@ -73,17 +75,14 @@ export interface Ledger {
   readonly down: Counts;
 }
 
-/** The numbers of a session, as they are saved. */
-export interface Progress extends ReceivedCounts {
-  readonly sentEver: bigint;
-}
-
+/** A session as it is saved, but for its packets up. */
 export interface SavedSession3 {
   readonly resumable: Resumable;
   readonly settings: Settings;
-  readonly progress: Progress;
+  readonly counts: ReceivedCounts;
   readonly acked: bigint;
-  readonly packets: readonly Bytes[];
+  /** Whether packets may have been sent, or it has begun for sure. */
+  readonly isTried: boolean;
 }
 
 export class Session3 {
@@ -101,9 +100,8 @@ export class Session3 {
   private breaches = 0;
   private isBroken = false;
   private miscounts = 0;
-  private windowFrom = 0;
-  /** Whether it was saved by another process, and was not resumed since: more may have been sent than was saved. */
-  isRestored = false;
+  /** Undefined: nothing was heard since another process saved it. */
+  private windowFrom: number | undefined;
   /** Whether the application waits for an acknowledgement. */
   wantsAck = false;
   wantsGoodbye = false;
@@ -128,7 +126,8 @@ export class Session3 {
 
   /** When the session is over for want of news. */
   get endsAt(): number | undefined {
-    return this.settings && this.settings.window > 0 ? this.windowFrom + this.settings.window : undefined;
+    const { settings, windowFrom } = this;
+    return settings && settings.window > 0 && windowFrom !== undefined ? windowFrom + settings.window : undefined;
   }
 
   // ---- the opening
@@ -144,7 +143,7 @@ export class Session3 {
     this.outbox.rewind();
     const first = this.outbox.acked + 1n;
     on.claimed = this.down.got;
-    on.isUntried = !this.hasOpened && !this.isRestored && this.sentEver === 0n;
+    on.isUntried = !this.isTried;
     on.attempt = this.resumable.attempt(random, first, on.claimed);
     on.sealer = new Lane(on.attempt.early);
     on.number = first;
@@ -190,6 +189,8 @@ export class Session3 {
     on.opener = new Lane(joined.down);
     wipe(joined.up, joined.down);
     on.isJoin = true;
+    // Packets go behind the answer.
+    on.mustAsk = trust.saves;
     this.windowFrom = now;
     this.opened(now);
     return "open";
@@ -304,16 +305,10 @@ export class Session3 {
     const { on, outbox } = this;
     if (item.until < on.claimed) throw new Breach("RESUMED ends its replay before what was received");
     const early = on.number;
-    if (item.received > max(this.sentEver, on.number - 1n)) {
-      if (!this.isRestored) throw new Breach("RESUMED received what was not sent");
-      // The process that had the session before sent more after it saved it for the last time.
-      outbox.adopt(item.received);
-      this.sentEver = item.received;
-    }
+    if (item.received > max(this.sentEver, on.number - 1n)) throw new Breach("RESUMED received what was not sent");
     const isForeign = this.resumable!.resumed(on.attempt!, item.marks);
     on.awaitsResumed = false;
     this.hasBegun = true;
-    this.isRestored = false;
     if (isForeign && !this.trust.takesOver) throw conflict();
     on.number = early;
     on.ready.push(this.record(writeType(new Writer(), Type.earlyEnd), 0, RECORD_BYTES));
@@ -541,9 +536,10 @@ export class Session3 {
 
   // ---- what goes
 
-  /** The next packet up, if the ring lets it go (SPEC 24.2(b)). */
+  /** The next packet up, if the ring lets it go (SPEC 24.2(b)). One that saves knows first that its session has begun (SPEC 46.1(c)). */
   private sendable(): Bytes | undefined {
     const { outbox, settings } = this;
+    if (this.trust.saves && !this.hasOpened) return undefined;
     const data = outbox.next();
     if (!data || outbox.open === 0) return data;
     const { ringPackets, ringBytes } = settings!;
@@ -601,6 +597,7 @@ export class Session3 {
     if (asks) {
       on.question = { bytes: this.random(8), at: now };
       on.hasAsked = true;
+      on.mustAsk = false;
       writeType(items, Type.ping).put(on.question.bytes);
     }
     const numbers = this.writePackets(items);
@@ -653,7 +650,7 @@ export class Session3 {
 
   private asksNow(now: number): boolean {
     const { on } = this;
-    return on.pingAfter > 0 && !on.hasAsked && now >= on.heardAt + on.pingAfter;
+    return on.mustAsk || (on.pingAfter > 0 && !on.hasAsked && now >= on.heardAt + on.pingAfter);
   }
 
   nextTimeout(): number | undefined {
@@ -730,25 +727,34 @@ export class Session3 {
     return { up, down: this.down.ledger() };
   }
 
-  /**
-   * What is to be saved. Packets that the application has not come back from are left out: the edge has them, and sends them again.
-   */
-  save(): SavedSession3 | undefined {
-    const { resumable, settings, outbox } = this;
-    if (!resumable || !settings) return undefined;
-    const progress = { ...this.down.save(), sentEver: this.sentEver };
-    return { resumable, settings, progress, acked: outbox.acked, packets: outbox.kept() };
+  private get isTried(): boolean {
+    return this.hasOpened || this.sentEver > 0n;
   }
 
-  restore(now: number, saved: SavedSession3): void {
-    this.resumable = saved.resumable;
-    this.settings = saved.settings;
-    this.down = Received.restore(saved.progress);
-    this.sentEver = saved.progress.sentEver;
-    this.hasBegun = this.isRestored = true;
-    this.windowFrom = now;
-    this.outbox.acked = this.outbox.sent = saved.acked;
-    for (const data of saved.packets) this.outbox.push(data);
+  /** Tells apart what must be saved before more leaves, beside the packets up (SPEC 46.1(b)). */
+  mark(): string {
+    const { resumable } = this;
+    return resumable ? ` ${resumable.id} ${hex(resumable.lastMark)} ${this.down.taken} ${this.isTried}` : "";
+  }
+
+  /** What is to be saved. Packets that were not taken are left out: the edge has them, and sends them again. */
+  save(): SavedSession3 | undefined {
+    const { resumable, settings, isTried } = this;
+    if (!resumable || !settings) return undefined;
+    return { resumable, settings, counts: this.down.save(), acked: this.outbox.acked, isTried };
+  }
+
+  /** Goes on with a session that was saved, without a connection (SPEC 46.1(d)). */
+  restore({ resumable, settings, counts, acked, isTried }: SavedSession3, packets: readonly Bytes[]): void {
+    const { outbox } = this;
+    this.resumable = resumable;
+    this.settings = settings;
+    this.down = Received.restore(counts);
+    outbox.acked = outbox.sent = acked;
+    for (const data of packets) outbox.push(data);
+    outbox.release();
+    this.hasBegun = this.hasOpened = isTried;
+    if (isTried) this.sentEver = outbox.end;
   }
 }
 
