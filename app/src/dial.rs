@@ -17,7 +17,7 @@ mod layered {
     use voltlane_doors::tls::{CertificateFiles, ClientSettings, ClientTls, Roots, TlsError};
     use voltlane_driver::{Connect, Connector, Runtime};
 
-    use crate::config::Settings;
+    use crate::config::{Place, Settings};
 
     /// The connector to the backend of a runtime.
     pub(crate) type Dialer<R> = LinkConnector<<R as Runtime>::Connector>;
@@ -137,12 +137,11 @@ mod layered {
         reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a connector to the backend.
-    pub(crate) fn dialer<R: Runtime>(settings: &Settings) -> Dialer<R> {
-        let address = settings.master.address.to_string();
+    /// Returns a connector to this backend.
+    pub(crate) fn dialer<R: Runtime>(settings: &Settings, backend: &Place) -> Dialer<R> {
         LinkConnector {
-            inner: R::connector(address, settings.master_options()),
-            tls: tls(settings).map(Reader::new),
+            inner: R::connector(backend.to_string(), settings.master_options()),
+            tls: tls(settings, backend).map(Reader::new),
         }
     }
 
@@ -151,14 +150,14 @@ mod layered {
     /// # Errors
     /// The first fault of a file, with its remedy.
     pub(crate) fn check(settings: &Settings) -> Result<(), String> {
-        let checked = tls(settings).map(|settings| ClientTls::load(&settings));
-        checked
-            .transpose()
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        for backend in settings.backends() {
+            let checked = tls(settings, backend).map(|settings| ClientTls::load(&settings));
+            checked.transpose().map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
-    fn tls(settings: &Settings) -> Option<ClientSettings> {
+    fn tls(settings: &Settings, backend: &Place) -> Option<ClientSettings> {
         let master = &settings.master;
         if !master.tls {
             return None;
@@ -170,7 +169,7 @@ mod layered {
         let name = match &master.tls_server_name {
             Some(name) => name.to_string(),
             // A Unix socket is on this host.
-            None => match master.address.address() {
+            None => match backend.address() {
                 Some(address) => address.host().to_owned(),
                 None => "localhost".to_owned(),
             },
@@ -232,15 +231,14 @@ mod layered {
 mod plain {
     use voltlane_driver::Runtime;
 
-    use crate::config::Settings;
+    use crate::config::{Place, Settings};
 
     /// The connector to the backend of a runtime.
     pub(crate) type Dialer<R> = <R as Runtime>::Connector;
 
-    /// Returns a connector to the backend.
-    pub(crate) fn dialer<R: Runtime>(settings: &Settings) -> Dialer<R> {
-        let address = settings.master.address.to_string();
-        R::connector(address, settings.master_options())
+    /// Returns a connector to this backend.
+    pub(crate) fn dialer<R: Runtime>(settings: &Settings, backend: &Place) -> Dialer<R> {
+        R::connector(backend.to_string(), settings.master_options())
     }
 
     /// There are no certificates: the configuration allows none in this build.

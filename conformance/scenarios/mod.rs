@@ -40,6 +40,7 @@ mod reconnect;
 mod recording;
 mod reload;
 mod several;
+mod several_backends;
 mod start;
 mod status_page;
 mod supervisor;

@@ -68,6 +68,17 @@ impl Edge {
         Edge::spawn(program.command(directory, &arguments))
     }
 
+    /// Starts an edge in front of several backends, like [`start`](Self::start).
+    #[must_use]
+    pub fn start_with_backends(program: Program, backends: &[SocketAddr], config: &str) -> Edge {
+        let directory = Directory::new();
+        let backends: Vec<String> = backends.iter().map(SocketAddr::to_string).collect();
+        let config = format!("master.addresses = {backends:?}\n{config}");
+        directory.write("connserver.toml", with_defaults(&config));
+        let listen = format!("{}:0", own_host());
+        Edge::spawn(program.command(&directory, &["--listen", &listen]))
+    }
+
     /// Starts an edge from a command and waits until it listens.
     #[must_use]
     pub fn spawn(command: Command) -> Edge {

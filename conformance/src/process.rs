@@ -175,7 +175,8 @@ impl Process {
 
     /// Returns the first line on standard error that `matches`, including lines that were waited for before. `None` if there is none before
     /// the end, or in time.
-    pub(crate) fn first_line(&self, matches: impl Fn(&str) -> bool) -> Option<String> {
+    #[must_use]
+    pub fn first_line(&self, matches: impl Fn(&str) -> bool) -> Option<String> {
         self.stderr.wait_for(0, matches).map(|(_, line)| line)
     }
 

@@ -11,6 +11,7 @@ mod watch;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -19,8 +20,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
-use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
+use voltlane_core::edge::{Edge, EdgeConfig};
+use voltlane_core::keys::KeyPair;
 use voltlane_driver::{
     Connect, Connector, EdgeDriver, EdgeHandle, Errands, Openings, Runtime, Stream, Timer, Uplink,
 };
@@ -88,16 +90,16 @@ async fn serve<R: Runtime>(
     }
     let measured = Resources::raise_and_measure();
 
-    let shards = settings.shards();
+    let (shards, each) = (settings.shards(), settings.shards_of_each());
     // Bound before the backend is dialled: an edge that cannot listen must not take the backend from the one that does.
     let mut before = Before::begin(&settings, &keys, takes_over)?;
     let bound = listeners.bind(|listener| before.sockets(listener))?;
     let args = args_of(&again);
     let accepts = listeners.accepts();
-    // One loop for each shard. With several shards, also one for their trunk and one for the orders.
+    // One loop for each shard. With several shards, also one for the trunk of each backend and one for the orders.
     let loops = match usize::from(shards.get()) {
         1 => 1,
-        several => several + 2,
+        several => several + 1 + settings.backends().len(),
     };
     let (metrics, mut asked) = Exchange::of(loops);
     let is_asked = settings.metrics.address.is_some() || settings.admin.address.is_some();
@@ -119,21 +121,37 @@ async fn serve<R: Runtime>(
     let mut config = settings.edge_config(resources);
     config.master.secret = secret;
     let lingering = settings.lingering(resources);
-    let later = Arc::new(Mutex::new(dialer::<R>(&settings)));
-    let mut backend = FirstThen {
+    let later = settings.backends().iter();
+    let later = later.map(|backend| Arc::new(Mutex::new(dialer::<R>(&settings, backend))));
+    let later: Vec<_> = later.collect();
+    let backends = later.iter().map(|later| FirstThen {
         first: None,
-        later: Arc::clone(&later),
-    };
+        later: Arc::clone(later),
+    });
+    let mut backends: Vec<_> = backends.collect();
+    let master = settings.backends().iter().map(ToString::to_string);
+    let master = master.collect::<Vec<_>>().join(", ");
     // Taken before the backend is dialled, for the same reason.
     let home = Home::take(&settings)?;
     let exchange = metrics.clone();
     if settings.master.required_at_start && !takes_over {
-        let master = &settings.master.address;
         info!(address = %master, "waiting for the backend");
-        let attempt = within::<R::Timer, _>(config.master.connect_timeout, backend.connect());
-        let problem = |error| format!("the backend {master} cannot be reached: {error}");
-        let stream = attempt.await.and_then(Stream::pack);
-        backend.first = Some(stream.map_err(problem)?);
+        // One of several is enough, as it is for the readiness (SPEC 45.4(d)).
+        let mut problem = Ok(());
+        for (backend, place) in backends.iter_mut().zip(settings.backends()) {
+            let attempt = within::<R::Timer, _>(config.master.connect_timeout, backend.connect());
+            problem = match attempt.await.and_then(Stream::pack) {
+                Ok(stream) => {
+                    backend.first = Some(stream);
+                    Ok(())
+                }
+                Err(error) => Err(format!("the backend {place} cannot be reached: {error}")),
+            };
+            if problem.is_ok() {
+                break;
+            }
+        }
+        problem?;
     }
     // The port is closed until clients are served.
     let openings = bound.into_iter();
@@ -178,7 +196,6 @@ async fn serve<R: Runtime>(
     stop.serves();
     let of_metrics: Vec<_> = metrics.iter().flat_map(Server::addresses).collect();
     // Tests and scripts that let the system choose the port read it here.
-    let master = &settings.master.address;
     let mut own = of_metrics.clone();
     #[cfg(feature = "admin")]
     own.extend(admin.iter().flat_map(AdminServer::addresses));
@@ -237,6 +254,9 @@ async fn serve<R: Runtime>(
         let mut hands = before.receive(&keys)?;
         let now = R::Timer::default().now();
         keeping.restore(now, None, std::slice::from_mut(&mut edge));
+        let Some(mut backend) = backends.pop() else {
+            return Err("there is no backend".to_owned());
+        };
         if let Some(link) = hands.restore::<R>(now, &mut edge)? {
             backend.first = Some(link);
         }
@@ -258,18 +278,22 @@ async fn serve<R: Runtime>(
     } else {
         let now = R::Timer::default().now();
         place.warn_of_shards();
-        let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
+        let mut machines = machines_of(&config, &keys, each, *random());
         let term = home.term();
         machines.1.iter_mut().for_each(|edge| edge.set_term(term));
-        keeping.restore(now, Some(&mut machines.0), &mut machines.1);
+        // With several backends nothing is kept (SPEC 45.6).
+        keeping.restore(now, machines.0.first_mut(), &mut machines.1);
         #[cfg(feature = "cluster")]
         if let Some(first) = machines.1.first() {
-            machines.0.set_name(first);
+            machines
+                .0
+                .iter_mut()
+                .for_each(|trunk| trunk.set_name(first));
         }
         run = machines.1.first().map_or([0; 8], Edge::run);
         home.serves(run, exchange);
         enter_run(runs.as_mut(), &mut machines.1);
-        let links = (backend, own);
+        let links = (backends, own);
         shards::serve::<R>(
             machines,
             entrances,
@@ -287,6 +311,22 @@ async fn serve<R: Runtime>(
     home.end();
     info!("ended");
     Ok(())
+}
+
+/// Creates the shards and the trunk of each backend, each of which has this many shards.
+fn machines_of(
+    config: &EdgeConfig,
+    keys: &KeyPair,
+    each: NonZeroU8,
+    seed: [u8; 32],
+) -> (Vec<Trunk>, Vec<Edge>) {
+    #[cfg(feature = "backends")]
+    return Trunk::with_backends(config, keys, each, seed);
+    #[cfg(not(feature = "backends"))]
+    {
+        let (trunk, edges) = Trunk::with_shards(config, keys, each, seed);
+        (vec![trunk], edges)
+    }
 }
 
 /// Opens the admin interface, if there is to be one.

@@ -22,6 +22,8 @@ const AT_START: &[&str] = &[
     "listener.unsent_bytes",
     "master.protocol",
     "master.required_at_start",
+    #[cfg(feature = "backends")]
+    "master.addresses",
     #[cfg(feature = "cluster")]
     "cluster.home",
     #[cfg(feature = "cluster")]
@@ -256,6 +258,10 @@ mod tests {
         #[cfg(feature = "cluster")]
         {
             config.home = EdgeConfig::default().home;
+        }
+        #[cfg(feature = "backends")]
+        {
+            config.backends = EdgeConfig::default().backends;
         }
         (
             config,

@@ -44,7 +44,9 @@ fn admin(settings: &Settings) -> Option<Fault> {
             "admin.address and {key} are both {admin}"
         )));
     }
-    if leads_to(admin, &settings.master.address) {
+    if let [master] = settings.backends()
+        && leads_to(admin, master)
+    {
         return Some(Fault::new(format!(
             "master.address leads to admin.address ({admin}): the edge would be its own backend"
         )));
@@ -142,6 +144,59 @@ fn engine(settings: &Settings) -> Option<Fault> {
     None
 }
 
+/// Several backends are in place of one. What one session has to itself at a time is not there for them yet (SPEC 45.6).
+#[cfg(feature = "backends")]
+fn backends(settings: &Settings) -> Option<Fault> {
+    let backends = &settings.master.addresses.0;
+    if backends.is_empty() {
+        return None;
+    }
+    if settings.master.address != Settings::default().master.address {
+        let what = "master.address and master.addresses are both set";
+        return Some(Fault::new(what).remedy("name all backends in master.addresses"));
+    }
+    let metrics = settings.metrics.address.clone().map(Place::Net);
+    let own = [
+        ("listener.address", Some(&settings.listener.address)),
+        ("metrics.address", metrics.as_ref()),
+        ("admin.address", settings.admin.address.as_ref()),
+    ];
+    for (key, place) in own {
+        let led = |at: &&Place| place.is_some_and(|place| leads_to(place, at));
+        if let (Some(backend), Some(place)) = (backends.iter().find(led), place) {
+            return Some(Fault::new(format!(
+                "master.addresses ({backend}) leads to {key} ({place}): the edge would be its own backend"
+            )));
+        }
+    }
+    if backends.len() < 2 {
+        return None;
+    }
+    let general = &settings.general;
+    let refused = [
+        (
+            "general.snapshot_file",
+            general.snapshot_file.is_some(),
+            "sessions are not saved",
+        ),
+        #[cfg(feature = "upgrade")]
+        (
+            "general.upgrade_socket",
+            general.upgrade_socket.is_some(),
+            "no process can take over",
+        ),
+        #[cfg(feature = "cluster")]
+        (
+            "cluster.home",
+            settings.cluster.home > 0,
+            "a ticket does not name the backend",
+        ),
+    ];
+    let (key, _, why) = refused.into_iter().find(|(_, is_set, _)| *is_set)?;
+    let what = format!("{key} is set and there are several backends in master.addresses: {why}");
+    Some(Fault::new(what).remedy(format!("leave {key} out, or all backends but one")))
+}
+
 /// Sockets of a service manager are listeners' alone.
 fn only_listeners(key: &str, place: &Place) -> Fault {
     let what = format!("{key} is {place}, and only a listener takes sockets of a service manager");
@@ -149,6 +204,22 @@ fn only_listeners(key: &str, place: &Place) -> Fault {
 }
 
 const RULES: &[Rule] = &[
+    #[cfg(feature = "backends")]
+    (
+        &[
+            "master.addresses",
+            "master.address",
+            "listener.address",
+            "metrics.address",
+            "admin.address",
+            "general.snapshot_file",
+            #[cfg(feature = "upgrade")]
+            "general.upgrade_socket",
+            #[cfg(feature = "cluster")]
+            "cluster.home",
+        ],
+        backends,
+    ),
     (&["general.snapshot_file", "general.key_file"], snapshot),
     #[cfg(feature = "upgrade")]
     (&["general.upgrade_socket", "general.key_file"], upgrade),
@@ -192,7 +263,9 @@ const RULES: &[Rule] = &[
         },
     ),
     (&["listener.address", "master.address"], |settings| {
-        let (listener, master) = (&settings.listener.address, &settings.master.address);
+        let (listener, [master]) = (&settings.listener.address, settings.backends()) else {
+            return None;
+        };
         leads_to(listener, master).then(|| {
             let what = match listener == master {
                 true => format!("listener.address and master.address are both {master}"),
@@ -205,7 +278,9 @@ const RULES: &[Rule] = &[
     }),
     (&["metrics.address", "master.address"], |settings| {
         let metrics = Place::Net(settings.metrics.address.clone()?);
-        let master = &settings.master.address;
+        let [master] = settings.backends() else {
+            return None;
+        };
         leads_to(&metrics, master).then(|| {
             Fault::new(format!(
                 "master.address ({master}) leads to metrics.address ({metrics}): the edge would be its own backend"
@@ -687,7 +762,7 @@ pub struct WorstCase {
     pub clients: Option<u128>,
     /// All clients that are away: their missed packets.
     pub away: u128,
-    /// The backend link: its queue and an incoming packet.
+    /// The links to all backends: the queue of each and an incoming packet.
     pub link: u128,
 }
 
@@ -727,7 +802,8 @@ impl WorstCase {
             clients: (limits.max_connections > 0)
                 .then(|| u128::from(limits.max_connections) * client),
             away: u128::from(clients.max_stale_clients) * of_away,
-            link: link_queue + u128::from(master.max_frame_bytes) + LINK_HEADER_BYTES,
+            link: settings.backends().len() as u128
+                * (link_queue + u128::from(master.max_frame_bytes) + LINK_HEADER_BYTES),
         }
     }
 }

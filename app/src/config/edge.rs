@@ -75,15 +75,33 @@ impl Settings {
             .with_user_timeout(seconds(self.master.user_timeout_secs))
     }
 
-    /// Returns the number of shards.
+    /// Returns the places of the backends.
+    #[must_use]
+    pub fn backends(&self) -> &[Place] {
+        #[cfg(feature = "backends")]
+        if !self.master.addresses.0.is_empty() {
+            return &self.master.addresses.0;
+        }
+        std::slice::from_ref(&self.master.address)
+    }
+
+    /// Returns the number of shards of all backends: each has equally many.
     #[must_use]
     pub fn shards(&self) -> NonZeroU8 {
+        let backends = u8::try_from(self.backends().len()).unwrap_or(u8::MAX);
+        self.shards_of_each()
+            .saturating_mul(NonZeroU8::new(backends).unwrap_or(NonZeroU8::MIN))
+    }
+
+    /// Returns the number of shards of each backend.
+    #[must_use]
+    pub fn shards_of_each(&self) -> NonZeroU8 {
         let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let shards = match self.general.shards {
             0 => processors().min(MAX_SHARDS as usize),
             shards => shards as usize,
         };
-        u8::try_from(shards)
+        u8::try_from(shards.div_ceil(self.backends().len()))
             .ok()
             .and_then(NonZeroU8::new)
             .unwrap_or(NonZeroU8::MIN)
@@ -152,6 +170,10 @@ impl Settings {
         #[cfg(feature = "cluster")]
         {
             config.home = u16::try_from(self.cluster.home).expect("the key has a bound");
+        }
+        #[cfg(feature = "backends")]
+        if self.backends().len() > 1 {
+            config.backends = u8::try_from(self.backends().len()).expect("the key has a bound");
         }
         config.listener = self.listener.machine_config();
         let more = self.more_listeners.iter();

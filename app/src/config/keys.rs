@@ -20,6 +20,8 @@ use super::cluster::{ClusterName, EngineServers};
 use super::link_tls::{PinList, ServerName};
 use super::listeners::ListenerName;
 use super::networks::Networks;
+#[cfg(feature = "backends")]
+use super::place::PlaceList;
 use super::place::{FileMode, Place, UserIds};
 use super::problem::Fault;
 use super::value::{
@@ -351,6 +353,10 @@ settings! {
     master: Master {
         /// The backend's address, or its Unix socket ("unix:/run/backend.sock"). A name is resolved again at every attempt.
         address: Place = Place::loopback(42001), 1..=u16::MAX;
+        /// Addresses of several backends, up to 16, in place of address. A client gets one of them when its session begins, and
+        /// keeps it. The bounds of this section hold for each. In a variable: separated by commas. Empty: there is one backend.
+        #[cfg(feature = "backends")]
+        addresses: PlaceList = PlaceList::default(), ();
         /// Whether the link to the backend is within TLS.
         tls: bool = false, ();
         /// Authorities that issue the backend's certificate, in PEM. Those of the system do not count. Read at every attempt

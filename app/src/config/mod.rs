@@ -50,6 +50,8 @@ pub use load::{Argument, Loaded, Sources};
 pub use networks::Networks;
 #[cfg(feature = "admin")]
 pub(crate) use networks::network as parse_network;
+#[cfg(feature = "backends")]
+pub use place::PlaceList;
 pub use place::{FileMode, Place, UserIds};
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use render::{default_file, markdown_table};

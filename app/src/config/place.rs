@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+#[cfg(feature = "backends")]
+use voltlane_core::edge::MAX_BACKENDS;
 use voltlane_driver::unix::{PeerUids, UnixPlace};
 
 use super::address::Address;
@@ -116,6 +118,57 @@ impl Value for Place {
     }
 }
 
+/// Places of several backends.
+#[cfg(feature = "backends")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceList(pub Vec<Place>);
+
+#[cfg(feature = "backends")]
+impl Value for PlaceList {
+    type Allowed = ();
+
+    const KIND: Kind = Kind::Texts;
+    const EXPLAINS: bool = true;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let places = texts.iter().map(|text| {
+            let place = text.parse();
+            place.map_err(|error: String| D::Error::custom(format!("{text:?}: {error}")))
+        });
+        places.collect::<Result<_, _>>().map(PlaceList)
+    }
+
+    fn check(&self, (): &()) -> Result<(), String> {
+        if self.0.len() > usize::from(MAX_BACKENDS) {
+            return Err(format!("there are more than {MAX_BACKENDS}"));
+        }
+        for (at, place) in self.0.iter().enumerate() {
+            if let Place::Passed(_) = place {
+                return Err(format!(
+                    "{place} is no address: only a listener takes sockets of a service manager"
+                ));
+            }
+            let checked = place.check(&(1..=u16::MAX));
+            checked.map_err(|error| format!("\"{place}\": {error}"))?;
+            if self.0[..at].contains(place) {
+                return Err(format!("{place} is there twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn expected((): &(), _unit: &str) -> String {
+        format!(
+            "a list of up to {MAX_BACKENDS} addresses such as [\"10.0.0.1:42001\", \"10.0.0.2:42001\"]"
+        )
+    }
+
+    fn data(&self) -> Data {
+        Data::Texts(self.0.iter().map(Place::to_string).collect())
+    }
+}
+
 /// The mode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMode(pub u32);
@@ -191,5 +244,29 @@ impl Value for UserIds {
 
     fn data(&self) -> Data {
         Data::Texts(self.0.iter().map(ToString::to_string).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "backends")]
+    #[test]
+    fn sixteen_backends_may_be_named_each_once_and_none_more() {
+        let list = |count: u16| {
+            let places = (1..=count).map(Place::loopback);
+            PlaceList(places.collect())
+        };
+        let most = u16::from(MAX_BACKENDS);
+        assert_eq!(list(0).check(&()), Ok(()));
+        assert_eq!(list(most).check(&()), Ok(()));
+        assert!(list(most + 1).check(&()).is_err(), "one too many");
+        let mut twice = list(2);
+        twice.0.push(Place::loopback(1));
+        assert!(twice.check(&()).is_err(), "one is there twice");
+        assert!(PlaceList(vec![Place::loopback(0)]).check(&()).is_err());
+        let passed = "fd:main".parse().expect("a place");
+        assert!(PlaceList(vec![passed]).check(&()).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::{Shard, Snapshot, shards_of};
+use super::{Shard, Snapshot, backends_of, shards_of};
 
 /// The requesting side: of one loop, or of one for each shard and one for their trunk. Its clones take turns.
 #[derive(Clone, Debug)]
@@ -96,6 +96,7 @@ impl Exchange {
         for one in &loops {
             sum.add(one);
         }
+        sum.backends = backends_of(&loops);
         sum.shards = shards_of(&loops).iter().map(Shard::from).collect();
         Some(sum)
     }

@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub list_expiries: Vec<(String, u64)>,
     /// How long turns of the loops took that were followed at once by another.
     pub turn_times: Histogram,
+    /// The backends, by their numbers, if there are several; of a loop, the one that it is the trunk of.
+    pub backends: Vec<Backend>,
     /// The figures of each shard, by its number.
     pub shards: Vec<Shard>,
     /// Memory, time and descriptors of the process.
@@ -67,6 +69,33 @@ pub struct Shard {
     pub held_bytes: u64,
 }
 
+/// The figures of one of several backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backend {
+    /// Whether there is a link to it.
+    pub is_up: bool,
+    /// Whether it gets no more sessions.
+    pub is_draining: bool,
+    /// Its sessions.
+    pub sessions: u64,
+    /// The packets that wait for it.
+    pub queue_packets: u64,
+    /// Their bytes.
+    pub queue_bytes: u64,
+}
+
+impl From<&Gauges> for Backend {
+    fn from(gauges: &Gauges) -> Backend {
+        Backend {
+            is_up: gauges.has_backend(),
+            is_draining: false,
+            sessions: gauges.sessions as u64,
+            queue_packets: gauges.link_packets as u64,
+            queue_bytes: gauges.link_bytes as u64,
+        }
+    }
+}
+
 impl From<&Snapshot> for Shard {
     fn from(snapshot: &Snapshot) -> Shard {
         let Snapshot {
@@ -81,13 +110,33 @@ impl From<&Snapshot> for Shard {
     }
 }
 
-/// Returns those of the loops that are shards. With several, the first two are the process and its trunk.
+/// Returns those of the loops that are shards. With several, the first is the process, and behind it is the trunk of each backend.
 pub(crate) fn shards_of(loops: &[Snapshot]) -> &[Snapshot] {
     match loops {
         [one] => std::slice::from_ref(one),
-        [_, _, shards @ ..] => shards,
-        _ => &[],
+        [_, rest @ ..] => {
+            let trunks = rest.iter().filter(|one| !one.backends.is_empty());
+            rest.get(trunks.count().max(1)..).unwrap_or_default()
+        }
+        [] => &[],
     }
+}
+
+/// Returns the backends, if there are several, each with the figures of its shards.
+pub(crate) fn backends_of(loops: &[Snapshot]) -> Vec<Backend> {
+    let trunks = loops.iter().flat_map(|one| &one.backends);
+    let mut backends: Vec<Backend> = trunks.copied().collect();
+    let shards = shards_of(loops);
+    let each = shards.len().div_ceil(backends.len().max(1)).max(1);
+    for (backend, shards) in backends.iter_mut().zip(shards.chunks(each)) {
+        for shard in shards {
+            let own = Backend::from(&shard.gauges);
+            backend.sessions += own.sessions;
+            backend.queue_packets += own.queue_packets;
+            backend.queue_bytes += own.queue_bytes;
+        }
+    }
+    backends
 }
 
 impl Snapshot {
@@ -102,5 +151,12 @@ impl Snapshot {
         self.expiries.extend_from_slice(&other.expiries);
         self.list_expiries.extend_from_slice(&other.list_expiries);
         self.turn_times.add(&other.turn_times);
+        self.backends.extend_from_slice(&other.backends);
+        if self.backends.iter().any(|backend| backend.is_up) {
+            // What is wrong with another one does not make the edge useless (SPEC 45.4(d)).
+            self.gauges.link_is_doubted = false;
+            self.gauges.link_is_unasked = false;
+            self.gauges.link_is_unproven = false;
+        }
     }
 }

@@ -31,6 +31,10 @@ pub struct EdgeConfig {
     /// (SPEC 9.9): its link is a branch of a [`Trunk`](super::trunk::Trunk), and a claim of another shard's session is [handed
     /// over](super::Handover).
     pub shards: u8,
+    /// The number of backends, from 1 to [`MAX_BACKENDS`](super::MAX_BACKENDS). 0 counts as 1. The shards belong to them in equal parts, the
+    /// first ones to the first backend. (SPEC 45.2)
+    #[cfg(feature = "backends")]
+    pub backends: u8,
     /// The home of an edge that is one of several at its backend, from 1 to 4,095. It is part of every client id that the machine assigns. 0: it
     /// is the only one. (SPEC 40.2)
     #[cfg(feature = "cluster")]
@@ -48,7 +52,7 @@ pub struct EdgeConfig {
 }
 
 impl EdgeConfig {
-    /// Returns the configuration of one of `shards` machines. The queue to the backend is divided into equal parts, rounded up. Other
+    /// Returns the configuration of one of `shards` machines. The queue to its backend is divided into equal parts, rounded up. Other
     /// bounds are unchanged: those on all clients together are shared (SPEC 9.9(g)). Its link never pauses, since the trunk decides when to
     /// dial.
     #[must_use]
@@ -56,13 +60,22 @@ impl EdgeConfig {
         let mut config = self.clone();
         config.shard = shard;
         config.shards = shards;
-        let part = |whole: &mut usize| *whole = whole.div_ceil(usize::from(shards.max(1)));
+        let at_backend = (shards / self.backends()).max(1);
+        let part = |whole: &mut usize| *whole = whole.div_ceil(at_backend.into());
         part(&mut config.master.channel_capacity);
         part(&mut config.master.channel_bytes);
         config.master.reconnect_min = Duration::ZERO;
         config.master.reconnect_max = Duration::ZERO;
         config.master.connect_timeout = Duration::MAX;
         config
+    }
+
+    /// Returns the number of backends.
+    pub(crate) fn backends(&self) -> u8 {
+        #[cfg(feature = "backends")]
+        return self.backends.clamp(1, super::MAX_BACKENDS);
+        #[cfg(not(feature = "backends"))]
+        1
     }
 
     /// Returns what is between the clients and the listener of this number. `None` means the defaults.

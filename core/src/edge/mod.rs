@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the machine's fields, and its interface to its adapter |
 //! | `contract.rs` | what it and its adapter exchange besides bytes |
+//! | `backends.rs` | which of several backends a newcomer goes to |
 //! | `config.rs`, `counters.rs`, `histogram.rs` | its configuration, its counters and gauges |
 //! | `conns/` | connections: their table, states and waits, and which of them makes room for others |
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
@@ -91,6 +92,8 @@ macro_rules! told {
     };
 }
 
+#[cfg(feature = "backends")]
+mod backends;
 mod config;
 mod conns;
 mod contract;
@@ -129,6 +132,8 @@ use crate::queue::CountedTwice;
 use crate::time::Time;
 
 pub use crate::Closed;
+#[cfg(feature = "backends")]
+pub use backends::MAX_BACKENDS;
 pub use config::{
     ClientsConfig, EdgeConfig, Enforce, LimitsConfig, LinkProtocol, ListenerConfig, MasterConfig,
     PaceLimits, SourceLimits,
@@ -147,6 +152,8 @@ pub use lifecycle::moving::Moving;
 pub use lifecycle::operator::{BanPage, KickError, MAX_PAGE, SessionInfo, SessionPage};
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
+#[cfg(feature = "backends")]
+pub use shares::BackendControl;
 pub use snapshot::{MAX_SNAPSHOT_BYTES, Part, SNAPSHOT_FORMAT, Snapshot, SnapshotError};
 pub use uplink::link::HasLink;
 
@@ -639,7 +646,7 @@ impl Edge {
         let found = self.conns.live(index);
         let waits = match found.state() {
             State::Closed(kind) => return Duty::Close(*kind),
-            State::Handshake(Phase::Elsewhere(id)) => return Duty::HandOver(self.home_of(*id)),
+            State::Handshake(Phase::Elsewhere(to)) => return Duty::HandOver(self.place_of(to)),
             State::Handshake(Phase::Entropy { .. }) => return Duty::Entropy,
             State::Draining(draining) => found.has_output(&draining.outbox, None),
             State::Handshake(_) | State::Established { .. } => false,
@@ -802,9 +809,9 @@ impl Edge {
         self.conns.live_mut(index).count_last_read(bytes);
     }
 
-    /// Returns the trunk's part of the shared bounds.
+    /// Returns the part of the shared bounds of a trunk, whose first shard this is.
     pub(crate) fn trunk_share(&self) -> TrunkShare {
-        self.shares.of_trunk()
+        self.shares.of_trunk(self.config.shard)
     }
 
     /// Time never goes back.

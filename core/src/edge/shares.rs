@@ -8,8 +8,11 @@ use core::net::IpAddr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::id::ShardId;
 use crate::time::Time;
 
+#[cfg(feature = "backends")]
+use crate::edge::backends::{Backends, Standing};
 use crate::edge::config::{EdgeConfig, LimitsConfig};
 use crate::edge::door::bans::Bans;
 use crate::edge::door::limits::Bucket;
@@ -71,6 +74,9 @@ struct Common {
     banned: AtomicUsize,
     /// The number of sessions in line for room on the link, by shard.
     waiting: Box<[AtomicUsize]>,
+    /// The backends, if there are several. A recording does not have them: it is of an edge without shards.
+    #[cfg(feature = "backends")]
+    backends: Backends,
 }
 
 impl Common {
@@ -83,6 +89,8 @@ impl Common {
             accepts: Mutex::new(accepts),
             handshakes: Mutex::new(handshakes),
             waiting: (0..shards).map(|_| AtomicUsize::default()).collect(),
+            #[cfg(feature = "backends")]
+            backends: Backends::default(),
         }
     }
 }
@@ -199,6 +207,11 @@ impl Shares {
             Bucket::full(Time::ZERO),
             Listeners::default(),
         );
+        #[cfg(feature = "backends")]
+        let common = Common {
+            backends: Backends::new(config.backends(), config.shards),
+            ..common
+        };
         Shares::of(Arc::new(common), config)
     }
 
@@ -349,6 +362,43 @@ impl Shares {
         {
             slot.store(waiting, Relaxed);
         }
+        #[cfg(feature = "backends")]
+        if let Some(shard) = self.shard {
+            let [_, half_open, sessions, ..] = held;
+            self.common
+                .backends
+                .tell_clients(shard, sessions + half_open);
+        }
+    }
+
+    /// Returns what is known of the backends.
+    #[cfg(feature = "backends")]
+    pub(super) fn backends(&self) -> &Backends {
+        &self.common.backends
+    }
+
+    /// Returns the shard for a newcomer at the shard `own`, if there are several backends and not all drain.
+    #[cfg(feature = "backends")]
+    pub(super) fn choose_backend(&self, own: u8) -> Option<u8> {
+        self.common.backends.choose(own, &self.common.waiting)
+    }
+
+    /// Returns what steers the backends.
+    #[cfg(feature = "backends")]
+    pub(super) fn control(&self) -> BackendControl {
+        BackendControl(Arc::clone(&self.common))
+    }
+
+    /// Counts a newcomer that is on its way to another shard.
+    #[cfg(feature = "backends")]
+    pub(super) fn sends_newcomer(&self, to: ShardId) -> Arriving {
+        if let Some(arriving) = self.common.backends.arriving(to.as_u8()) {
+            arriving.fetch_add(1, Relaxed);
+        }
+        Arriving {
+            common: Arc::clone(&self.common),
+            to,
+        }
     }
 
     /// Returns the pace of accepts of all shards.
@@ -409,11 +459,59 @@ impl Shares {
         outcome
     }
 
-    /// Returns the trunk's part.
-    pub(crate) fn of_trunk(&self) -> TrunkShare {
+    /// Returns the part of the trunk whose first shard this is.
+    pub(crate) fn of_trunk(&self, first: ShardId) -> TrunkShare {
         TrunkShare {
             common: Arc::clone(&self.common),
+            first,
             held_bytes: 0,
+        }
+    }
+}
+
+/// What steers the backends of an edge that has several (SPEC 45.5). Its clones steer the same ones.
+#[cfg(feature = "backends")]
+#[derive(Clone, Debug)]
+pub struct BackendControl(Arc<Common>);
+
+#[cfg(feature = "backends")]
+impl BackendControl {
+    /// Sets whether the backend of this number gets no more sessions. Those that it has go on. Returns false if there are not so many.
+    pub fn drain(&self, backend: u8, is_draining: bool) -> bool {
+        let standing = self.0.backends.of_number(backend);
+        standing
+            .inspect(|one| one.set_draining(is_draining))
+            .is_some()
+    }
+
+    /// Returns whether the backend of this number gets no more sessions.
+    #[must_use]
+    pub fn is_draining(&self, backend: u8) -> bool {
+        let standing = self.0.backends.of_number(backend);
+        standing.is_some_and(Standing::is_draining)
+    }
+
+    /// Returns whether there is a backend of this number, and it is up.
+    #[must_use]
+    pub fn is_up(&self, backend: u8) -> bool {
+        let standing = self.0.backends.of_number(backend);
+        standing.is_some_and(Standing::is_up)
+    }
+}
+
+/// A newcomer on its way to a shard, which counts it from now on.
+#[cfg(feature = "backends")]
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    common: Arc<Common>,
+    to: ShardId,
+}
+
+#[cfg(feature = "backends")]
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if let Some(arriving) = self.common.backends.arriving(self.to.as_u8()) {
+            arriving.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -422,6 +520,8 @@ impl Shares {
 #[derive(Debug)]
 pub(crate) struct TrunkShare {
     common: Arc<Common>,
+    /// Its first shard.
+    first: ShardId,
     held_bytes: usize,
 }
 
@@ -437,11 +537,17 @@ impl TrunkShare {
         self.held_bytes = held_bytes;
     }
 
-    /// Returns how many sessions wait for room at this shard.
+    /// Reports whether its backend is up.
+    #[cfg(feature = "backends")]
+    pub(crate) fn tell_link(&self, is_up: bool) {
+        self.common.backends.tell_link(self.first.as_u8(), is_up);
+    }
+
+    /// Returns how many sessions wait for room at this one of its shards.
     pub(crate) fn waiting(&self, shard: usize) -> usize {
         self.common
             .waiting
-            .get(shard)
+            .get(usize::from(self.first.as_u8()) + shard)
             .map_or(0, |waiting| waiting.load(Relaxed))
     }
 }
@@ -449,7 +555,6 @@ impl TrunkShare {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ShardId;
 
     fn two(sessions: usize) -> [Shares; 2] {
         let mut config = EdgeConfig::default();
@@ -533,7 +638,7 @@ mod tests {
         let mut config = EdgeConfig::default();
         config.limits.max_memory_bytes = 1_000;
         let shares = Shares::new(&config.for_shard(ShardId::new(0), 2));
-        let mut trunk = shares.of_trunk();
+        let mut trunk = shares.of_trunk(ShardId::new(0));
         assert_eq!(shares.most(Bound::Memory), 750);
         trunk.settle(300);
         assert_eq!(shares.most(Bound::Memory), 450);

@@ -150,6 +150,8 @@ pub struct Trunk {
     queue: BatchQueue,
     spares: Spares,
     branches: Box<[Branch]>,
+    /// The number of its first shard in the process. Here it counts as 0.
+    first: ShardId,
     shutdown_at: Option<Time>,
     /// Whether frames for a shard that has ended are kept, and those that were, with their bytes. They are saved.
     keeps_late: bool,
@@ -176,6 +178,7 @@ impl Trunk {
             branches: (0..shards.get())
                 .map(|_| Branch::new(BranchState::Closed))
                 .collect(),
+            first: ShardId::default(),
             shutdown_at: None,
             keeps_late: false,
             late: Vec::new(),
@@ -193,24 +196,37 @@ impl Trunk {
         shards: NonZeroU8,
         seed: [u8; 32],
     ) -> (Trunk, Vec<Edge>) {
-        let mut rng = ChaCha20Rng::from_seed(seed);
-        let mut draw = || {
-            let mut seed = [0; 32];
-            rng.fill_bytes(&mut seed);
-            seed
-        };
+        let mut draw = seeds(seed);
         let mut trunk = Trunk::new(&config.master, shards, draw());
-        let mut edges: Vec<Edge> = Vec::with_capacity(usize::from(shards.get()));
-        for shard in 0..shards.get() {
-            let config = config.for_shard(ShardId::new(shard), shards.get());
-            let edge = match edges.first() {
-                None => Edge::new(config, keys.clone(), draw()),
-                Some(first) => Edge::sibling_of(first, config, draw()),
-            };
-            edges.push(edge);
-        }
+        let edges = siblings(config, keys, shards.get(), draw);
         trunk.share = edges.first().map(Edge::trunk_share);
         (trunk, edges)
+    }
+
+    /// Creates the machines of a process with several backends, as many as `config` says, each of which has this many `shards`: the trunk of
+    /// each backend, and the shards of the first one, then those of the next (SPEC 45.2). There are fewer shards if an id had no room for
+    /// their number.
+    #[cfg(feature = "backends")]
+    #[must_use]
+    pub fn with_backends(
+        config: &EdgeConfig,
+        keys: &KeyPair,
+        shards: NonZeroU8,
+        seed: [u8; 32],
+    ) -> (Vec<Trunk>, Vec<Edge>) {
+        let mut draw = seeds(seed);
+        let backends = config.backends();
+        let each = shards.min(NonZeroU8::new(u8::MAX / backends).unwrap_or(shards));
+        let trunks = (0..backends).map(|_| Trunk::new(&config.master, each, draw()));
+        let mut trunks: Vec<Trunk> = trunks.collect();
+        let edges = siblings(config, keys, each.get() * backends, draw);
+        for (trunk, first) in trunks.iter_mut().zip(edges.chunks(each.get().into())) {
+            trunk.share = first.first().map(Edge::trunk_share);
+            trunk.first = first
+                .first()
+                .map_or_else(ShardId::default, |edge| edge.config.shard);
+        }
+        (trunks, edges)
     }
 
     /// Tells the trunk which of several edges its shards are, of which this is one: after their term was set, and their sessions were restored.
@@ -573,6 +589,7 @@ impl Trunk {
         if self.hold.may_be_version_3() {
             self.handle_granted_timeout(now);
         }
+        self.tell_link();
     }
 
     /// Changes the configuration in this step (SPEC 10.8): the pauses and the longest frame.
@@ -626,6 +643,19 @@ impl Trunk {
         for_shards + for_backend + self.link.reader.buffered_bytes()
     }
 
+    /// Tells the shards of other backends whether this one is up: it has a link, which is one to a backend as far as is known (SPEC 45.3(b)).
+    #[cfg(feature = "backends")]
+    fn tell_link(&self) {
+        let is_up = self.link.is_up() && !self.hold.is_held() && !self.link.is_doubted();
+        if let Some(share) = &self.share {
+            share.tell_link(is_up);
+        }
+    }
+
+    #[cfg(not(feature = "backends"))]
+    #[expect(clippy::unused_self, reason = "as if there could be another one")]
+    fn tell_link(&self) {}
+
     /// Adds the bytes that wait here to the memory of all (SPEC 10.5).
     fn settle(&mut self) {
         let held_bytes = self.held_bytes();
@@ -671,6 +701,7 @@ impl HasLink for Trunk {
             let (written, keeps) = (self.counters.link_bytes_out, self.counts.is_some());
             self.hold.connected(now, written, keeps);
         }
+        self.tell_link();
     }
 
     fn handle_link_closed(&mut self, now: Time, cause: Closed) {
@@ -680,6 +711,7 @@ impl HasLink for Trunk {
         };
         self.counters.link_down += 1;
         self.hold.closed();
+        self.tell_link();
         self.queue.rewind();
         self.announcements.clear();
         if let Some(counts) = &mut self.counts {
@@ -738,6 +770,7 @@ impl HasLink for Trunk {
         ) {
             self.counters.link_violations += 1;
         }
+        self.tell_link();
         self.settle();
     }
 
@@ -773,6 +806,35 @@ impl HasLink for Trunk {
         self.release_branches();
         self.settle();
     }
+}
+
+/// Returns what draws one seed after the other.
+fn seeds(seed: [u8; 32]) -> impl FnMut() -> [u8; 32] {
+    let mut rng = ChaCha20Rng::from_seed(seed);
+    move || {
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        seed
+    }
+}
+
+/// Creates the shards of a process.
+fn siblings(
+    config: &EdgeConfig,
+    keys: &KeyPair,
+    shards: u8,
+    mut draw: impl FnMut() -> [u8; 32],
+) -> Vec<Edge> {
+    let mut edges: Vec<Edge> = Vec::with_capacity(usize::from(shards));
+    for shard in 0..shards {
+        let config = config.for_shard(ShardId::new(shard), shards);
+        let edge = match edges.first() {
+            None => Edge::new(config, keys.clone(), draw()),
+            Some(first) => Edge::sibling_of(first, config, draw()),
+        };
+        edges.push(edge);
+    }
+    edges
 }
 
 impl Trunk {

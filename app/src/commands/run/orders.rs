@@ -66,8 +66,8 @@ pub(super) struct Orders<R: Runtime> {
     measured: Resources,
     /// The configuration of each listener in the machine, by its number.
     rules: Vec<ListenerConfig>,
-    /// The connector for future attempts to reach the backend.
-    connector: Arc<Mutex<Dialer<R>>>,
+    /// The connector for future attempts to reach each backend.
+    connectors: Vec<Arc<Mutex<Dialer<R>>>>,
     /// Keys that were read again, and may not be in effect everywhere yet.
     taken: Vec<String>,
     supervisor: Supervisor,
@@ -95,7 +95,7 @@ impl<R: Runtime> Orders<R> {
         (stop, reloads): (Stop, Reloads),
         (settings, in_effect): (Settings, Arc<Mutex<InEffect>>),
         measured: Resources,
-        connector: Arc<Mutex<Dialer<R>>>,
+        connectors: Vec<Arc<Mutex<Dialer<R>>>>,
         (supervisor, home): (Supervisor, Home),
     ) -> Self {
         // No listener has moved yet.
@@ -108,12 +108,21 @@ impl<R: Runtime> Orders<R> {
             settings,
             in_effect,
             measured,
-            connector,
+            connectors,
             taken: Vec::new(),
             supervisor,
             home,
             ending: Ending::No,
         }
+    }
+
+    /// Returns the places of the backends.
+    pub(super) fn backends(&self) -> Vec<String> {
+        self.settings
+            .backends()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Returns whether the process was asked to end.
@@ -155,10 +164,11 @@ impl<R: Runtime> Orders<R> {
                     SocketChange::Close(number) => Order::Unlisten(number),
                 });
             }
-            *self
-                .connector
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = dialer::<R>(&self.settings);
+            // There are as many as at the start.
+            for (connector, backend) in self.connectors.iter().zip(self.settings.backends()) {
+                let mut connector = connector.lock().unwrap_or_else(PoisonError::into_inner);
+                *connector = dialer::<R>(&self.settings, backend);
+            }
             let general = &self.settings.general;
             logging::set(general.log_level, general.log_format);
         }

@@ -1,6 +1,9 @@
-//! Several machines and their trunk, on the threads of a crew.
+//! Several machines and the trunk of each backend, on the threads of a crew.
 
-use std::future::poll_fn;
+#[cfg(feature = "backends")]
+mod together;
+
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -28,12 +31,12 @@ use crate::refusals::Refusals;
 /// The exit code when a shard panicked: that of a panic in the main thread.
 const EXIT_PANIC: i32 = 101;
 
-/// Serves until stopped: the edges and their trunk on the threads of a crew, the orders here. The backend is at none of its
+/// Serves until stopped: the edges and the trunks of their backends on the threads of a crew, the orders here. No backend is at one of its
 /// `own` addresses.
 pub(super) async fn serve<R: Runtime>(
-    (trunk, edges): (Trunk, Vec<Edge>),
+    (trunks, edges): (Vec<Trunk>, Vec<Edge>),
     entrances: Entrances,
-    (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
+    (backends, own): (Vec<FirstThen<Dialer<R>>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     (asked, serves): (Vec<Asked>, impl FnOnce(Vec<Errands>)),
     keeping: &Keeping,
@@ -41,10 +44,16 @@ pub(super) async fn serve<R: Runtime>(
     let shards = u8::try_from(edges.len()).unwrap_or(u8::MAX);
     let mut asked = asked.into_iter();
     let mut own_asked = asked.next();
-    let trunk_asked = asked.next();
-    let (driver, connectors) = TrunkDriver::new(trunk, backend, R::Timer::default());
-    let driver = driver.refusing(own);
-    let trunk = driver.handle();
+    let mut connectors = Vec::with_capacity(shards.into());
+    let (mut drivers, mut handles_of_trunks) = (Vec::new(), Vec::new());
+    for (trunk, backend) in trunks.into_iter().zip(backends) {
+        let (driver, of_shards) = TrunkDriver::new(trunk, backend, R::Timer::default());
+        let driver = driver.refusing(own.iter().copied());
+        handles_of_trunks.push(driver.handle());
+        drivers.push((driver, asked.next()));
+        connectors.extend(of_shards);
+    }
+    let trunks = handles_of_trunks;
     let Entrances {
         sockets,
         lingering,
@@ -73,8 +82,16 @@ pub(super) async fn serve<R: Runtime>(
         )
         .collect();
     drop(started);
-    let watch = Watch::new(trunk_asked, refusals);
-    let mut crew = R::crew(tasks, Box::pin(serve_trunk(driver, watch, keeping.clone())))?;
+    let places = orders.backends();
+    let are_several = places.len() > 1;
+    let drivers = drivers
+        .into_iter()
+        .zip(places)
+        .map(|((driver, asked), place)| {
+            let watch = Watch::new(asked, refusals.clone()).of_backend(are_several);
+            (place, serve_trunk(driver, watch, keeping.clone()))
+        });
+    let mut crew = R::crew(tasks, all_trunks(drivers.collect()))?;
     // Each reports once how it began. One that is gone has dropped its sender.
     let mut handles = Vec::with_capacity(shards.into());
     for _ in 0..shards {
@@ -91,16 +108,23 @@ pub(super) async fn serve<R: Runtime>(
                     let id = ShardId::new(shard.number);
                     shard.handle.reconfigure(config.for_shard(id, shards));
                 }
-                trunk.reconfigure(config.master);
+                for trunk in &trunks {
+                    trunk.reconfigure(config.master.clone());
+                }
             }
             Order::Listen(opening, from) => {
-                trunk.refuse(listen_at::<R>(opening, from, &openings));
+                let own = listen_at::<R>(opening, from, &openings);
+                for trunk in &trunks {
+                    trunk.refuse(own.iter().copied());
+                }
             }
             Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
             Order::Leave(within) => handles.iter().for_each(|shard| shard.handle.leave(within)),
             Order::Shutdown(within) => {
-                // The trunk comes first: it must know why shards end. All were given the same time, and end by themselves.
-                trunk.shutdown(within);
+                // The trunks come first: they must know why shards end. All were given the same time, and end by themselves.
+                for trunk in &trunks {
+                    trunk.shutdown(within);
+                }
                 for shard in &handles {
                     shard.handle.shutdown(within);
                 }
@@ -111,7 +135,9 @@ pub(super) async fn serve<R: Runtime>(
                 .iter()
                 .map(|shard| shard.handle.poll_done(cx).is_ready());
             // All are polled, so that each that is not done wakes this task.
-            shards.fold(true, |all, done| all & done) & trunk.poll_done(cx).is_ready()
+            let shards = shards.fold(true, |all, done| all & done);
+            let trunks = trunks.iter().map(|trunk| trunk.poll_done(cx).is_ready());
+            trunks.fold(shards, |all, done| all & done)
         });
         if let Some(asked) = &mut own_asked {
             asked.answer(cx.waker(), || Snapshot {
@@ -129,7 +155,28 @@ pub(super) async fn serve<R: Runtime>(
     .await
 }
 
-/// Serves the trunk of all shards.
+/// Returns what serves all trunks. With several, what one of them logs has the address of its backend.
+#[cfg(feature = "backends")]
+fn all_trunks(mut trunks: Vec<(String, impl Future<Output = ()> + Send + 'static)>) -> Task {
+    if trunks.len() > 1 {
+        return Box::pin(together::Together::new(trunks));
+    }
+    match trunks.pop() {
+        Some((_, trunk)) => Box::pin(trunk),
+        None => Box::pin(std::future::ready(())),
+    }
+}
+
+/// Returns what serves the trunk.
+#[cfg(not(feature = "backends"))]
+fn all_trunks(mut trunks: Vec<(String, impl Future<Output = ()> + Send + 'static)>) -> Task {
+    match trunks.pop() {
+        Some((_, trunk)) => Box::pin(trunk),
+        None => Box::pin(std::future::ready(())),
+    }
+}
+
+/// Serves the trunk of the shards of a backend.
 async fn serve_trunk<C: Connector, T: Timer>(
     driver: TrunkDriver<C, T>,
     watch: Watch,

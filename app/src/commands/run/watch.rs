@@ -8,7 +8,7 @@ use voltlane_core::edge::{Counters, Gauges, Histogram};
 use voltlane_driver::{Connector, EdgeDriver, Listener, Timer, TrunkDriver, Uplink};
 
 use crate::memory::Trimmer;
-use crate::metrics::{Asked, Snapshot};
+use crate::metrics::{Asked, Backend, Snapshot};
 use crate::refusals::Refusals;
 
 /// A driver whose machine can be watched.
@@ -62,6 +62,8 @@ pub(super) struct Watch {
     asked: Option<Asked>,
     refusals: Refusals,
     trimmer: Trimmer,
+    /// Whether it is over the trunk of one of several backends.
+    is_of_backend: bool,
 }
 
 impl Watch {
@@ -70,7 +72,14 @@ impl Watch {
             asked,
             refusals,
             trimmer: Trimmer::default(),
+            is_of_backend: false,
         }
+    }
+
+    /// Tells that it is over the trunk of one of several backends.
+    pub(super) fn of_backend(mut self, is_one_of_several: bool) -> Self {
+        self.is_of_backend = is_one_of_several;
+        self
     }
 
     /// Polls `driver` once. `process` returns the numbers of the process that this machine answers for.
@@ -83,11 +92,16 @@ impl Watch {
         let polled = driver.as_mut().poll(cx);
         self.trimmer.watch(driver.footprint_bytes());
         self.refusals.watch(driver.counters());
+        let is_of_backend = self.is_of_backend;
         if let Some(asked) = &mut self.asked {
             asked.answer(cx.waker(), || Snapshot {
                 counters: driver.counters().clone(),
                 gauges: driver.gauges(),
                 turn_times: Watched::turn_times(&*driver).clone(),
+                backends: is_of_backend
+                    .then(|| Backend::from(&driver.gauges()))
+                    .into_iter()
+                    .collect(),
                 ..process()
             });
         }

@@ -2,6 +2,8 @@
 
 use crate::edge::door::proxy::ProxyHeader;
 use crate::id::ClientId;
+#[cfg(feature = "backends")]
+use crate::id::ShardId;
 use crate::keys::PublicKey;
 use crate::queue::Outbox;
 
@@ -66,8 +68,8 @@ pub(crate) enum Phase {
     KeyOrId,
     /// Its turn to begin a session while many clients come back. It is not read.
     Join(Box<Joining>),
-    /// The adapter, which hands it over to the shard that this id names. It is not read.
-    Elsewhere(ClientId),
+    /// The adapter, which hands it over to another shard. It is not read.
+    Elsewhere(Elsewhere),
     /// The end of the reply delay, when its challenge is sent. It is not read.
     Delay,
     /// The client's ChallengeResponse.
@@ -96,6 +98,18 @@ image!(enum Phase {
     11 Early {}, 12 Last { 0: a },
     #[cfg(feature = "cluster")] 13 Cold { asked: a },
 });
+
+/// What a connection is for that is to be handed over.
+#[derive(Clone, Debug)]
+pub(crate) enum Elsewhere {
+    /// It claims this session.
+    Claim(ClientId),
+    /// It joins at this shard, with this key unless its opening keeps what it joins with.
+    #[cfg(feature = "backends")]
+    Join(ShardId, Option<Box<PublicKey>>),
+}
+
+image!(enum Elsewhere { 0 Claim { 0: a }, #[cfg(feature = "backends")] 1 Join { 0: a, 1: b } });
 
 /// A newcomer that waits for its turn.
 #[derive(Clone, Debug)]

@@ -1,26 +1,38 @@
-//! Hands a claim of a session at another shard over with its connection (SPEC 9.9(c)).
+//! Hands a claim of a session at another shard over with its connection (SPEC 9.9(c)), and a newcomer whose backend is that of another
+//! shard (SPEC 45.3(d)).
 
 use core::net::IpAddr;
 
 use crate::id::{ClientId, ShardId};
-use crate::protocol;
+use crate::link::v3::Carriage;
+use crate::protocol::{self, OfferedVersions};
 use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
 use crate::edge::Edge;
+#[cfg(feature = "backends")]
+use crate::edge::backends::Standing;
 use crate::edge::conns::conn::{Conn, ConnKey};
-use crate::edge::conns::state::{Phase, State};
+use crate::edge::conns::state::{Elsewhere, Phase, State};
+#[cfg(feature = "backends")]
+use crate::edge::contract::CloseKind;
 use crate::edge::counters::Rejected;
 use crate::edge::door::sources::Admission;
 use crate::edge::lifecycle::admission::Arrival;
+#[cfg(feature = "backends")]
+use crate::edge::shares::Arriving;
 
 /// A connection in transit from one shard to another: everything that the edge knows about it. Its stream travels with it.
 ///
 /// An adapter that cannot bring it to its shard must return it to [`Edge::discard_handover`], or its source stays counted.
 #[derive(Debug)]
 #[must_use = "its source and listener stay counted until it is taken or discarded"]
-pub struct Handover {
-    id: ClientId,
+pub struct Handover(Box<Transit>);
+
+/// What is known of a connection in transit.
+#[derive(Debug)]
+struct Transit {
+    to: Elsewhere,
     shard: ShardId,
     source: IpAddr,
     admission: Admission,
@@ -30,16 +42,21 @@ pub struct Handover {
     reader: FrameReader,
     /// The opening of its version.
     opening: protocol::Opening,
+    versions: OfferedVersions,
+    carriage: Carriage,
     /// Handshake frames that its transport had not taken yet.
     control: Vec<u8>,
     taken_bytes: usize,
+    /// Counts it where it goes, if it joins.
+    #[cfg(feature = "backends")]
+    _arriving: Option<Arriving>,
 }
 
 impl Handover {
     /// Returns the shard that it is for.
     #[must_use]
     pub fn shard(&self) -> ShardId {
-        self.shard
+        self.0.shard
     }
 }
 
@@ -64,9 +81,33 @@ impl Edge {
         }
     }
 
-    /// Asks the adapter to take the connection to the shard that `id` names.
-    pub(crate) fn offer_handover(&mut self, now: Time, index: u32, id: ClientId) {
-        let elsewhere = State::Handshake(Phase::Elsewhere(id));
+    /// Returns the shard that a newcomer at this one goes to, if that is another one.
+    #[cfg(feature = "backends")]
+    pub(crate) fn shard_for_newcomer(&self) -> Option<ShardId> {
+        let own = self.config.shard;
+        let chosen = ShardId::new(self.shares.choose_backend(own.as_u8())?);
+        (chosen != own).then_some(chosen)
+    }
+
+    /// Returns whether the backend of this shard gets no more sessions.
+    #[cfg(feature = "backends")]
+    pub(crate) fn is_backend_draining(&self) -> bool {
+        let standing = self.shares.backends().standing(self.config.shard.as_u8());
+        standing.is_some_and(Standing::is_draining)
+    }
+
+    /// Returns the shard that a connection is to be handed over to.
+    pub(crate) fn place_of(&self, to: &Elsewhere) -> ShardId {
+        match to {
+            Elsewhere::Claim(id) => self.home_of(*id),
+            #[cfg(feature = "backends")]
+            Elsewhere::Join(shard, _) => *shard,
+        }
+    }
+
+    /// Asks the adapter to take the connection to another shard.
+    pub(crate) fn offer_handover(&mut self, now: Time, index: u32, to: Elsewhere) {
+        let elsewhere = State::Handshake(Phase::Elsewhere(to));
         self.conns.enter(index, elsewhere, now);
         self.conns.mark_ready(index);
     }
@@ -80,25 +121,33 @@ impl Edge {
     fn take_out(&mut self, conn: ConnKey) -> Option<Handover> {
         let index = conn.0.index;
         let offered = self.conns.find(conn)?;
-        let State::Handshake(Phase::Elsewhere(id)) = *offered.state() else {
+        let State::Handshake(Phase::Elsewhere(to)) = offered.state() else {
             return None;
         };
-        let source = offered.source()?;
+        let (to, source) = (to.clone(), offered.source()?);
+        let (versions, carriage) = (offered.versions(), offered.carriage());
         let mut conn = self.conns.remove(index, &mut self.account);
         self.counters.handed_over += 1;
-        let shard = self.home_of(id);
+        let shard = self.place_of(&to);
         let (opening, control) = conn.take_opening();
-        Some(Handover {
-            id,
+        Some(Handover(Box::new(Transit {
+            #[cfg(feature = "backends")]
+            _arriving: match to {
+                Elsewhere::Join(..) => Some(self.shares.sends_newcomer(shard)),
+                Elsewhere::Claim(_) => None,
+            },
+            to,
             shard,
             source,
             admission: conn.admission,
             account: conn.account,
             taken_bytes: conn.taken_bytes(),
             opening,
+            versions,
+            carriage,
             control,
             reader: conn.reader,
-        })
+        })))
     }
 
     /// Takes over a connection from another shard. On `Err` the adapter drops its stream.
@@ -107,7 +156,7 @@ impl Edge {
     /// When this shard is shutting down or has no place for it.
     pub fn handle_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
         self.step(now, |edge, now| {
-            let (admission, account) = (handover.admission, handover.account);
+            let (admission, account) = (handover.0.admission, handover.0.account);
             edge.admit_handover(now, handover).or_else(|rejected| {
                 edge.sources.lock().release(now, admission);
                 edge.shares.listeners().leave(account);
@@ -119,20 +168,25 @@ impl Edge {
     /// Releases a connection that could not be brought to its shard.
     pub fn discard_handover(&mut self, now: Time, handover: Handover) {
         self.step(now, |edge, now| {
-            edge.sources.lock().release(now, handover.admission);
-            edge.shares.listeners().leave(handover.account);
+            edge.sources.lock().release(now, handover.0.admission);
+            edge.shares.listeners().leave(handover.0.account);
         });
     }
 
     fn admit_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
+        let handover = *handover.0;
         if self.shutdown_at.is_some() {
             return Err(Rejected::Shutdown);
         }
         if !self.has_place() {
             return Err(Rejected::TooManyConnections);
         }
-        let source = self.limited(handover.source);
-        self.make_room(now, Arrival::Handover(source))?;
+        let arrival = match handover.to {
+            Elsewhere::Claim(_) => Arrival::Handover(self.limited(handover.source)),
+            #[cfg(feature = "backends")]
+            Elsewhere::Join(..) => Arrival::Accept,
+        };
+        self.make_room(now, arrival)?;
         let mut conn = Conn::new(
             Phase::KeyOrId,
             handover.source,
@@ -140,6 +194,7 @@ impl Edge {
             handover.account,
         );
         conn.reader = handover.reader;
+        conn.offer(handover.versions, handover.carriage);
         conn.resume_opening(handover.opening, handover.control, handover.taken_bytes);
         let key = self
             .conns
@@ -147,12 +202,20 @@ impl Edge {
             .ok_or(Rejected::TooManyConnections)?;
         let index = key.0.index;
         self.watch_handshake(now, index);
-        if self.conns.live_mut(index).opening().0.has_opened_claim() {
-            self.handle_attempt(now, index, handover.id);
-            // Its first early record may be behind the Claim.
-            self.resume_reading(now, index);
-        } else {
-            self.handle_claim(now, index, handover.id);
+        match handover.to {
+            Elsewhere::Claim(id) if self.conns.live_mut(index).opening().0.has_opened_claim() => {
+                self.handle_attempt(now, index, id);
+                // Its first early record may be behind the Claim.
+                self.resume_reading(now, index);
+            }
+            Elsewhere::Claim(id) => self.handle_claim(now, index, id),
+            // It stays, whatever has become of the backends since.
+            #[cfg(feature = "backends")]
+            Elsewhere::Join(_, key) => match self.join(now, index, key.map(|key| *key)) {
+                // What it sent behind may be here already.
+                Ok(()) => self.resume_reading(now, index),
+                Err(reason) => self.close_conn(now, index, CloseKind::Graceful, reason),
+            },
         }
         self.conns.recount(index, &mut self.account);
         self.conns.mark_ready(index);

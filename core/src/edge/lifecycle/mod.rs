@@ -6,7 +6,7 @@
 //! | `transport.rs` | what TLS and WebSocket below a connection cost | 16.5 |
 //! | `opening.rs` | a handshake, and how a session of version 2 begins | 4.2, 10.6(g), 18.4 |
 //! | `welcome.rs` | how a session of version 3 begins | 20.6, 22 |
-//! | `handover.rs` | a claim goes to another shard | 9.9(c) |
+//! | `handover.rs` | a claim goes to another shard, or a newcomer | 9.9(c), 45.3 |
 //! | `resume.rs` | a session of version 2 is resumed | 4.3, 5, 9.2, 9.3 |
 //! | `attempt.rs` | a session of version 3 is resumed | 23 |
 //! | `moves.rs` | a session goes on at this edge, or no longer | 44 |

@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
 use crate::edge::conns::joins::By;
-use crate::edge::conns::state::{Joining, Phase, State};
+use crate::edge::conns::state::{Elsewhere, Joining, Phase, State};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
@@ -102,14 +102,8 @@ impl Edge {
                 self.conns.mark_ready(index);
                 Ok(())
             }
-            Request::Join(key) => {
-                self.admit_newcomer(now, index)?;
-                self.join(now, index, Some(key))
-            }
-            Request::Hello => {
-                self.admit_newcomer(now, index)?;
-                self.join(now, index, None)
-            }
+            Request::Join(key) => self.handle_newcomer(now, index, Some(key)),
+            Request::Hello => self.handle_newcomer(now, index, None),
             Request::Begin(record) => self.begin_numbered(now, index, record),
             Request::OpenedClaim(id) => {
                 if self.takes_claim(now, index, id)? {
@@ -143,7 +137,7 @@ impl Edge {
     /// Makes room for the claim of the connection at `index`, or offers it to the shard that has the session. Returns whether it stays here.
     fn takes_claim(&mut self, now: Time, index: u32, id: ClientId) -> Result<bool, CloseReason> {
         if self.is_elsewhere(id) {
-            self.offer_handover(now, index, id);
+            self.offer_handover(now, index, Elsewhere::Claim(id));
             return Ok(false);
         }
         self.make_room(now, Arrival::Claim(index))
@@ -151,8 +145,29 @@ impl Edge {
         Ok(true)
     }
 
+    /// Handles that the connection at `index` wants a new session: here, or at a shard of the backend that it is to have.
+    fn handle_newcomer(
+        &mut self,
+        now: Time,
+        index: u32,
+        key: Option<PublicKey>,
+    ) -> Result<(), CloseReason> {
+        self.admit_newcomer(now, index)?;
+        #[cfg(feature = "backends")]
+        if let Some(shard) = self.shard_for_newcomer() {
+            self.offer_handover(now, index, Elsewhere::Join(shard, key.map(Box::new)));
+            return Ok(());
+        }
+        self.join(now, index, key)
+    }
+
     /// Begins a session on the connection at `index`, or makes it wait for its turn.
-    fn join(&mut self, now: Time, index: u32, key: Option<PublicKey>) -> Result<(), CloseReason> {
+    pub(crate) fn join(
+        &mut self,
+        now: Time,
+        index: u32,
+        key: Option<PublicKey>,
+    ) -> Result<(), CloseReason> {
         let by = Joining::by(key.as_ref());
         let enforce = self.config.limits.enforce_accepts;
         if enforce == Enforce::Off {

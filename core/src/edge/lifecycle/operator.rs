@@ -286,6 +286,13 @@ impl Edge {
         });
     }
 
+    /// Returns what steers the backends of all shards, if there are several (SPEC 45.5).
+    #[cfg(feature = "backends")]
+    #[must_use]
+    pub fn backends(&self) -> crate::edge::BackendControl {
+        self.shares.control()
+    }
+
     /// Returns whether no connection from `source` is admitted: an operator has banned a network around it.
     #[inline]
     pub(crate) fn is_banned(&self, now: Time, source: IpAddr) -> bool {

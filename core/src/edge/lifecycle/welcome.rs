@@ -66,6 +66,10 @@ impl Edge {
 
     /// Returns why no newcomer may begin now, if so.
     pub(crate) fn refuses_newcomer(&self) -> Option<CloseReason> {
+        #[cfg(feature = "backends")]
+        if self.is_backend_draining() {
+            return Some(CloseReason::Shutdown);
+        }
         if self.is_draining {
             Some(CloseReason::Shutdown)
         } else if self.sessions.len() >= self.shares.most(Bound::Sessions) {

@@ -12,7 +12,7 @@ pub(super) fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
     two_of(&whole)
 }
 
-fn two_of(whole: &EdgeConfig) -> [World; 2] {
+pub(super) fn two_of(whole: &EdgeConfig) -> [World; 2] {
     let part = |shard| whole.for_shard(ShardId::new(shard), SHARDS);
     let first = World::with(part(0));
     let mut edge = Edge::sibling_of(&first.edge, part(1), [10; 32]);

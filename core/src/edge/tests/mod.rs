@@ -1,6 +1,7 @@
 //! Tests of the machine through its interface: a small world in which each call is one event.
 
 mod admission;
+mod backends;
 mod deadlines;
 mod duties;
 mod figures;

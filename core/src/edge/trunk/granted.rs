@@ -387,9 +387,10 @@ impl Trunk {
     }
 
     fn shard_named(&self, id: ClientId) -> ShardId {
-        let shard = id.shard();
-        match usize::from(shard.as_u8()) < self.branches.len() {
-            true => shard,
+        // Less than the first is far beyond the last.
+        let shard = id.shard().as_u8().wrapping_sub(self.first.as_u8());
+        match usize::from(shard) < self.branches.len() {
+            true => ShardId::new(shard),
             false => ShardId::default(),
         }
     }

@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Gives the connection the entropy that it wants.
-    fn give_entropy(&mut self, conn: ConnKey) {
+    pub(super) fn give_entropy(&mut self, conn: ConnKey) {
         while self.edge.client_wants_entropy(conn) {
             let random = self.random();
             self.edge.handle_entropy(self.now, conn, random);
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Opens a connection that names version 3 and sends `body` as the next frame, with `behind`.
-    fn begin3(&mut self, body: &[u8], behind: &[u8]) -> ConnKey {
+    pub(super) fn begin3(&mut self, body: &[u8], behind: &[u8]) -> ConnKey {
         let conn = self.accept();
         let mut bytes = Vec::new();
         Handshake::ProtocolVersion(3).encode(&mut bytes);
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// Returns the edge's output for this connection as bytes.
-    fn hear_bytes(&mut self, conn: ConnKey) -> Vec<u8> {
+    pub(super) fn hear_bytes(&mut self, conn: ConnKey) -> Vec<u8> {
         let mut heard = Vec::new();
         loop {
             self.edge.audit();
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Sends a Hello. Returns the connection and the Welcome.
-    fn hello(&mut self) -> (ConnKey, Joining, Vec<Vec<u8>>) {
+    pub(super) fn hello(&mut self) -> (ConnKey, Joining, Vec<Vec<u8>>) {
         let mut hello = Vec::new();
         let joining = Joining::begin(self.random(), &[], LONGEST, &mut hello);
         let conn = self.begin3(&hello[LENGTH_BYTES..], b"");
