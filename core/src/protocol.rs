@@ -384,6 +384,8 @@ pub(crate) enum Stop {
     Fault { code: Code, detail: u32 },
     /// The peer has said its last word.
     Closed(Code),
+    /// A token comes next, which is to be [taken](Opener::take_token). Then the connection goes on.
+    Token,
 }
 
 #[cfg(feature = "edge")]
@@ -641,6 +643,17 @@ pub(crate) enum Opener<'a> {
 }
 
 #[cfg(feature = "edge")]
+impl Opener<'_> {
+    /// Passes the token for which the packets have [stopped](Stop::Token) to `hear`, and goes on behind it.
+    pub(crate) fn take_token(&mut self, hear: impl FnOnce(&[u8])) {
+        if let Opener::Records(records) = self {
+            hear(records.channel.data());
+            records.channel.accept(records.numbers);
+        }
+    }
+}
+
+#[cfg(feature = "edge")]
 impl Open for v2::plain::Plain {
     #[inline(always)]
     fn peek(
@@ -752,6 +765,7 @@ fn of_client(arrival: Arrival) -> Result<(), Stop> {
     match arrival {
         Arrival::Packet { .. } => Ok(()),
         Arrival::Closed { code } => Err(Stop::Closed(code)),
+        Arrival::Token => Err(Stop::Token),
         Arrival::Gap { .. }
         | Arrival::Superseded { .. }
         | Arrival::Skipped { .. }

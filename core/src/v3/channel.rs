@@ -124,6 +124,8 @@ pub enum Arrival {
     Resumed(Resumed),
     /// The client is asked to leave.
     GoAway(GoAway),
+    /// A client shows something else than it did when it joined: that is the data.
+    Token,
     /// The peer has said its last word. What it said is [`Channel::close_details`], and the data is its text.
     Closed {
         /// Why.
@@ -134,7 +136,7 @@ pub enum Arrival {
 image!(enum Arrival {
     0 Packet { delivery: a, number: b }, 1 Gap { number: a, count: b, bytes: c, reason: d },
     2 Superseded { number: a, count: b }, 3 Skipped { count: a }, 4 Resumed { 0: a },
-    5 GoAway { 0: a }, 6 Closed { code: a },
+    5 GoAway { 0: a }, 6 Closed { code: a }, 7 Token {},
 });
 
 /// What a CLOSE says beside its code and its text. It is not in [`Arrival`], which is copied for each packet.
@@ -183,6 +185,8 @@ pub struct Reading {
     /// The pieces of a packet that is not whole yet.
     pieces: Vec<u8>,
     arrival: Option<(Arrival, Data)>,
+    /// Whether it is the Join record, whose token is that of the join.
+    is_join: bool,
 }
 
 image!(Reading {
@@ -190,15 +194,17 @@ image!(Reading {
     at,
     end,
     pieces,
-    arrival
+    arrival,
+    is_join
 });
 
 impl Reading {
     /// Begins with a record that was opened, whose first `end` bytes are its items. None was read.
-    fn of(record: Vec<u8>, end: usize) -> Option<Box<Self>> {
+    fn of(record: Vec<u8>, end: usize, is_join: bool) -> Option<Box<Self>> {
         let reading = Reading {
             record,
             end,
+            is_join,
             ..Reading::default()
         };
         Some(Box::new(reading))
@@ -413,7 +419,7 @@ impl Channel {
     #[must_use]
     pub fn welcomed(inbound: Inbound, record: Vec<u8>, end: usize, down: &Secret) -> Self {
         Channel {
-            reading: Reading::of(record, end),
+            reading: Reading::of(record, end, true),
             records: 1,
             ..Self::new(Side::Edge, Some(inbound), Outbound::of_welcome(down))
         }
@@ -424,7 +430,7 @@ impl Channel {
     #[must_use]
     pub fn resumed(inbound: Inbound, record: Vec<u8>, end: usize, outbound: Outbound) -> Self {
         Channel {
-            reading: Reading::of(record, end),
+            reading: Reading::of(record, end, false),
             records: 1,
             ..Self::new(Side::Edge, Some(inbound), outbound)
         }
@@ -510,7 +516,12 @@ impl Channel {
             reading.at = end;
             let range = |bytes: &[u8]| Data::Record(end.saturating_sub(bytes.len())..end);
             match item {
-                Item::Pad { .. } | Item::Token(_) | Item::Ignored { .. } => {}
+                Item::Pad { .. } | Item::Ignored { .. } => {}
+                Item::Token(bytes) => {
+                    if !core::mem::take(&mut reading.is_join) {
+                        reading.arrival = Some((Arrival::Token, range(bytes)));
+                    }
+                }
                 Item::EarlyEnd => self.has_confirmed = true,
                 #[cfg(feature = "tickets")]
                 Item::Ticket(bytes) => {

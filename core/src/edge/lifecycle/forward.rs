@@ -8,6 +8,7 @@ use crate::edge::conns::wait::Slot;
 use crate::edge::sessions::LineEntry;
 use crate::edge::uplink::pass::{Sender, Served, pass_on};
 use crate::edge::uplink::queue::reserve_tagged;
+use crate::link::v3::ToBackend;
 use crate::protocol::{Open, Stop};
 use crate::time::Time;
 
@@ -23,12 +24,54 @@ impl Edge {
         bytes: &[u8],
         count: usize,
     ) {
+        if let Some(rest) = self.forward_packets(now, index, session, bytes, count) {
+            self.forward_tokens(now, index, session, rest);
+        }
+    }
+
+    /// Forwards what is behind the packets before a token: the token, and so on.
+    #[cold]
+    #[inline(never)]
+    fn forward_tokens(&mut self, now: Time, index: u32, session: u32, mut rest: &[u8]) {
+        loop {
+            self.take_token(index, session);
+            self.pace(now, index, 1, 0);
+            match self.forward_packets(now, index, session, rest, 0) {
+                Some(behind) => rest = behind,
+                None => return,
+            }
+        }
+    }
+
+    /// Tells the backend what the client shows, behind the packets before it.
+    pub(crate) fn take_token(&mut self, index: u32, session: u32) {
+        let mut frame = Vec::new();
+        let entry = self.sessions.live_mut(session);
+        let id = entry.id;
+        let (channel, _) = self.conns.live_mut(index).input();
+        channel
+            .opener(entry.lend())
+            .take_token(|token| ToBackend::Token { id, token }.encode(&mut frame));
+        self.tell_token(session, &frame);
+    }
+
+    /// Forwards packets. Returns what is behind them if a token is next.
+    #[inline(always)]
+    fn forward_packets<'bytes>(
+        &mut self,
+        now: Time,
+        index: u32,
+        session: u32,
+        bytes: &'bytes [u8],
+        count: usize,
+    ) -> Option<&'bytes [u8]> {
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live_mut(session);
         // If others wait, this session gets in line behind them. Otherwise a small packet would always find the room that a large one waits
         // for.
         if entry.waiting || !self.line.is_empty() {
-            return self.wait_in_line(index, session, bytes);
+            self.wait_in_line(index, session, bytes);
+            return None;
         }
         let mut input = bytes;
         let sender = Sender::of(entry, &self.link_queue, self.config.clients.max_frame_bytes);
@@ -63,12 +106,18 @@ impl Edge {
                 if is_numbered {
                     self.heard(now, index, session);
                 }
-                return self.stop(now, index, stop);
+                if stop == Stop::Token {
+                    self.pace(now, index, packets + records, count);
+                    return Some(input);
+                }
+                self.stop(now, index, stop);
+                return None;
             }
         }
         if is_numbered {
             self.heard(now, index, session);
         }
+        None
     }
 
     /// Keeps the `rest` of what the connection at `index` has sent, and lets its session wait for room on the link.
@@ -106,6 +155,7 @@ impl Edge {
     /// Like [`keep_held_frames`](Self::keep_held_frames), but leaves an unfinished packet where it is.
     pub(crate) fn open_held_frames(&mut self, index: u32, session: u32) -> Option<Stop> {
         let mut stop = None;
+        let longest = self.longest_token();
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live_mut(session);
         if entry.waiting && conn.is_established() {
@@ -122,6 +172,13 @@ impl Edge {
                 match opened {
                     Ok(true) => packets += 1,
                     Ok(false) => break,
+                    Err(Stop::Token) => opener.take_token(|token| {
+                        if longest.is_some_and(|longest| token.len() <= longest) {
+                            let mut frame = Vec::new();
+                            ToBackend::Token { id, token }.encode(&mut frame);
+                            backlog.push_frame(&frame, &[]);
+                        }
+                    }),
                     Err(reason) => {
                         stop = Some(reason);
                         break;

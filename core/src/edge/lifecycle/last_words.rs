@@ -278,6 +278,7 @@ impl Edge {
                 }
             }
             Stop::Closed(_) => closing(self, CloseReason::PeerError),
+            Stop::Token => unreachable!("whoever opens packets takes the token"),
             Stop::Fault { code, detail } => {
                 let words = Words::new(code, detail.into());
                 self.part(now, index, code, &words, CloseReason::ProtocolError);

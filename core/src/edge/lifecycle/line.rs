@@ -6,6 +6,7 @@
 use crate::edge::Edge;
 use crate::edge::sessions::Place;
 use crate::edge::uplink::pass::{Sender, Served, pass_on};
+use crate::protocol::Stop;
 use crate::time::Time;
 
 impl Edge {
@@ -23,6 +24,11 @@ impl Edge {
             let entry = self.sessions.live_mut(session);
             match served {
                 Served::Full => return,
+                Served::Over(Stop::Token) => {
+                    if let Place::Attached(index) = entry.place {
+                        self.take_token(index, session);
+                    }
+                }
                 Served::Turn => self.line.next_turn(entry),
                 served @ (Served::All | Served::Over(_)) => {
                     self.line.leave(entry);

@@ -84,6 +84,24 @@ impl Edge {
         self.tell_frame(session, &ToBackend::Joined { id, joined });
     }
 
+    /// Returns the longest token that the backend is told later than with JOINED, if it is told one.
+    pub(crate) fn longest_token(&self) -> Option<usize> {
+        let longest = self.link_queue.version.longest_packet() as usize;
+        self.has_notices().then_some(longest)
+    }
+
+    /// Tells the backend what the client shows now: `frame` is TOKEN (SPEC 35.7).
+    pub(crate) fn tell_token(&mut self, session: u32, frame: &[u8]) {
+        if self
+            .longest_token()
+            .is_some_and(|longest| data_bytes(frame) <= longest)
+        {
+            self.tell(session, data_bytes(frame), |frames, _| {
+                frames.push_frame(frame, &[]);
+            });
+        }
+    }
+
     /// Tells the backend that the session has no connection any more (SPEC 35.3).
     #[inline(always)]
     pub(crate) fn tell_away(&mut self, session: u32) {

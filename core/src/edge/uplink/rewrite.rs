@@ -25,12 +25,13 @@ pub(crate) fn to_version_2(frames: &mut FrameQueue) {
     });
 }
 
-/// Rewrites frames for a boot that knows nothing: packets, JOINED and ENDED stay (SPEC 37.4).
+/// Rewrites frames for a boot that knows nothing: packets, JOINED, TOKEN and ENDED stay (SPEC 37.4).
 pub(crate) fn to_new_boot(frames: &mut FrameQueue, features: Features) {
     let has_notices = features.has(Feature::Notices);
     rewrite(frames, |body, out| match flag_of(body) {
         flag::DATA => out.push_body(body),
         flag::JOINED | flag::ENDED if has_notices => out.push_body(body),
+        flag::TOKEN if has_notices => out.push_body(body),
         FAILURE if has_notices => {
             if let Some(ended) = ended_of(body) {
                 let mut frame = Vec::new();
@@ -60,6 +61,8 @@ pub(crate) fn drop_beyond(
             ToBackend::Joined { id, joined }.encode(&mut frame);
             out.push_frame(&frame, &[]);
         }
+        // GRANT has told that it may not fit (SPEC 34.2(d)).
+        Ok(ToBackend::Token { .. }) if body.len() > longest => {}
         _ => out.push_body(body),
     });
 }
@@ -90,7 +93,8 @@ fn flag_of(body: &[u8]) -> u8 {
     body.get(TAG_BYTES - 1).copied().unwrap_or_default()
 }
 
-fn rewrite(frames: &mut FrameQueue, mut each: impl FnMut(&[u8], &mut FrameQueue)) {
+/// Passes each frame to `each`, with the queue that takes the place of this one.
+pub(crate) fn rewrite(frames: &mut FrameQueue, mut each: impl FnMut(&[u8], &mut FrameQueue)) {
     frames.rewind();
     if frames.is_empty() {
         return;

@@ -94,7 +94,10 @@ impl Seat {
                 }
                 None
             }
-            Arrival::Resumed(_) | Arrival::Packet { .. } | Arrival::Closed { .. } => None,
+            Arrival::Resumed(_)
+            | Arrival::Packet { .. }
+            | Arrival::Closed { .. }
+            | Arrival::Token => None,
         };
         open.count_due(now, self);
         told.map(Stepped::Told)

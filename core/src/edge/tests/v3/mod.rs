@@ -255,6 +255,7 @@ impl World {
                 Arrival::Superseded { number, count } => Came::Superseded(number, count),
                 Arrival::Skipped { count } => Came::Skipped(count),
                 Arrival::GoAway(go_away) => Came::GoAway(go_away),
+                Arrival::Token => unreachable!("an edge sends none"),
                 Arrival::Gap {
                     number,
                     count,

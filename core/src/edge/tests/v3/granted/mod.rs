@@ -163,6 +163,19 @@ impl World {
         }
     }
 
+    /// Lets the backend acknowledge what it has, and takes what follows.
+    fn backend_acknowledges(&mut self, backend: &mut Backend) {
+        self.exchange(backend);
+        let ack = LinkAck {
+            acknowledged: backend.received,
+            sent: backend.sent.sent(),
+        };
+        let mut bytes = Vec::new();
+        ack.encode(&mut bytes);
+        self.edge.handle_link_bytes(self.now, &bytes);
+        self.exchange(backend);
+    }
+
     /// Sends an order of the backend, and takes what follows.
     fn order(&mut self, backend: &mut Backend, order: &ToEdge<'_>) {
         backend.queue(order);
@@ -186,6 +199,7 @@ fn heard(backend: &mut Backend) -> Vec<String> {
     let show = |body: &Vec<u8>| match ToBackend::decode(body, all()).unwrap() {
         ToBackend::Data { packet, .. } => String::from_utf8_lossy(packet).into_owned(),
         ToBackend::Joined { .. } => "JOINED".to_owned(),
+        ToBackend::Token { token, .. } => format!("TOKEN {}", String::from_utf8_lossy(token)),
         ToBackend::Away { cause, .. } => format!("AWAY {}", cause.to_u16()),
         ToBackend::Resumed { resumed, .. } => {
             format!("RESUMED {} {}", resumed.counter, resumed.replay)

@@ -28,6 +28,83 @@ fn groups_and_pauses_end_with_a_boot() {
 
 // ---- notices
 
+const RENEWED: [Item<'static>; 4] = [
+    Item::Packet(b"1"),
+    Item::Token(b"new"),
+    Item::Token(b""),
+    Item::Packet(b"2"),
+];
+
+/// SPEC 35.7.
+#[test]
+fn a_token_that_comes_later_is_told_in_its_place() {
+    // The last bound is of packets that wait for the link, so that each of them gets in line.
+    for capacity in [100, 1] {
+        let mut world = world(|config| {
+            demanding(config);
+            config.master.channel_capacity = capacity;
+        });
+        let mut backend = Backend::new(BOOT);
+        world.granted(&mut backend);
+        let mut one = world.join3();
+        world.exchange(&mut backend);
+        assert_eq!(heard(&mut backend), ["JOINED"], "with the first one");
+        world.send_items(&mut one, &RENEWED);
+        for _ in 0..6 {
+            world.backend_acknowledges(&mut backend);
+        }
+        world.send_items(&mut one, &RENEWED[1..2]);
+        world.exchange(&mut backend);
+        let expected = ["1", "TOKEN new", "TOKEN ", "2", "TOKEN new"];
+        assert_eq!(heard(&mut backend), expected, "{capacity} have room");
+        assert_eq!(world.edge.gauges().waiting, 0);
+    }
+}
+
+#[test]
+fn a_token_survives_its_connection_and_a_boot_that_has_not_acknowledged_it() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.master.channel_capacity = 1;
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let mut one = world.join3();
+    world.send_items(&mut one, &RENEWED);
+    world.leave(one.conn);
+    world.lose_link(&mut backend);
+    let mut backend = Backend::new([2; 16]);
+    world.granted(&mut backend);
+    let expected = ["JOINED", "1", "TOKEN new", "TOKEN ", "2"];
+    for _ in 0..6 {
+        world.backend_acknowledges(&mut backend);
+    }
+    let came = heard(&mut backend);
+    assert_eq!(came[1..6], expected, "{came:?}");
+}
+
+#[test]
+fn a_token_goes_nowhere_without_notices_or_room() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    backend.longest_body = 80;
+    world.granted(&mut backend);
+    let mut one = world.join3();
+    let long = [b'x'; 72];
+    world.send_items(&mut one, &[Item::Token(&long[1..]), Item::Token(&long)]);
+    world.exchange(&mut backend);
+    let told = format!("TOKEN {}", "x".repeat(71));
+    assert_eq!(heard(&mut backend), ["JOINED", &told]);
+    let mut world = crate::edge::tests::v3::world(automatic);
+    world.backend_hears();
+    world.wait(Duration::from_millis(100));
+    let mut one = world.join3();
+    world.send_items(&mut one, &RENEWED);
+    let heard = world.backend_hears();
+    let texts: Vec<_> = heard.iter().map(|(.., text)| text.as_str()).collect();
+    assert_eq!(texts, ["1", "2"]);
+}
+
 #[test]
 fn a_client_is_away_and_returns_and_ends_in_this_order() {
     let mut world = world(|config| {
