@@ -416,35 +416,27 @@ impl Opening {
         pads: bool,
         out: &mut Vec<u8>,
     ) {
-        let Opening::Early(early) = core::mem::replace(self, Opening::Over) else {
-            unreachable!("{TURN}");
-        };
-        let Early {
-            claimed,
-            position,
-            link,
-            mut inbound,
-            record,
-            end,
-            ..
-        } = *early;
+        let early = self.take_early();
+        let claimed = &early.claimed;
         let mut ticket = claimed.ticket().cloned().expect("it was judged by it");
-        let accepted = ticket.standing.accept(&claimed, &link);
+        let accepted = ticket.standing.accept(claimed, &early.link);
         accepted.expect("the counter was judged before");
-        let answer = claimed.answer(verdict, random, out);
-        let (up, down) = claimed.established(&link, &answer);
-        inbound.resume(&up, position.first_up.saturating_sub(1));
-        let mut outbound = Outbound::of_answer(&down, position.received_down);
-        outbound.pad_records(pads);
-        outbound.make_empty();
-        out.extend_from_slice(outbound.wire());
-        outbound.written(usize::MAX);
+        let position = early.position;
+        let received_up = position.first_up.saturating_sub(1);
+        let begins = |mut outbound: Outbound, out: &mut Vec<u8>| {
+            outbound.pad_records(pads);
+            outbound.make_empty();
+            out.extend_from_slice(outbound.wire());
+            outbound.written(usize::MAX);
+            outbound
+        };
+        let channel = early.answer(verdict, random, received_up, begins, out);
         let everything = Ring {
             packets: u32::MAX,
             bytes: u32::MAX,
         };
         *self = Opening::Cold(Box::new(Cold {
-            channel: Channel::resumed(inbound, record, end, outbound),
+            channel,
             position,
             ticket,
             outbox: Outbox::new(Retention::UntilAcked),
@@ -566,23 +558,16 @@ impl Opening {
         received_up: u64,
         out: &mut Vec<u8>,
     ) -> Channel {
-        let Opening::Early(early) = core::mem::replace(self, Opening::Over) else {
-            unreachable!("{TURN}");
-        };
-        let Early {
-            claimed,
-            position,
-            link,
-            mut inbound,
-            record,
-            end,
-            ..
-        } = *early;
-        let answer = claimed.answer(verdict, random, out);
-        let (up, down) = claimed.established(&link, &answer);
-        inbound.resume(&up, received_up);
-        let outbound = resumes(Outbound::of_answer(&down, position.received_down));
-        Channel::resumed(inbound, record, end, outbound)
+        let begins = |outbound, _: &mut Vec<u8>| resumes(outbound);
+        self.take_early()
+            .answer(verdict, random, received_up, begins, out)
+    }
+
+    fn take_early(&mut self) -> Early {
+        match core::mem::replace(self, Opening::Over) {
+            Opening::Early(early) => *early,
+            _ => unreachable!("{TURN}"),
+        }
     }
 
     fn early(&mut self) -> &mut Early {
@@ -590,6 +575,25 @@ impl Opening {
             Opening::Early(early) => early,
             _ => unreachable!("{TURN}"),
         }
+    }
+}
+
+impl Early {
+    /// Answers, and begins the channel behind so many packets up. `begins` may write something first.
+    fn answer(
+        mut self,
+        verdict: Verdict,
+        random: [u8; 32],
+        received_up: u64,
+        begins: impl FnOnce(Outbound, &mut Vec<u8>) -> Outbound,
+        out: &mut Vec<u8>,
+    ) -> Channel {
+        let answer = self.claimed.answer(verdict, random, out);
+        let (up, down) = self.claimed.established(&self.link, &answer);
+        self.inbound.resume(&up, received_up);
+        let outbound = Outbound::of_answer(&down, self.position.received_down);
+        let outbound = begins(outbound, out);
+        Channel::resumed(self.inbound, self.record, self.end, outbound)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::edge::memory::account::Pressure;
 use crate::edge::sessions::saved::SavedSession;
 use crate::edge::sessions::{Linked, Numbered, Place};
 use crate::edge::shares::Bound;
+use crate::edge::uplink::rewrite::rewrite;
 use crate::id::ClientId;
 use crate::link::v3::{Adopt, Adopted, Disowned, Feature, Peer, ToBackend, flag};
 use crate::protocol::{
@@ -498,21 +499,15 @@ impl Edge {
         if old.is_empty() {
             return;
         }
-        let mut frames = FrameQueue::new();
-        self.link_queue.frames.rewind();
-        for body in self.link_queue.frames.bodies() {
-            let Some((id, flag)) = head_of(body) else {
-                frames.push_body(body);
-                continue;
-            };
-            match (old.get_mut(&id), flag) {
-                (Some(left), flag::DATA) if *left > 0 => *left -= 1,
+        rewrite(&mut self.link_queue.frames, |body, out| {
+            let head = head_of(body);
+            let left = head.and_then(|(id, _)| old.get_mut(&id));
+            match left.filter(|left| **left > 0) {
                 // What is before the last packet of an old copy is of that copy.
-                (Some(left), _) if *left > 0 => {}
-                _ => frames.push_body(body),
+                Some(left) => *left -= u64::from(head.is_some_and(|(_, flag)| flag == flag::DATA)),
+                None => out.push_body(body),
             }
-        }
-        self.link_queue.frames = frames;
+        });
     }
 
     /// Asks a new boot of what the one before has not answered, behind all that it is told.
