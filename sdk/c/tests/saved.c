@@ -54,8 +54,11 @@ static void refuses(const char *address, const char *path) {
   unsigned char whole[256];
   CHECK(vl_client_open(&to, &client) == VL_OK);
   CHECK(vl_client_open(&to, &second) == VL_SESSION_IN_USE && second == NULL);
-  CHECK(vl_client_save(client, "state", 5) == VL_OK);
+  static char state[65537];
   CHECK(vl_client_save(client, NULL, 70000) == VL_ARGUMENT);
+  CHECK(vl_client_save(client, state, 65537) == VL_TOO_LONG && strstr(vl_last_error(), "65536 allowed") != NULL);
+  CHECK(vl_client_save(client, state, 65536) == VL_OK && vl_client_state(client, NULL, 0) == 65536);
+  CHECK(vl_client_save(client, "state", 5) == VL_OK);
   CHECK(vl_client_free(client) == VL_OK);
   FILE *file = fopen(path, "rb");
   CHECK(file != NULL);
@@ -82,6 +85,70 @@ static void refuses(const char *address, const char *path) {
   CHECK(vl_client_free(client) == VL_OK && unlink(path) == 0);
 }
 
+/* The value of `"name": "..."` in a line of the vectors. Returns its length, or -1 if there is none. */
+static long value(const char *line, const char *name, char *out, size_t most) {
+  char key[32];
+  snprintf(key, sizeof key, "\"%s\": \"", name);
+  const char *from = strstr(line, key);
+  if (from == NULL) return -1;
+  from += strlen(key);
+  const char *end = strchr(from, '"');
+  CHECK(end != NULL && (size_t)(end - from) < most);
+  memcpy(out, from, (size_t)(end - from));
+  out[end - from] = 0;
+  return end - from;
+}
+
+static size_t unhex(const char *digits, unsigned char *out) {
+  size_t length = strlen(digits) / 2;
+  for (size_t at = 0; at < length; at++) {
+    unsigned byte;
+    CHECK(sscanf(digits + 2 * at, "%2x", &byte) == 1);
+    out[at] = (unsigned char)byte;
+  }
+  return length;
+}
+
+/* What clients save is read, and written again as the same bytes, or refused by name. */
+static void vectors(const char *path) {
+  static const char *const words[][2] = {
+    {"foreign", "no saved session"}, {"older", "older"}, {"newer", "newer"}, {"torn", "cut off"}, {"impossible", "cannot be"}};
+  static char line[16384], digits[8192], because[16], id[32];
+  static unsigned char content[4096], state[512], again[4096];
+  FILE *from = fopen("../../core/tests/vectors/saved.json", "r");
+  CHECK(from != NULL);
+  int whole = 0, refused = 0;
+  while (fgets(line, sizeof line, from) != NULL) {
+    if (value(line, "bytes", digits, sizeof digits) < 0) continue;
+    size_t length = unhex(digits, content);
+    write_file(path, content, length);
+    vl_client_options to = VL_CLIENT_OPTIONS;
+    to.address = "127.0.0.1:9";
+    to.session_file = path;
+    vl_client *client;
+    if (value(line, "because", because, sizeof because) > 0) {
+      CHECK(vl_client_open(&to, &client) == VL_CONFIG);
+      const char *says = "";
+      for (size_t at = 0; at < sizeof words / sizeof *words; at++)
+        if (strcmp(words[at][0], because) == 0) says = words[at][1];
+      CHECK(*says != 0 && strstr(vl_last_error(), says) != NULL);
+      refused++;
+      continue;
+    }
+    CHECK(vl_client_open(&to, &client) == VL_OK);
+    CHECK(value(line, "state", digits, sizeof digits) >= 0);
+    size_t states = unhex(digits, state);
+    CHECK(vl_client_state(client, again, sizeof again) == states && memcmp(again, state, states) == 0);
+    if (value(line, "id", id, sizeof id) > 0) CHECK(vl_client_id(client) == strtoull(id, NULL, 16));
+    CHECK(vl_client_save(client, state, states) == VL_OK);
+    CHECK(vl_client_free(client) == VL_OK);
+    FILE *file = fopen(path, "rb");
+    CHECK(file != NULL && fread(again, 1, sizeof again, file) == length && memcmp(again, content, length) == 0 && fclose(file) == 0);
+    whole++;
+  }
+  CHECK(fclose(from) == 0 && whole == 6 && refused == 49 && unlink(path) == 0);
+}
+
 int main(int count, char **words) {
   if (count == 4) return child(words[2], words[3]);
   int most_kills = getenv("SHORT") != NULL ? 3 : 20;
@@ -95,6 +162,7 @@ int main(int count, char **words) {
   snprintf(path, sizeof path, "%s/session", served.directory);
   snprintf(lock, sizeof lock, "%s.lock", path);
   refuses(served.address, path);
+  vectors(path);
 
   uint32_t heard = 0;
   int kills = 0;

@@ -53,7 +53,8 @@ async function rig(context) {
   const directory = scratch();
   const clients = [];
   context.after(async () => {
-    for (const client of clients) await client.suspend().catch(() => undefined);
+    // A store that waits for this test never ends.
+    for (const client of clients) await within(client.suspend(), "what is stored", 3_000).catch(() => undefined);
     await edge.stop();
     await backend.close();
     fs.rmSync(directory, { recursive: true });

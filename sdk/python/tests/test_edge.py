@@ -236,13 +236,19 @@ asyncio.run(main())
 
 
 async def test_nothing_is_lost_or_doubled_by_a_process_that_is_killed_at_random(tmp_path: pathlib.Path) -> None:
-    path, heard = tmp_path / "session", []
+    path, heard, hears = tmp_path / "session", [], asyncio.Event()
 
     async def echo(backend: voltlane.Backend) -> None:
         async for event in backend:
             if isinstance(event, Packet):
                 heard.append(event.text)
                 await backend.send(event.id, event.data)
+                hears.set()
+
+    async def reach(count: int) -> None:
+        while len(heard) < count:
+            hears.clear()
+            await hears.wait()
 
     async with voltlane.Backend("127.0.0.1:0") as backend, edge(backend.address) as address:
         echoing = asyncio.create_task(echo(backend))
@@ -254,7 +260,10 @@ async def test_nothing_is_lost_or_doubled_by_a_process_that_is_killed_at_random(
             assert line in (b"begun\n", b"")
             if kills < 15:
                 kills += 1
-                await asyncio.sleep(random.uniform(0, 0.08))
+                # It is killed as it begins, or when so many packets more were heard of it.
+                ends = [asyncio.ensure_future(reach(len(heard) + random.randrange(40))), asyncio.ensure_future(child.wait())]
+                await within(asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED))
+                ends[0].cancel()
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
             rest, _ = await within(child.communicate())

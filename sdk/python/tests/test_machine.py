@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 
 import pytest
-from rig import GRANTS, edge, next_of, within
+from rig import GRANTS, ROOT, edge, next_of, within
 
 import voltlane
 from voltlane import Connected, EdgeConnected, Gap, Joined, Packet, Token
@@ -82,3 +83,22 @@ async def test_a_packet_in_the_same_read_as_the_join_has_the_id() -> None:
     events = again.feed(0.0, b"".join(reads[joined_at:]))
     assert [event.id for event in events if isinstance(event, (Connected, Packet))] == [again.id, again.id]
     assert again.id == machine.id != 0
+
+
+def test_what_clients_save_is_read_and_written_as_all_libraries_do() -> None:
+    vectors = json.loads((ROOT / "core/tests/vectors/saved.json").read_text())
+    assert (len(vectors["whole"]), len(vectors["refused"])) == (6, 49)
+    for whole in vectors["whole"]:
+        content = bytes.fromhex(whole["bytes"])
+        for saves in ("taken", "saved"):
+            machine = ClientMachine(bytes(32), saves=saves, stored=content)
+            assert machine.id == int(whole["id"] or "0", 16), whole["name"]
+            assert machine.saved_state.hex() == whole["state"], whole["name"]
+            assert machine.acknowledged == int(whole["acknowledged"]), whole["name"]
+            assert machine.acknowledged + machine.unacknowledged == int(whole["numbered"]), whole["name"]
+            assert whole["version"] in (None, machine.version), whole["name"]
+            assert machine.to_save() == content, whole["name"]
+    words = {"foreign": "no saved session", "older": "older", "newer": "newer", "torn": "cut off", "impossible": "cannot be"}
+    for refused in vectors["refused"]:
+        with pytest.raises(ValueError, match=words[refused["because"]]):
+            ClientMachine(bytes(32), saves="taken", stored=bytes.fromhex(refused["bytes"]))
