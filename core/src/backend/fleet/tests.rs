@@ -1,5 +1,7 @@
 //! Several edges of which each frame is made here. With real edges: `edge/tests/v3/granted/several.rs`.
 
+mod moves;
+
 use super::*;
 use crate::backend::SendError;
 use crate::backend::host::{GroupId, KEPT_PACKETS, MAX_EDGES};

@@ -108,6 +108,8 @@ pub enum Event<'a> {
         missed: u64,
         /// Where it comes from now. Version 2 does not tell it.
         peer: Option<Peer>,
+        /// The edge that has it now: of several, it may be another one than before (SPEC 44.5(f)). Version 2 does not tell it.
+        edge: Option<EdgeId>,
     },
     /// Packets will not come. (Version 3)
     Gap {

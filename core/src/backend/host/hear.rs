@@ -195,8 +195,8 @@ impl Desk {
         let Some(entry) = self.book.get(id) else {
             return;
         };
-        if flag == crate::link::tagged::Flag::Data && entry.is_injecting() {
-            // It is kept, and goes behind those before it.
+        if entry.is_injecting() {
+            // It is kept, and goes behind those before it. So does the order to end the session.
             return;
         }
         let kick = entry.kick.clone();
@@ -303,6 +303,7 @@ fn hear_v2<'a>(book: &mut Book, event: link::Event<'a>) -> Event<'a> {
                 away: Duration::ZERO,
                 missed: 0,
                 peer: None,
+                edge: None,
             },
             Some(entry) => {
                 entry.is_told = true;
@@ -449,6 +450,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
                     away: Duration::from_millis(resumed.away_ms),
                     missed: resumed.replay,
                     peer: Some(resumed.peer),
+                    edge: v3.edge,
                 }
             }
             None => Event::Stale { id },
@@ -508,6 +510,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
                 away: Duration::ZERO,
                 missed: entry.down.saturating_sub(adopt.received_down),
                 peer: Some(adopt.peer),
+                edge: v3.edge,
             },
             None => Event::Stale { id },
         },

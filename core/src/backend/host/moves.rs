@@ -4,7 +4,7 @@ use crate::ClientId;
 use crate::code::Code;
 use crate::end::End;
 use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
-use crate::link::v3::{Adopted, Disowned, Feature, ToBackend, ToEdge, flag};
+use crate::link::v3::{Adopted, Disowned, Feature, Kick, ToBackend, ToEdge, flag};
 use crate::wire::frame::LENGTH_BYTES;
 
 use super::book::Entry;
@@ -290,6 +290,23 @@ impl Desk {
                     ids: (&[id][..]).into(),
                 });
             }
+            self.kick_again(id);
+        }
+    }
+
+    /// Orders again that a session ends, behind all that it lacked: the edge that was told so first may be gone. (SPEC 44.5(d))
+    fn kick_again(&mut self, id: ClientId) {
+        let entry = self.book.get(id).filter(|entry| entry.is_told);
+        let Some(kick) = entry.and_then(|entry| entry.kick.clone()) else {
+            return;
+        };
+        if let Some(v3) = self.v3_with(Feature::Kick) {
+            let kick = Kick {
+                code: kick.0,
+                wait_ms: 0,
+                text: &kick.1,
+            };
+            v3.push(ToEdge::Kick { id, kick });
         }
     }
 }

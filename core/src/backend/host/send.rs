@@ -27,7 +27,7 @@ impl Desk {
 
     /// Returns what frames of version 3 go to, if the edge has granted `feature` and the picture is complete. Until then packets, kicks and
     /// groups wait (SPEC 34.1(h)).
-    fn v3_with(&mut self, feature: Feature) -> Option<&mut Granted> {
+    pub(super) fn v3_with(&mut self, feature: Feature) -> Option<&mut Granted> {
         self.granted(feature).filter(|v3| v3.is_ready())
     }
 
@@ -278,8 +278,12 @@ impl Desk {
             self.end_here(id, code, text);
             return Ok(());
         }
-        let is_told = entry.is_told;
+        let (is_told, is_injecting) = (entry.is_told, entry.is_injecting());
         entry.kick = Some(Box::new((code, text.to_owned())));
+        if is_injecting {
+            // It goes behind the packets that are sent again.
+            return Ok(());
+        }
         if !self.v3.as_ref().is_some_and(|v3| v3.is_ready()) {
             self.link.push_kick(id);
             self.queued += 1;

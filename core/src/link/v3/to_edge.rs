@@ -104,7 +104,8 @@ pub enum ToEdge<'a> {
 pub struct Adopted {
     /// The counter of the ADOPT that it answers.
     pub counter: u64,
-    /// The number of the next packet up.
+    /// The number of the next packet up: behind the last one that the application was given, whether or not it came back from that. It is
+    /// acknowledged to the client, since the backend that was given it lives.
     pub next_up: u64,
     /// The number before that of the next packet down on this link.
     pub numbered_down: u64,

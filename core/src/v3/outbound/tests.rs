@@ -75,3 +75,24 @@ fn the_first_early_record_is_short_whatever_waits() {
     assert_eq!(early_records(&[126]), [TAG_BYTES, TAG_BYTES + 129]);
     assert_eq!(early_records(&[4_000]), [TAG_BYTES, TAG_BYTES + 4_003]);
 }
+
+/// SPEC 41.1(d): the other process would not know that the client is to have it.
+#[cfg(all(feature = "upgrade", feature = "cluster"))]
+#[test]
+fn a_ticket_that_is_not_written_keeps_its_connection_here() {
+    let mut outbound = Outbound::of_welcome(&Secret::of_test());
+    outbound.forget_first();
+    let moves = |outbound: &Outbound| outbound.save(&mut Vec::new());
+    assert!(moves(&outbound));
+    outbound.give_ticket(&[7; 113]);
+    assert!(!moves(&outbound));
+    let mut outbox = Outbox::new(Retention::UntilAcked);
+    let mut progress = Progress::new(Ring {
+        packets: 8_192,
+        bytes: 1 << 20,
+    });
+    let made = outbound.fill(&mut outbox, &mut progress).len();
+    assert!(made > 113, "it is made");
+    outbound.written(made);
+    assert!(moves(&outbound));
+}

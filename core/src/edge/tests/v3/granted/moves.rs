@@ -57,6 +57,27 @@ impl Roamer {
         self.client.state() == State::Established
     }
 
+    /// Begins to come to this edge, whose link takes nothing meanwhile.
+    fn ask(&mut self, several: &mut Several, edge: usize) {
+        self.lose(several);
+        let now = later(several);
+        self.client.handle_timeout(now);
+        let conn = several.edges[edge].accept();
+        let mut random = [0; 32];
+        self.rng.fill_bytes(&mut random);
+        self.client.handle_connected(now, random);
+        self.at = Some((edge, conn));
+        for _ in 0..8 {
+            let world = &mut several.edges[edge];
+            let up = self.client.output().to_vec();
+            world.write(conn, &up);
+            self.client.handle_written(now, up.len());
+            world.give_entropy(conn);
+            let down = world.hear_bytes(conn);
+            self.read(now, &down);
+        }
+    }
+
     /// Moves everything between all three ends.
     fn exchange(&mut self, several: &mut Several) {
         for _ in 0..1_000 {
@@ -274,4 +295,38 @@ fn an_edge_that_slept_learns_that_it_has_the_session_no_longer_and_does_no_harm(
     one.exchange(&mut several);
     all_came(&mut several, &one, &mut heard, 4);
     assert_eq!(several.fleet.sessions(), [id]);
+}
+
+/// SPEC 44.6(b): the words for an attempt before it open nothing and end nothing, and it takes no packet before its own.
+#[test]
+fn an_attempt_that_the_backend_was_asked_of_hears_its_own_answer_alone() {
+    let (mut several, mut one) = joined();
+    let id = one.id();
+    kill(&mut several, 0);
+    down(&mut several, id, 1..=1);
+    one.ask(&mut several, 1);
+    let world = &mut several.edges[1];
+    let now = world.now;
+    // The first attempt has the counter 1.
+    let adopted = |counter| crate::link::v3::Adopted {
+        counter,
+        next_up: 1,
+        numbered_down: 0,
+        until: 0,
+    };
+    let disowned = |asked, known| crate::link::v3::Disowned {
+        asked,
+        known,
+        code: crate::code::Code::TAKEN_OVER,
+    };
+    for counter in [0, 2] {
+        world.edge.hear_adopted(now, id, &adopted(counter));
+        assert!(world.edge.sessions.lookup(id).is_none(), "{counter}");
+    }
+    world.edge.hear_disowned(now, id, disowned(0, 0));
+    world.edge.hear_disowned(now, id, disowned(2, 0));
+    one.exchange(&mut several);
+    assert!(one.is_there(), "{:?}", one.ended);
+    let first = (1, 1_u64.to_le_bytes().to_vec());
+    assert_eq!(one.got, [first], "what waited comes once");
 }
