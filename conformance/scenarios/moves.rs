@@ -73,7 +73,10 @@ impl Application {
                 self.handle.try_send(id, &data).expect("room");
             }
             Event::EdgeConnected { .. } => self.edges += 1,
-            Event::Resumed { .. } => self.resumed += 1,
+            Event::Resumed { edge, .. } => {
+                assert!(edge.is_some(), "it names the edge");
+                self.resumed += 1;
+            }
             Event::Ended { .. } => self.ended += 1,
             _ => {}
         }

@@ -92,6 +92,8 @@ pub enum Event {
         away: Duration,
         /// How many packets are sent to it again.
         missed: u64,
+        /// The life of the edge that has it now. Of several edges, it may be another one than before.
+        edge: Option<EdgeId>,
     },
     /// The time that the options ask for has passed. Ticks that nobody waited for are left out, and one that follows another
     /// comes behind everything else that waits.

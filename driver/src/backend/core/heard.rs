@@ -56,8 +56,17 @@ pub(super) fn hear(event: machine::Event<'_>) -> Told {
             expires_in,
         },
         machine::Event::Resumed {
-            id, away, missed, ..
-        } => Event::Resumed { id, away, missed },
+            id,
+            away,
+            missed,
+            edge,
+            ..
+        } => Event::Resumed {
+            id,
+            away,
+            missed,
+            edge,
+        },
         machine::Event::Gap { id, direction, gap } => Event::Gap { id, direction, gap },
         machine::Event::Token { id, token } => Event::Token {
             id,
