@@ -363,6 +363,33 @@ pub struct DemoArgs {
     #[cfg(feature = "websocket")]
     #[arg(long)]
     pub web: bool,
+    /// Run this many edges at one backend, each a process, and kill one now and then: its clients go on at the others
+    #[cfg(all(unix, feature = "cluster"))]
+    #[cfg_attr(feature = "websocket", arg(conflicts_with = "web"))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub edges: Option<u8>,
+    /// With --edges: kill one each time that so many seconds have passed [default: 5]
+    #[cfg(all(unix, feature = "cluster"))]
+    #[arg(long, value_name = "SECS", requires = "edges")]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=3600))]
+    pub kill_every: Option<u32>,
+    /// With --edges: how many clients there are [default: 4 for each edge]
+    #[cfg(all(unix, feature = "cluster"))]
+    #[arg(long, value_name = "N", requires = "edges")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub clients: Option<u16>,
+    /// With --edges: have them agree by an engine, which is started for it. nats needs a nats-server in the PATH
+    #[cfg(all(unix, feature = "engine"))]
+    #[arg(long, value_name = "ENGINE", requires = "edges", value_enum)]
+    pub engine: Option<DemoEngine>,
+}
+
+/// An engine of a cluster that the demonstration starts.
+#[cfg(all(unix, feature = "engine"))]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DemoEngine {
+    /// nats-server, with JetStream
+    Nats,
 }
 
 /// The address that a client connects to.
@@ -682,6 +709,32 @@ mod tests {
                 "99999999999 is not in 1..=4294967295",
             ),
             ("demo now", "unexpected argument 'now' found"),
+            #[cfg(all(unix, feature = "cluster"))]
+            ("demo --edges 1", "1 is not in 2..=8"),
+            #[cfg(all(unix, feature = "cluster"))]
+            ("demo --edges 9", "9 is not in 2..=8"),
+            #[cfg(all(unix, feature = "cluster"))]
+            ("demo --edges 3 --kill-every 1", "1 is not in 2..=3600"),
+            #[cfg(all(unix, feature = "cluster"))]
+            (
+                "demo --kill-every 5",
+                "the following required arguments were not provided",
+            ),
+            #[cfg(all(unix, feature = "cluster"))]
+            (
+                "demo --edges 3 --clients 10001",
+                "10001 is not in 1..=10000",
+            ),
+            #[cfg(all(unix, feature = "cluster", feature = "websocket"))]
+            (
+                "demo --edges 3 --web",
+                "the argument '--edges <N>' cannot be used with '--web'",
+            ),
+            #[cfg(all(unix, feature = "engine"))]
+            (
+                "demo --edges 3 --engine redis",
+                "invalid value 'redis' for '--engine <ENGINE>'",
+            ),
             ("connect", "<ADDR>"),
             (
                 "connect localhost",

@@ -1,6 +1,7 @@
 //! Edges that agree on a home by NATS. (SPEC 43)
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
@@ -274,5 +275,50 @@ fn an_edge_whose_engine_is_not_there_says_so_and_ends() {
         assert_eq!(output.status.code(), Some(1));
         let says = String::from_utf8_lossy(&output.stderr);
         assert!(says.contains("cannot be reached"), "{says}");
+    }
+}
+
+#[test]
+fn the_edges_of_the_demo_agree_by_an_engine_that_it_starts() {
+    let Some(server) = installed("nats-server") else {
+        return;
+    };
+    let own = Path::new(server.get_program()).parent();
+    let own = own.expect("it is in a directory").to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(own).chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(path).expect("names of directories");
+    for program in crate::PROGRAMS {
+        let directory = Directory::new();
+        let arguments = [
+            "demo",
+            "--edges",
+            "2",
+            "--kill-every",
+            "2",
+            "--engine",
+            "nats",
+        ];
+        let mut command = program.command(&directory, &arguments);
+        command.env("PATH", &path);
+        let mut demo = Process::start(command);
+        demo.stdout("They agree on who is who by nats://");
+        demo.stdout(" is killed, with ");
+        demo.stdout(" is started again");
+        demo.signal(Signal::INT);
+        demo.stdout("Edges killed: ");
+        let summary = demo.stdout("Connections dropped: ");
+        assert!(
+            summary.ends_with("packets lost: 0, sent twice: 0."),
+            "{summary}"
+        );
+        assert_eq!(demo.end().code, Some(0));
+
+        let mut command = program.command(&directory, &arguments);
+        command.env("PATH", directory.path());
+        let finished = Process::start(command).end();
+        assert_eq!(finished.code, Some(1));
+        let says = "there is no nats-server in the PATH";
+        assert!(finished.stderr.contains(says), "{}", finished.stderr);
     }
 }

@@ -1,12 +1,13 @@
 //! The commands for people: `echo`, `connect`, `demo`.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use conformance::{Client, Directory, Edge, Finished, PATIENCE, Process, Signal, Terminal};
+use rustix::process::{Pid, kill_process};
 
 use super::PROGRAM;
 
@@ -345,6 +346,80 @@ fn the_demo_serves_a_page() {
     assert!(get("/other").starts_with("HTTP/1.1 404 "));
     demo.signal(Signal::INT);
     assert_eq!(demo.end().code, Some(0));
+}
+
+/// The demo kills one edge, and the test another one.
+#[test]
+fn the_demo_kills_edges_and_their_clients_go_on_at_others() {
+    let directory = Directory::new();
+    let arguments = [
+        "demo",
+        "--edges",
+        "3",
+        "--kill-every",
+        "4",
+        "--secs",
+        "3600",
+    ];
+    let mut demo = PROGRAM.start(&directory, &arguments);
+    let first = demo.stdout(" is killed, with ");
+    assert!(number_before(&first, " clients") >= 4, "{first}");
+    let again = demo.stdout(" is started again");
+    let process = number_before(&again, " is started again");
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process"), Signal::KILL).expect("it is ours");
+    demo.stdout(" was killed by somebody else");
+    demo.stdout(" is started again");
+    demo.signal(Signal::INT);
+    let summary = demo.stdout("12 clients had ");
+    assert!(summary.contains("echoed, encrypted."), "{summary}");
+    let killed = summary.rsplit_once("Edges killed: ").expect("a count").1;
+    let killed: u64 = killed.trim_end_matches('.').parse().expect("a number");
+    assert!(killed >= 2, "{summary}");
+    let summary = demo.stdout("Connections dropped: ");
+    let dropped = number_before(&summary, "; clients back");
+    assert!(dropped >= 4, "{summary}");
+    assert_eq!(number_before(&summary, ", at another edge"), dropped);
+    assert!(
+        number_before(&summary, "; packets lost: ") >= 4,
+        "{summary}"
+    );
+    assert!(
+        summary.ends_with("packets lost: 0, sent twice: 0."),
+        "{summary}"
+    );
+    let times = demo.stdout("Time of a move, ");
+    let (median, longest) = (
+        number_before(&times, " ms in the median"),
+        number_before(&times, " ms at the longest"),
+    );
+    assert!(0 < median && median <= longest, "{times}");
+    assert_eq!(demo.end().code, Some(0));
+}
+
+/// An edge of a demo that was killed does not outlive it.
+#[test]
+fn the_edges_end_with_their_demo() {
+    let directory = Directory::new();
+    let arguments = ["demo", "--edges", "2", "--kill-every", "3600"];
+    let mut demo = PROGRAM.start(&directory, &arguments);
+    let edge = demo.stdout("    edge 2, process ");
+    let address = edge.split_once(", at ").expect("an address").1;
+    let address: SocketAddr = address.parse().expect("an address");
+    let mut client = TcpStream::connect(address).expect("it listens");
+    demo.signal(Signal::KILL);
+    client
+        .set_read_timeout(Some(PATIENCE))
+        .expect("it is positive");
+    // What an edge says first, if it has, and then its end.
+    let mut said = Vec::new();
+    let ended = client.read_to_end(&mut said);
+    let is_end = ended.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true);
+    assert!(is_end, "it ends");
+    let begin = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(begin.elapsed() < PATIENCE, "the edge is still there");
+    }
 }
 
 #[test]

@@ -834,7 +834,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__demo)
-            opts="-h --secs --web --help"
+            opts="-h --secs --web --edges --kill-every --clients --engine --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -842,6 +842,22 @@ _voltlane() {
             case "${prev}" in
                 --secs)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --edges)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kill-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --clients)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --engine)
+                    COMPREPLY=($(compgen -W "nats" -- "${cur}"))
                     return 0
                     ;;
                 *)

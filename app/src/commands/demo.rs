@@ -1,5 +1,7 @@
 //! `demo`: an edge, an echo backend and a few clients that keep dropping, in one process, over real sockets.
 
+#[cfg(all(unix, feature = "cluster"))]
+pub(crate) mod edges;
 mod figures;
 mod player;
 #[cfg(feature = "websocket")]
@@ -9,17 +11,20 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IsTerminal};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
+use voltlane_doors::client::Builder;
 use voltlane_driver::backend::{Backend, Means, Options};
+use voltlane_driver::client::{Client, ClientConfig, ConnectError};
 use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer};
 
 use self::figures::{Figures, lock};
-use self::player::play;
+use self::player::{CUT_EVERY, LONGEST_PAUSE, PACE, Role, play};
 use super::echo::echo;
 use super::signals::{self, Stop};
 use super::{make_key, random};
@@ -28,6 +33,8 @@ use crate::logging::{FLUSH_WITHIN, say_last};
 use crate::outlet::Outlet;
 
 const CLIENTS: u32 = 5;
+/// The time between the cuts of two clients.
+const CUT_APART: Duration = Duration::from_millis(400);
 /// Packets that the edge keeps for a client that is away.
 const MISSED_PACKETS: usize = 1_000;
 /// How often a line of figures is printed, for a person and for a pipe.
@@ -40,6 +47,10 @@ pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode
         #[cfg(feature = "websocket")]
         if args.web {
             return web::show::<R>(args.secs).await;
+        }
+        #[cfg(all(unix, feature = "cluster"))]
+        if let Some(edges) = args.edges {
+            return edges::show::<R>(args, edges).await;
         }
         show::<R>(program, args.secs).await
     });
@@ -86,11 +97,24 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
 
     let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
     for number in 0..CLIENTS {
-        let player = play::<R>(address.to_string(), number, Arc::clone(&figures));
-        tasks.push(Box::pin(player));
+        let role = Role {
+            client: client::<R>(&address.to_string()),
+            at: Arc::new(AtomicUsize::new(0)),
+            pace: PACE,
+            first_cut: Some(CUT_EVERY / 2 + CUT_APART * number),
+        };
+        tasks.push(Box::pin(play::<R>(role, Arc::clone(&figures))));
     }
     let told = tell(out, R::Timer::default(), stop, secs, Arc::clone(&figures));
-    while_running(tasks, told).await
+    while_running(&mut tasks, told).await
+}
+
+fn client<R: Runtime>(address: &str) -> Result<Client, ConnectError> {
+    let config = ClientConfig::default()
+        .with_backoff(LONGEST_PAUSE, LONGEST_PAUSE)
+        .expect("the first pause is no longer than the longest");
+    let builder = Builder::on::<R>(address).config(config).start_over(true);
+    builder.begin()
 }
 
 async fn serve(mut backend: Backend) {
@@ -146,7 +170,7 @@ async fn tell<T: Timer>(
 }
 
 /// Runs tasks concurrently until `main` is done.
-async fn while_running<T>(mut tasks: Vec<Task>, main: impl Future<Output = T>) -> T {
+async fn while_running<T>(tasks: &mut Vec<Task>, main: impl Future<Output = T>) -> T {
     let mut main = pin!(main);
     poll_fn(|cx| {
         tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());

@@ -33,7 +33,11 @@ use crate::{Task, main_with};
 /// The main function of a program with the name `program`.
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     main_with(program, |task| match task {
-        Task::Run(settings, again) => run::run::<R>(*settings, again, false),
+        Task::Run(settings, again) => {
+            #[cfg(all(unix, feature = "tools", feature = "cluster"))]
+            demo::edges::ends_with_its_demo();
+            run::run::<R>(*settings, again, false)
+        }
         #[cfg(all(feature = "upgrade", target_os = "linux"))]
         Task::TakeOver(settings, again) => run::run::<R>(*settings, again, true),
         #[cfg(feature = "tools")]

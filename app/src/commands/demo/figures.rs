@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The times of resumes that are kept for their median.
-const KEPT_RESUMES: usize = 10_000;
+/// The times that are kept for their median.
+const KEPT_TIMES: usize = 10_000;
 
 /// Text that reaches the right edge of the terminal ends there (DECAWM off).
 const NO_WRAP: &str = "\x1b[?7l";
@@ -13,6 +13,39 @@ const NO_WRAP: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 /// Clears the rest of the line (EL).
 const CLEAR_REST: &str = "\x1b[K";
+
+/// Has a line of a terminal begin anew, empty.
+#[cfg(all(unix, feature = "cluster"))]
+pub(super) const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// How long something took each time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Times {
+    latest: VecDeque<Duration>,
+    #[cfg(all(unix, feature = "cluster"))]
+    longest: Duration,
+    count: u64,
+}
+
+impl Times {
+    pub(super) fn push(&mut self, took: Duration) {
+        self.count += 1;
+        #[cfg(all(unix, feature = "cluster"))]
+        {
+            self.longest = self.longest.max(took);
+        }
+        if self.latest.len() == KEPT_TIMES {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(took);
+    }
+
+    fn median(&self) -> Option<Duration> {
+        let mut times: Vec<_> = self.latest.iter().copied().collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied()
+    }
+}
 
 /// Sums over all clients.
 #[derive(Clone, Debug)]
@@ -25,10 +58,13 @@ pub(super) struct Figures {
     pub(super) round_trips: Duration,
     /// Connections that ended.
     pub(super) drops: u64,
-    /// Sessions that were resumed.
-    pub(super) resumes: u64,
-    /// How long the latest of them took, from the end of the pause after a drop.
-    pub(super) resume_times: VecDeque<Duration>,
+    /// The resumes of sessions, from the end of the pause after a drop.
+    pub(super) resumes: Times,
+    /// Those at another edge than before, from the end of the connection to that.
+    pub(super) moves: Times,
+    /// Edges that were killed.
+    #[cfg(all(unix, feature = "cluster"))]
+    pub(super) killed: u64,
     /// Packets that did not come back.
     pub(super) lost: u64,
     /// Packets that came back twice, or out of order.
@@ -46,8 +82,10 @@ impl Default for Figures {
             packets: 0,
             round_trips: Duration::ZERO,
             drops: 0,
-            resumes: 0,
-            resume_times: VecDeque::new(),
+            resumes: Times::default(),
+            moves: Times::default(),
+            #[cfg(all(unix, feature = "cluster"))]
+            killed: 0,
             lost: 0,
             twice: 0,
             is_encrypted: true,
@@ -61,21 +99,6 @@ pub(super) fn lock(figures: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
 }
 
 impl Figures {
-    /// A session was resumed, which took this long.
-    pub(super) fn resumed(&mut self, took: Duration) {
-        self.resumes += 1;
-        if self.resume_times.len() == KEPT_RESUMES {
-            self.resume_times.pop_front();
-        }
-        self.resume_times.push_back(took);
-    }
-
-    fn median_resume(&self) -> Option<Duration> {
-        let mut times: Vec<_> = self.resume_times.iter().copied().collect();
-        times.sort_unstable();
-        times.get(times.len() / 2).copied()
-    }
-
     /// Returns whether everything was as promised.
     pub(super) fn is_good(&self) -> bool {
         self.faults == 0 && self.lost == 0 && self.twice == 0
@@ -90,8 +113,28 @@ impl Figures {
     /// the rest of a line that continues on the next one would stay.
     pub(super) fn refreshed_line(&self, elapsed: Duration, rate: f64) -> String {
         // A terminal usually has 80 columns.
-        let line = self.line_with("", elapsed, rate);
+        Figures::refreshed(&self.line_with("", elapsed, rate))
+    }
+
+    /// Returns the text by which a terminal shows this line in place of the one before.
+    pub(super) fn refreshed(line: &str) -> String {
         format!("\r{NO_WRAP}{CLEAR_REST}{}{WRAP}", line.trim_start())
+    }
+
+    /// Like [`line`](Self::line), of several edges.
+    #[cfg(all(unix, feature = "cluster"))]
+    pub(super) fn line_of_edges(&self, elapsed: Duration, rate: f64) -> String {
+        format!(
+            "{:>4} s | {} clients | {} packets, {}/s | {} killed, {} dropped, {} moved | {} lost",
+            elapsed.as_secs(),
+            self.connected,
+            grouped(self.packets),
+            grouped(rate.round() as u64),
+            self.killed,
+            self.drops,
+            self.moves.count,
+            self.lost,
+        )
     }
 
     fn line_with(&self, trip: &str, elapsed: Duration, rate: f64) -> String {
@@ -103,7 +146,7 @@ impl Figures {
             grouped(rate.round() as u64),
             self.mean_round_trip().as_secs_f64() * 1e3,
             self.drops,
-            self.resumes,
+            self.resumes.count,
             self.lost,
         )
     }
@@ -117,16 +160,45 @@ impl Figures {
             elapsed.as_secs_f64(),
             grouped(self.packets),
             self.drops,
-            self.resumes,
+            self.resumes.count,
             self.lost,
             self.twice,
         );
-        if let Some(median) = self.median_resume() {
+        if let Some(median) = self.resumes.median() {
             let millis = median.as_secs_f64() * 1e3;
             text.push_str(&format!(" Median time of a resume: {millis:.1} ms."));
         }
         if self.faults > 0 {
             text.push_str(&format!(" Faults: {}.", self.faults));
+        }
+        text
+    }
+
+    /// Like [`summary`](Self::summary), of several edges.
+    #[cfg(all(unix, feature = "cluster"))]
+    pub(super) fn summary_of_edges(&self, clients: u32, elapsed: Duration) -> String {
+        let how = if self.is_encrypted { ", encrypted" } else { "" };
+        let mut text = format!(
+            "In {:.1} s, {clients} clients had {} packets echoed{how}. Edges killed: {}.\n\
+             Connections dropped: {}; clients back under their ids: {}, at another edge: {}; packets lost: {}, sent twice: {}.",
+            elapsed.as_secs_f64(),
+            grouped(self.packets),
+            self.killed,
+            self.drops,
+            self.resumes.count,
+            self.moves.count,
+            self.lost,
+            self.twice,
+        );
+        if let Some(median) = self.moves.median() {
+            text.push_str(&format!(
+                "\nTime of a move, from the end of the old connection on: {:.0} ms in the median, {:.0} ms at the longest.",
+                median.as_secs_f64() * 1e3,
+                self.moves.longest.as_secs_f64() * 1e3,
+            ));
+        }
+        if self.faults > 0 {
+            text.push_str(&format!("\nFaults: {}.", self.faults));
         }
         text
     }
@@ -173,7 +245,7 @@ mod tests {
             ..Figures::default()
         };
         for micros in [900, 400, 1_250, 2_000, 70_000, 1_100] {
-            figures.resumed(Duration::from_micros(micros));
+            figures.resumes.push(Duration::from_micros(micros));
         }
         assert_eq!(
             figures.line(Duration::from_millis(3_999), 998.6),
@@ -196,13 +268,13 @@ mod tests {
         let broken = Figures {
             faults: 1,
             is_encrypted: false,
-            resume_times: VecDeque::new(),
+            resumes: Times::default(),
             ..figures.clone()
         };
         assert!(!broken.is_good());
         assert_eq!(
             broken.summary(5, elapsed),
-            "In 4.0 s, 5 clients had 12,345 packets echoed. Connections dropped: 7; clients back under their ids: 6; \
+            "In 4.0 s, 5 clients had 12,345 packets echoed. Connections dropped: 7; clients back under their ids: 0; \
              packets lost: 0, sent twice: 0. Faults: 1."
         );
         for not_promised in [
@@ -219,20 +291,50 @@ mod tests {
         }
     }
 
+    #[cfg(all(unix, feature = "cluster"))]
     #[test]
-    fn times_of_resumes_have_a_bound() {
-        let mut figures = Figures::default();
-        for _ in 0..KEPT_RESUMES {
-            figures.resumed(Duration::from_secs(1));
+    fn a_line_and_a_summary_of_several_edges() {
+        let mut figures = Figures {
+            connected: 11,
+            packets: 12_345,
+            drops: 5,
+            killed: 2,
+            ..Figures::default()
+        };
+        let elapsed = Duration::from_millis(10_040);
+        let none = "In 10.0 s, 12 clients had 12,345 packets echoed, encrypted. Edges killed: 2.\n\
+             Connections dropped: 5; clients back under their ids: 0, at another edge: 0; packets lost: 0, sent twice: 0.";
+        assert_eq!(figures.summary_of_edges(12, elapsed), none);
+        for millis in [110, 90, 400, 210] {
+            figures.resumes.push(Duration::from_millis(1));
+            figures.moves.push(Duration::from_millis(millis));
         }
-        for _ in 0..=KEPT_RESUMES / 2 {
-            figures.resumed(Duration::from_secs(2));
-        }
-        assert_eq!(figures.resume_times.len(), KEPT_RESUMES);
-        assert_eq!(figures.median_resume(), Some(Duration::from_secs(2)));
+        figures.resumes.push(Duration::from_millis(1));
         assert_eq!(
-            figures.resumes as usize,
-            KEPT_RESUMES + KEPT_RESUMES / 2 + 1
+            figures.line_of_edges(elapsed, 1_998.6),
+            "  10 s | 11 clients | 12,345 packets, 1,999/s | 2 killed, 5 dropped, 4 moved | 0 lost"
         );
+        figures.faults = 1;
+        assert_eq!(
+            figures.summary_of_edges(12, elapsed),
+            "In 10.0 s, 12 clients had 12,345 packets echoed, encrypted. Edges killed: 2.\n\
+             Connections dropped: 5; clients back under their ids: 5, at another edge: 4; packets lost: 0, sent twice: 0.\n\
+             Time of a move, from the end of the old connection on: 210 ms in the median, 400 ms at the longest.\n\
+             Faults: 1."
+        );
+    }
+
+    #[test]
+    fn times_have_a_bound() {
+        let mut times = Times::default();
+        for _ in 0..KEPT_TIMES {
+            times.push(Duration::from_secs(1));
+        }
+        for _ in 0..=KEPT_TIMES / 2 {
+            times.push(Duration::from_secs(2));
+        }
+        assert_eq!(times.latest.len(), KEPT_TIMES);
+        assert_eq!(times.median(), Some(Duration::from_secs(2)));
+        assert_eq!(times.count as usize, KEPT_TIMES + KEPT_TIMES / 2 + 1);
     }
 }

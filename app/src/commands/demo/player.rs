@@ -1,26 +1,36 @@
 //! One client of the demo.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use voltlane_core::Time;
-use voltlane_doors::client::Builder;
-use voltlane_driver::client::{ClientConfig, Event, Version};
+use voltlane_driver::client::{Client, ConnectError, Event, Version};
 use voltlane_driver::{Runtime, Timer as _};
 
 use super::figures::{Figures, lock};
 
-/// The time from an echo to the next packet.
-const PACE: Duration = Duration::from_millis(5);
+/// The time from an echo to the next packet, where there are few clients.
+pub(super) const PACE: Duration = Duration::from_millis(5);
 /// The time on a connection after which a packet without an echo counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(5);
-/// The time between two cuts of one client, and between the cuts of two clients.
-const CUT_EVERY: Duration = Duration::from_secs(2);
-const CUT_APART: Duration = Duration::from_millis(400);
+/// The time between two cuts of one client.
+pub(super) const CUT_EVERY: Duration = Duration::from_secs(2);
 /// The longest pause before a client comes back. The usual ones grow with each cut until a connection lasts for 10 s, which none does here.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A client, and what is particular about it.
+pub(super) struct Role {
+    pub(super) client: Result<Client, ConnectError>,
+    /// The edge that it is at, or tries.
+    pub(super) at: Arc<AtomicUsize>,
+    /// The time from an echo to the next packet.
+    pub(super) pace: Duration,
+    /// When it cuts its connection for the first time. `None`: it never does.
+    pub(super) first_cut: Option<Duration>,
+}
 
 /// A packet that was sent and has not come back.
 struct Outstanding {
@@ -30,17 +40,15 @@ struct Outstanding {
 
 /// Plays for ever: sends numbered packets, one at a time, waits for the echo of each, and cuts its connection now and then while a packet
 /// is in flight.
-pub(super) async fn play<R: Runtime>(address: String, number: u32, figures: Arc<Mutex<Figures>>) {
-    let config = ClientConfig::default()
-        .with_backoff(LONGEST_PAUSE, LONGEST_PAUSE)
-        .expect("the first pause is no longer than the longest");
-    let builder = Builder::on::<R>(&address).config(config).start_over(true);
-    let Ok(mut client) = builder.begin() else {
+pub(super) async fn play<R: Runtime>(role: Role, figures: Arc<Mutex<Figures>>) {
+    let Ok(mut client) = role.client else {
         lock(&figures).faults += 1;
         return;
     };
     let mut timer = R::Timer::default();
-    let mut cut_at = timer.now() + CUT_EVERY / 2 + CUT_APART * number;
+    let first_cut = role.first_cut.map(|after| timer.now() + after);
+    let mut cut_at = first_cut.unwrap_or(Time::MAX);
+    let (mut dropped_at, mut was_at) = (Time::ZERO, usize::MAX);
     let (mut has_joined, mut is_away, mut sequence) = (false, false, 0_u64);
     let mut attempt_at = Time::ZERO;
     let mut outstanding: Option<Outstanding> = None;
@@ -60,15 +68,21 @@ pub(super) async fn play<R: Runtime>(address: String, number: u32, figures: Arc<
                 figures.faults += u64::from(has_joined);
                 figures.is_encrypted &= client.version() == Version::V3;
                 (has_joined, is_away) = (true, false);
-                (outstanding, due) = (None, now + PACE);
+                was_at = role.at.load(Ordering::Relaxed);
+                (outstanding, due) = (None, now + role.pace);
             }
             Some(Event::Resumed { .. }) => {
                 figures.connected += 1;
-                figures.resumed(now.since(attempt_at));
+                figures.resumes.push(now.since(attempt_at));
                 is_away = false;
+                let is_at = role.at.load(Ordering::Relaxed);
+                if is_at != was_at {
+                    figures.moves.push(now.since(dropped_at));
+                    was_at = is_at;
+                }
                 due = match outstanding {
                     Some(_) => now + LOST_AFTER,
-                    None => now + PACE,
+                    None => now + role.pace,
                 };
             }
             Some(Event::Packet { data, .. }) => {
@@ -76,7 +90,7 @@ pub(super) async fn play<R: Runtime>(address: String, number: u32, figures: Arc<
                     Some(sent) => {
                         figures.packets += 1;
                         figures.round_trips += now.since(sent.sent_at);
-                        due = now + PACE;
+                        due = now + role.pace;
                     }
                     None => figures.twice += 1,
                 }
@@ -85,6 +99,7 @@ pub(super) async fn play<R: Runtime>(address: String, number: u32, figures: Arc<
                 if has_joined && !std::mem::replace(&mut is_away, true) {
                     figures.connected -= 1;
                     figures.drops += 1;
+                    dropped_at = now;
                 }
                 attempt_at = now + retry_in;
                 due = Time::MAX;

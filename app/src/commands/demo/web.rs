@@ -59,7 +59,7 @@ pub(super) async fn show<R: Runtime>(secs: Option<u32>) -> io::Result<bool> {
         &out,
         &format!("Open http://{address}/ in two browsers, draw, and cut the network of one.\n"),
     )?;
-    let tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(play(backend))];
+    let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(play(backend))];
     let mut timer = R::Timer::default();
     let end = secs.map_or(Time::MAX, |secs| {
         timer.now() + Duration::from_secs(secs.into())
@@ -68,7 +68,7 @@ pub(super) async fn show<R: Runtime>(secs: Option<u32>) -> io::Result<bool> {
         Poll::Ready(()) => Poll::Ready(()),
         Poll::Pending => timer.poll_until(cx, end),
     });
-    while_running(tasks, stopped).await;
+    while_running(&mut tasks, stopped).await;
     out.flush(FLUSH_WITHIN);
     out.failure().map_or(Ok(true), Err)
 }
