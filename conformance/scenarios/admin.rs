@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use conformance::handshake::{encoded, hello, new_keys};
-use conformance::{Directory, Frames, PATIENCE, Rig, metrics};
+use conformance::others::free_address;
+use conformance::{Directory, Edge, Frames, PATIENCE, Rig, metrics};
 use voltlane_core::v2::packets::Handshake;
 
 use super::rig;
@@ -473,4 +474,24 @@ fn a_place_without_protection_is_not_opened() {
     let folder = Directory::new();
     let output = super::PROGRAM.command(&folder, &["ctl", "status"]).output();
     assert_eq!(output.expect("it runs").status.code(), Some(2));
+}
+
+#[test]
+fn the_status_says_which_of_several_edges_it_is() {
+    let place = place("");
+    let config = format!(
+        "{}[master]\nprotocol = \"3\"\n[cluster]\nhome = 3\nname = \"game\"\n",
+        place.config
+    );
+    let edge = Edge::start(super::PROGRAM, free_address(), &config);
+    let status = place.good("ctl status");
+    assert!(
+        status.contains("\nhome 3 of the cluster game, without an engine\n"),
+        "{status}"
+    );
+    edge.stop();
+    let rig = rig(&place.config);
+    let status = place.good("ctl status");
+    assert!(!status.contains("cluster"), "{status}");
+    rig.stop();
 }

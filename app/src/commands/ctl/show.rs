@@ -79,6 +79,20 @@ pub(super) fn status(value: &Value) -> String {
         of("/went_away"),
         of("/bans"),
     );
+    if let Some(cluster) = value["cluster"].as_object() {
+        let of = |key| word(cluster.get(key).unwrap_or(&Value::Null));
+        // Whether another process has the home is why it is not ready.
+        let engine = match of("engine").as_str() {
+            "none" => "without an engine".to_owned(),
+            engine => format!("by {engine}"),
+        };
+        let _ = writeln!(
+            out,
+            "home {} of the cluster {}, {engine}",
+            of("home"),
+            of("name")
+        );
+    }
     for (what, key) in [
         ("rejected", "rejects"),
         ("closed", "closes"),
