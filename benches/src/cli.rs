@@ -52,6 +52,8 @@ enum Command {
     V3(V3Args),
     /// Version 3 of the backend link: what a packet for many, an acknowledgement, a storm of joins and a slow client cost the core
     Link,
+    /// What a client that comes back at another edge costs the backend
+    Moves,
     /// Instructions per packet of the core and of WebSocket's layer, counted under callgrind
     Instructions(InstructionsArgs),
     /// Becomes a program under test; used by the load tool to start them
@@ -357,6 +359,10 @@ pub fn main() -> ExitCode {
         Command::V3(args) => run_v3(&args),
         Command::Link => {
             print!("{}", crate::work::link::report());
+            Ok(())
+        }
+        Command::Moves => {
+            print!("{}", crate::work::moves::report());
             Ok(())
         }
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),

@@ -102,7 +102,7 @@ impl Counts {
     }
 }
 
-fn cpu() -> Duration {
+pub(super) fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let [seconds, nanos] = [time.tv_sec, time.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
     Duration::from_secs(seconds) + Duration::from_nanos(nanos)

@@ -4,6 +4,7 @@
 mod doors;
 mod edge;
 pub mod link;
+pub mod moves;
 mod v3;
 mod wire;
 
