@@ -314,8 +314,9 @@ impl Lease {
         self.is_ending = true;
         match (self.held, self.pending) {
             // A take may stand without an answer: its record is looked for.
-            (None, None) => self.end(Standing::GivenBack, Event::GivenBack),
-            (None, Some((_, Asked::Look, _))) => self.end(Standing::GivenBack, Event::GivenBack),
+            (None, None | Some((_, Asked::Look, _))) => {
+                self.end(Standing::GivenBack, Event::GivenBack);
+            }
             (None, Some(_)) => {}
             (Some(held), _) => {
                 self.next = Next::Write(Purpose::GiveBack, held.revision);

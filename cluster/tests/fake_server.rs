@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -269,5 +270,42 @@ fn calls_at_once_have_a_bound() {
     for _ in 0..MAX_CALLS {
         let (_, answer) = time.answer(&mut engine, true);
         assert_eq!(answer, Err(EngineError::Late));
+    }
+}
+
+/// A list is one call, whatever it reads.
+#[test]
+fn calls_have_the_same_bound_beside_a_list() {
+    let (tell, told) = channel();
+    let (port, _thread) = serve(GREETING, move |subject| {
+        if subject.contains("MSG.GET") {
+            let _ = tell.send(());
+            return Vec::new();
+        }
+        let subjects = (1..=20).map(|home| format!("\"$KV.voltlane-game.home.{home}\":1"));
+        let subjects = subjects.collect::<Vec<_>>().join(",");
+        let bucket = "{\"config\":{\"max_msgs_per_subject\":1},\"state\":{\"subjects\":{";
+        vec![format!("{bucket}{subjects}}}}}}}")]
+    });
+    let mut engine = engine_at(port, None);
+    let mut time = Time::new();
+    let id = CallId::new(1);
+    let call = Call::List;
+    engine.call(time.now(), Request { id, call });
+    let began = Instant::now();
+    while told.try_recv().is_err() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it reads none");
+        assert_eq!(engine.poll(time.now()), None);
+        thread::yield_now();
+    }
+    for number in 2..=MAX_CALLS as u64 + 1 {
+        read(&mut engine, time.now(), number);
+    }
+    let (id, answer) = time.answer(&mut engine, false);
+    assert_eq!(id, CallId::new(MAX_CALLS as u64 + 1), "beyond the bound");
+    assert!(matches!(answer, Err(EngineError::Failed(_))), "{answer:?}");
+    for _ in 0..MAX_CALLS {
+        let (_, answer) = time.answer(&mut engine, true);
+        assert_eq!(answer, Err(EngineError::Late), "at the bound");
     }
 }

@@ -149,7 +149,7 @@ pub struct NatsEngine {
     connection: Option<Box<Connection>>,
     retry_at: Duration,
     /// Calls for which there is no connection yet.
-    waiting: VecDeque<(Request, Duration)>,
+    waiting: VecDeque<Request>,
     listings: Vec<Listing>,
     answers: VecDeque<(CallId, Answer)>,
     strays: u64,
@@ -202,7 +202,7 @@ impl NatsEngine {
             Flying::Info | Flying::Create | Flying::Listed(..) => None,
         });
         let lists = self.listings.drain(..).map(|listing| listing.id);
-        let waiting = self.waiting.drain(..).map(|(request, _)| request.id);
+        let waiting = self.waiting.drain(..).map(|request| request.id);
         let all = ids.chain(lists).chain(waiting);
         self.answers.extend(all.map(|id| (id, Err(error.clone()))));
         self.server = self.server.wrapping_add(1);
@@ -563,7 +563,7 @@ impl NatsEngine {
         if let Some(connection) = &mut self.connection {
             connection.stage = Stage::Ready;
         }
-        for (request, _) in std::mem::take(&mut self.waiting) {
+        for request in std::mem::take(&mut self.waiting) {
             self.begin(now, request);
         }
     }
@@ -589,11 +589,17 @@ impl NatsEngine {
         }
     }
 
-    /// Returns how many calls wait for answers.
+    /// Returns how many calls wait for answers. A list is one, whatever it reads.
     fn calls(&self) -> usize {
-        let flying = self.connection.as_ref();
-        let flying = flying.map_or(0, |connection| connection.flying.len());
-        flying + self.waiting.len()
+        let connection = self.connection.as_ref();
+        let flying = connection.map(|connection| connection.flying.values());
+        let is_call = |flying: &Flying| match flying {
+            Flying::Read(..) | Flying::Write(_) | Flying::Homes(_) => true,
+            Flying::Info | Flying::Create | Flying::Listed(..) => false,
+        };
+        let flying = flying.into_iter().flatten();
+        let flying = flying.filter(|(flying, _)| is_call(flying)).count();
+        flying + self.listings.len() + self.waiting.len()
     }
 }
 
@@ -606,7 +612,7 @@ impl Engine for NatsEngine {
         if let Some(bytes) = too_large {
             self.answers
                 .push_back((request.id, Err(EngineError::TooLarge(bytes))));
-        } else if self.listings.is_empty() && self.calls() >= MAX_CALLS {
+        } else if self.calls() >= MAX_CALLS {
             let error = EngineError::Failed("too many calls at once".to_owned());
             self.answers.push_back((request.id, Err(error)));
         } else if self
@@ -616,7 +622,7 @@ impl Engine for NatsEngine {
         {
             self.begin(now, request);
         } else {
-            self.waiting.push_back((request, now));
+            self.waiting.push_back(request);
         }
     }
 
