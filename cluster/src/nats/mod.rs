@@ -4,82 +4,37 @@
 //! them, are no help. The client has no thread and no runtime: its user polls it, in a thread of its own, and it has one socket. A name is
 //! resolved and a connection is opened within [`poll`](crate::Engine::poll), which waits for a bounded time then.
 
+mod connection;
+mod greeting;
+mod jetstream;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::io::{self, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
 #[cfg(unix)]
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use self::wire::{Reader, Said};
+use self::connection::{Connection, Stage};
+use self::greeting::{check_server, login};
+use self::jetstream::{ApiError, code, content, error_of, read_entry};
+use self::wire::Said;
 use crate::engine::{
-    Answer, CALL_TIMEOUT, Call, CallId, Engine, EngineError, Entry, MAX_CALLS, MAX_ENTRIES,
-    MAX_VALUE_BYTES, Reply, Request,
+    Answer, Call, CallId, Engine, EngineError, Entry, MAX_CALLS, MAX_ENTRIES, MAX_VALUE_BYTES,
+    Reply, Request,
 };
 use crate::record::{ClusterName, MAX_HOME};
 use crate::spread::Spread;
 
-/// The oldest server that the engine is tested with. (SPEC 43.7(b))
-pub const OLDEST: &str = "2.9.0";
-const OLDEST_PARTS: [u64; 3] = [2, 9, 0];
-/// How long a connection may take to be accepted, at each of the first addresses of a name.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 2;
-/// How long it may take until the bucket is known to be there.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+pub use self::greeting::{Credentials, OLDEST};
+
 /// The pause between attempts to connect, from half of it on.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The bytes that are read at once.
-const READ_BYTES: usize = 16 * 1_024;
 /// The servers that a cluster of three or more keeps records at.
 const MAX_REPLICAS: usize = 3;
 /// All records of a cluster, with what JetStream adds to each.
 const MAX_BUCKET_BYTES: usize = 8 << 20;
-
-/// Codes of errors of JetStream.
-mod code {
-    /// The revision is another one: of one server, and of several.
-    pub(super) const WRONG_REVISION: [u64; 2] = [10_071, 10_164];
-    pub(super) const NO_MESSAGE: u64 = 10_037;
-    pub(super) const NO_STREAM: u64 = 10_059;
-    pub(super) const STREAM_IN_USE: u64 = 10_058;
-}
-
-/// What an engine is told to be let in.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum Credentials {
-    /// A user and a password.
-    User(String, Zeroizing<String>),
-    /// A token.
-    Token(Zeroizing<String>),
-}
-
-impl Credentials {
-    /// Reads `user:password`, or a token, which has no colon.
-    #[must_use]
-    pub fn of(text: &str) -> Credentials {
-        match text.split_once(':') {
-            Some((user, password)) => {
-                Credentials::User(user.to_owned(), Zeroizing::new(password.to_owned()))
-            }
-            None => Credentials::Token(Zeroizing::new(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
 
 /// Where the engine is.
 #[derive(Clone, Debug)]
@@ -113,31 +68,6 @@ struct Listing {
     id: CallId,
     left: usize,
     entries: Vec<Entry>,
-}
-
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// INFO is awaited.
-    Greeting,
-    /// PONG is awaited, behind CONNECT.
-    Login,
-    /// The bucket is looked for, or made.
-    Bucket,
-    Ready,
-}
-
-#[derive(Debug)]
-struct Connection {
-    socket: TcpStream,
-    reader: Reader,
-    output: Zeroizing<Vec<u8>>,
-    stage: Stage,
-    opened: Duration,
-    /// What was asked, by the last part of the subject of its answer, and when.
-    flying: BTreeMap<u64, (Flying, Duration)>,
-    tokens: u64,
-    inbox: String,
 }
 
 /// The engine NATS JetStream.
@@ -209,117 +139,6 @@ impl NatsEngine {
         self.retry_at = now + self.spread.upper_half(PAUSE);
     }
 
-    fn connect(&mut self, now: Duration) -> io::Result<()> {
-        let servers = self.config.servers.len().max(1);
-        let server = self.config.servers.get(self.server % servers);
-        let no_server = || io::Error::new(io::ErrorKind::NotFound, "no server is named");
-        let (host, port) = server.ok_or_else(no_server)?;
-        let name = format!("{host}:{port}");
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
-        let addresses = (host.as_str(), *port).to_socket_addrs().map_err(told)?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses.take(MAX_ADDRESSES) {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                Ok(socket) => {
-                    socket.set_nonblocking(true)?;
-                    socket.set_nodelay(true)?;
-                    let inbox = format!("_INBOX.{:016x}", self.spread.next());
-                    self.connection = Some(Box::new(Connection {
-                        socket,
-                        reader: Reader::default(),
-                        output: Zeroizing::new(Vec::new()),
-                        stage: Stage::Greeting,
-                        opened: now,
-                        flying: BTreeMap::new(),
-                        tokens: 0,
-                        inbox,
-                    }));
-                    return Ok(());
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(told(last))
-    }
-
-    /// Reads and writes what can be.
-    fn drive(&mut self, now: Duration) -> Result<(), EngineError> {
-        let gone = |error: io::Error| EngineError::Unreachable(error.to_string());
-        if self.connection.is_none() {
-            if self.waiting.is_empty() || now < self.retry_at {
-                return Ok(());
-            }
-            self.connect(now).map_err(gone)?;
-        }
-        let mut bytes = [0; READ_BYTES];
-        loop {
-            self.flush().map_err(gone)?;
-            let Some(connection) = &mut self.connection else {
-                return Ok(());
-            };
-            match connection.socket.read(&mut bytes) {
-                Ok(0) => return Err(gone(io::Error::other("the server closed the connection"))),
-                Ok(length) => connection.reader.push(&bytes[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(gone(error)),
-            }
-            while let Some(said) = self.next_said()? {
-                self.handle(now, said)?;
-            }
-        }
-        self.check_times(now)
-    }
-
-    fn next_said(&mut self) -> Result<Option<Said>, EngineError> {
-        match &mut self.connection {
-            None => Ok(None),
-            Some(connection) => {
-                let said = connection.reader.next();
-                said.map_err(|why| EngineError::Nonsense(why.to_owned()))
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
-        };
-        while !connection.output.is_empty() {
-            match connection.socket.write(&connection.output) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(length) => {
-                    connection.output.drain(..length);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // What was written of a password does not stay in the room behind the end.
-        connection.output = Zeroizing::new(Vec::new());
-        Ok(())
-    }
-
-    fn check_times(&self, now: Duration) -> Result<(), EngineError> {
-        match self.due() {
-            Some(due) if now >= due => Err(EngineError::Late),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns when a connection has taken too long.
-    fn due(&self) -> Option<Duration> {
-        let connection = self.connection.as_ref()?;
-        match connection.stage {
-            Stage::Ready => {
-                let sent = connection.flying.values().map(|(_, sent)| *sent).min()?;
-                Some(sent + CALL_TIMEOUT)
-            }
-            _ => Some(connection.opened + OPEN_TIMEOUT),
-        }
-    }
-
     fn handle(&mut self, now: Duration, said: Said) -> Result<(), EngineError> {
         let Some(connection) = &mut self.connection else {
             return Ok(());
@@ -362,34 +181,6 @@ impl NatsEngine {
             Said::Info(_) | Said::Pong | Said::Ok => {}
         }
         Ok(())
-    }
-
-    /// Publishes a request, whose answer has a subject of its own.
-    fn publish(
-        &mut self,
-        now: Duration,
-        flying: Flying,
-        subject: &str,
-        headers: &str,
-        content: &[u8],
-    ) {
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        connection.tokens += 1;
-        let token = connection.tokens;
-        let inbox = &connection.inbox;
-        let line = match headers.len() {
-            0 => format!("PUB {subject} {inbox}.{token} {}\r\n", content.len()),
-            head => {
-                let all = head + content.len();
-                format!("HPUB {subject} {inbox}.{token} {head} {all}\r\n{headers}")
-            }
-        };
-        connection.output.extend_from_slice(line.as_bytes());
-        connection.output.extend_from_slice(content);
-        connection.output.extend_from_slice(b"\r\n");
-        connection.flying.insert(token, (flying, now));
     }
 
     fn ask(&mut self, now: Duration, flying: Flying, call: &str, content: &Value) {
@@ -648,165 +439,4 @@ impl Engine for NatsEngine {
         let connection = self.connection.as_ref()?;
         Some((connection.socket.as_fd(), !connection.output.is_empty()))
     }
-}
-
-/// An error that JetStream answers.
-struct ApiError {
-    code: u64,
-    http: u64,
-    text: String,
-}
-
-impl ApiError {
-    fn of(answer: &Value) -> Option<ApiError> {
-        let error = answer.get("error")?;
-        let text = error["description"].as_str().unwrap_or("no reason");
-        Some(ApiError {
-            code: error["err_code"].as_u64().unwrap_or(0),
-            http: error["code"].as_u64().unwrap_or(0),
-            text: plain(text),
-        })
-    }
-}
-
-impl From<ApiError> for EngineError {
-    fn from(error: ApiError) -> EngineError {
-        match error.http {
-            503 => EngineError::Unreachable(error.text),
-            _ => EngineError::Failed(error.text),
-        }
-    }
-}
-
-/// Cuts a text of a server, and leaves out what steers a terminal.
-fn plain(text: &str) -> String {
-    let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
-    text.chars().filter(is_plain).take(200).collect()
-}
-
-fn error_of(text: String) -> EngineError {
-    let text = plain(&text);
-    let lower = text.to_ascii_lowercase();
-    let is_denied = [
-        "authorization",
-        "authentication",
-        "permissions",
-        "expired",
-        "revoked",
-    ]
-    .iter()
-    .any(|word| lower.contains(word));
-    match is_denied {
-        true => EngineError::Denied(text),
-        false => EngineError::Unreachable(text),
-    }
-}
-
-fn content(status: Option<u16>, payload: &[u8]) -> Result<Value, EngineError> {
-    match status {
-        Some(503) => Err(EngineError::Unreachable(
-            "JetStream is not enabled there, or has no leader".to_owned(),
-        )),
-        Some(status) => Err(EngineError::Failed(format!("status {status}"))),
-        None => {
-            let read: Value = serde_json::from_slice(payload)
-                .map_err(|_| EngineError::Nonsense("an answer is no JSON".to_owned()))?;
-            match read.is_object() {
-                true => Ok(read),
-                false => Err(EngineError::Nonsense("an answer is no object".to_owned())),
-            }
-        }
-    }
-}
-
-fn read_entry(
-    error: Option<ApiError>,
-    answer: &Value,
-    home: u16,
-) -> Result<Option<Entry>, EngineError> {
-    let nonsense = |why: &str| EngineError::Nonsense(why.to_owned());
-    match error {
-        Some(error) if error.code == code::NO_MESSAGE => return Ok(None),
-        Some(error) => return Err(error.into()),
-        None => {}
-    }
-    let message = &answer["message"];
-    let subject = message["subject"].as_str().unwrap_or_default();
-    if !subject.ends_with(&format!(".home.{home}")) {
-        return Err(nonsense("a record is of another home"));
-    }
-    let revision = message["seq"].as_u64().filter(|revision| *revision > 0);
-    let revision = revision.ok_or_else(|| nonsense("a record has no revision"))?;
-    let text = message["data"].as_str().unwrap_or_default();
-    let value = data_encoding::BASE64
-        .decode(text.as_bytes())
-        .map_err(|_| nonsense("a record is not in base 64"))?;
-    Ok(Some(Entry {
-        home,
-        revision,
-        value,
-    }))
-}
-
-/// Checks that a server can do what is needed.
-fn check_server(info: &str, has_credentials: bool) -> Result<(), EngineError> {
-    let info: Value = serde_json::from_str(info)
-        .map_err(|_| EngineError::Nonsense("its greeting is no JSON".to_owned()))?;
-    let version = info["version"].as_str().unwrap_or_default();
-    let parts: Option<Vec<u64>> = version
-        .split(['.', '-'])
-        .take(3)
-        .map(|part| part.parse().ok())
-        .collect();
-    match parts {
-        Some(parts) if parts.len() == 3 => {
-            if parts[..] < OLDEST_PARTS[..] {
-                return Err(EngineError::TooOld {
-                    found: plain(version),
-                    needed: OLDEST,
-                });
-            }
-        }
-        _ => {
-            return Err(EngineError::Nonsense(
-                "its greeting has no version".to_owned(),
-            ));
-        }
-    }
-    if info["tls_required"] == true {
-        let what = "it demands TLS, which this client does not speak";
-        return Err(EngineError::Failed(what.to_owned()));
-    }
-    if info["headers"] != true {
-        let what = "it has headers turned off, which a write needs";
-        return Err(EngineError::Failed(what.to_owned()));
-    }
-    if info["auth_required"] == true && !has_credentials {
-        let what = "it demands credentials, and there are none";
-        return Err(EngineError::Denied(what.to_owned()));
-    }
-    Ok(())
-}
-
-fn login(credentials: Option<&Credentials>) -> Zeroizing<String> {
-    let mut login = json!({
-        "verbose": false,
-        "pedantic": false,
-        "tls_required": false,
-        "name": "voltlane",
-        "lang": "rust",
-        "version": env!("CARGO_PKG_VERSION"),
-        "protocol": 1,
-        "headers": true,
-        "no_responders": true,
-    });
-    match credentials {
-        None => {}
-        Some(Credentials::User(user, password)) => {
-            login["user"] = json!(user);
-            login["pass"] = json!(password.as_str());
-        }
-        Some(Credentials::Token(token)) => login["auth_token"] = json!(token.as_str()),
-    }
-    Zeroizing::new(login.to_string())
 }
