@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use self::connection::{Connection, Stage};
 use self::greeting::{check_server, login};
 use self::jetstream::{ApiError, code, content, error_of, read_entry};
+#[cfg(feature = "testkit")]
+use self::wire::Reader;
 use self::wire::Said;
 use crate::engine::{
     Answer, Call, CallId, Engine, EngineError, Entry, MAX_CALLS, MAX_ENTRIES, MAX_VALUE_BYTES,
@@ -35,6 +37,46 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAX_REPLICAS: usize = 3;
 /// All records of a cluster, with what JetStream adds to each.
 const MAX_BUCKET_BYTES: usize = 8 << 20;
+
+/// Reads what a server says as it comes in these pieces, and returns all of it as text, with the reason if it makes no sense. What an answer
+/// has of a record is read as well.
+#[cfg(feature = "testkit")]
+#[must_use]
+pub fn said_in_pieces<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<String>, Option<&'static str>) {
+    let (mut reader, mut all) = (Reader::default(), Vec::new());
+    for piece in pieces {
+        reader.push(piece);
+        loop {
+            match reader.next() {
+                Ok(None) => break,
+                Ok(Some(said)) => {
+                    let more = match &said {
+                        Said::Info(text) => format!("{:?}", check_server(text, true)),
+                        Said::Message {
+                            status, payload, ..
+                        } => format!(
+                            "{:?}",
+                            content(*status, payload).map(|answer| entry_of(&answer))
+                        ),
+                        Said::Error(text) => format!("{:?}", error_of(text.clone())),
+                        Said::Ping | Said::Pong | Said::Ok => String::new(),
+                    };
+                    all.push(format!("{said:?} {more}"));
+                }
+                Err(why) => return (all, Some(why)),
+            }
+        }
+    }
+    (all, None)
+}
+
+/// What an answer says of the record of home 1.
+#[cfg(feature = "testkit")]
+fn entry_of(answer: &Value) -> Result<Option<Entry>, EngineError> {
+    read_entry(ApiError::of(answer), answer, 1)
+}
 
 /// Where the engine is.
 #[derive(Clone, Debug)]

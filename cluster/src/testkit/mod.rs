@@ -3,5 +3,8 @@
 mod conformance;
 mod sim;
 
+#[cfg(feature = "nats")]
+pub use crate::nats::said_in_pieces;
+
 pub use self::conformance::{Bench, Clock, conforms};
 pub use self::sim::{Faults, SimEngine, SimStore};

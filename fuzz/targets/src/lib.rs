@@ -12,6 +12,7 @@ mod doors;
 pub mod edge;
 mod keys;
 mod link;
+mod nats;
 mod proxy;
 mod v3;
 mod v3_client;
@@ -25,6 +26,7 @@ pub use doors::{door_stack, forwarded, http_head, ws_decode};
 pub use edge::edge_machine;
 pub use keys::{public_key, saved_session, sealed_value};
 pub use link::link_frame;
+pub use nats::nats_wire;
 pub use proxy::proxy_header;
 pub use v3::{v3_items, v3_packet, v3_record};
 pub use v3_client::v3_client;
@@ -58,6 +60,7 @@ targets![
     handshake_packet,
     http_head,
     link_frame,
+    nats_wire,
     proxy_header,
     public_key,
     saved_session,
