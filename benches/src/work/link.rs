@@ -30,8 +30,8 @@ const WARM_UP: usize = 16;
 const ACKED: u64 = 16;
 /// Clients that join in a storm.
 const STORM: usize = 10_000;
-/// Joins between two turns of the others.
-const JOINS_IN_A_TURN: usize = 16;
+/// Joins between two turns of the others: as many as the driver accepts while they have traffic.
+const JOINS_IN_A_TURN: usize = 6;
 
 /// Which clients and which link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,6 +51,10 @@ const CLIENT_BYTES_PER_TURN: usize = 64 * 1024;
 const WRITES_PER_TURN: usize = 1_024;
 /// Connections accepted per poll: existing work comes before new work.
 const ACCEPTS_PER_POLL: usize = 64;
+/// The same while clients have traffic: each newcomer costs as much as a score of their packets, which wait meanwhile.
+const ACCEPTS_BESIDE_TRAFFIC: usize = 6;
+/// How long a packet counts as traffic: a poll with little else to do would let a crowd in just before the next one.
+const TRAFFIC: Duration = Duration::from_millis(10);
 /// Connections taken over from other shards per turn.
 const HANDOVERS_PER_TURN: usize = 64;
 
@@ -262,6 +266,9 @@ struct Clientele<L: Listener> {
     work: Work,
     /// Whether the edge has more clients to serve than fit in a turn.
     more_to_serve: bool,
+    /// The packets of clients so far, and until when they count as traffic.
+    packets: u64,
+    traffic_until: Time,
 }
 
 impl<L: Listener> Clientele<L> {
@@ -287,6 +294,8 @@ impl<L: Listener> Clientele<L> {
             acceptable: true,
             work: Work::new(),
             more_to_serve: false,
+            packets: 0,
+            traffic_until: Time::ZERO,
         }
     }
 
@@ -322,11 +331,12 @@ impl<L: Listener> Clientele<L> {
 
     fn accept(&mut self, now: Time, buffer: &mut [u8]) {
         self.change_listeners();
+        let most = self.accepts(now);
         let acceptors = &mut self.acceptors;
         if acceptors.rests_until().is_some_and(|until| until <= now) {
             self.acceptable = true;
         }
-        for _ in 0..ACCEPTS_PER_POLL {
+        for _ in 0..most {
             if !self.acceptable {
                 return;
             }
@@ -350,6 +360,19 @@ impl<L: Listener> Clientele<L> {
                     }
                 }
             }
+        }
+    }
+
+    /// Returns how many connections are accepted now.
+    fn accepts(&mut self, now: Time) -> usize {
+        let counters = self.edge.counters();
+        let packets = counters.packets_up + counters.packets_down;
+        if std::mem::replace(&mut self.packets, packets) != packets {
+            self.traffic_until = now + TRAFFIC;
+        }
+        match now < self.traffic_until {
+            true => ACCEPTS_BESIDE_TRAFFIC,
+            false => ACCEPTS_PER_POLL,
         }
     }
 

@@ -9,7 +9,7 @@ use voltlane_core::edge::EdgeConfig;
 use voltlane_driver::Stream as _;
 
 use super::{CAPACITY, Setup, ends_within, join, settle, setup, start};
-use crate::support::{Chaos, ClientPeer, MemoryListener, Place};
+use crate::support::{BackendPeer, Chaos, ClientPeer, MemoryListener, Place};
 
 #[test]
 fn an_accept_that_fails_rests_and_goes_on() {
@@ -83,6 +83,45 @@ fn the_clients_of_two_listeners_are_accepted_in_turns() {
         ends_within(&clock, &done, Duration::from_secs(2)).await;
         assert_eq!(calls(), before);
         drop((at_first, at_second, crowd, in_time, late));
+    });
+}
+
+#[test]
+fn a_crowd_comes_in_a_few_at_a_time_while_clients_have_traffic() {
+    const CROWD: usize = 640;
+    // Others are accepted in each poll: as many as the driver's constants say, and a call that finds none.
+    let (beside_traffic, alone) = (6, 64);
+    let Setup {
+        mut world,
+        clock,
+        clients,
+        mut listener,
+        polls,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    world.spawn(async move { BackendPeer::accept(&mut listener).await.echo().await });
+    world.run(async {
+        let mut talker = join(&clients).await;
+        settle(&clock).await;
+        let dial = |_| clients.dial(CAPACITY, Chaos::NONE);
+        let crowd: Vec<_> = (0..CROWD).map(dial).collect();
+        let (polled, accepted) = (polls.get(), clients.accept_calls());
+        let calls = || clients.accept_calls() - accepted;
+        while calls() < CROWD / 2 {
+            talker.send(b"ping").await.expect("sent");
+            let heard = talker.recv().await.expect("received");
+            assert_eq!(heard.as_deref(), Some(&b"ping"[..]));
+            let most = beside_traffic * (polls.get() - polled + 1);
+            assert!(calls() <= most, "{} in {most}", calls());
+        }
+        // Nobody is slowed who comes where nobody talks.
+        clock.sleep(Duration::from_millis(20)).await;
+        let more: Vec<_> = (0..CROWD).map(dial).collect();
+        let polled = polls.get();
+        settle(&clock).await;
+        let polled = polls.get() - polled;
+        assert!(polled <= 3 * CROWD / alone, "{polled} polls");
+        drop((crowd, more));
     });
 }
 
