@@ -309,6 +309,10 @@ pub enum CtlCall {
         /// Undo it
         #[arg(long, conflicts_with = "spread_secs")]
         undo: bool,
+        /// Only at this one of several backends, whose number is in the status: nobody is asked to leave
+        #[cfg(feature = "backends")]
+        #[arg(long, value_name = "N", conflicts_with = "spread_secs")]
+        backend: Option<u8>,
     },
     /// Have the configuration read again, as SIGHUP does
     Reload,

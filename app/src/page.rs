@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
-use crate::metrics::{Snapshot, readiness, shards_of};
+use crate::metrics::{Backend, Snapshot, backends_of, readiness, shards_of};
 
 /// The page, with a mark where the table belongs.
 const PAGE: &str = include_str!("page/page.html");
@@ -88,7 +88,7 @@ pub(crate) fn totals(loops: &[Snapshot], uptime: Duration) -> Value {
             })
         })
         .collect();
-    json!({
+    let mut totals = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_secs": uptime.as_secs(),
         "ready": why.is_none(),
@@ -124,6 +124,21 @@ pub(crate) fn totals(loops: &[Snapshot], uptime: Duration) -> Value {
         "log_lines_lost": all.log_lines_lost,
         "listeners": listeners,
         "shards": shards.iter().map(of_shard).collect::<Vec<_>>(),
+    });
+    let backends = backends_of(loops);
+    if !backends.is_empty() {
+        totals["backends"] = backends.iter().map(of_backend).collect();
+    }
+    totals
+}
+
+fn of_backend(backend: &Backend) -> Value {
+    json!({
+        "up": backend.is_up,
+        "draining": backend.is_draining,
+        "sessions": backend.sessions,
+        "queue_packets": backend.queue_packets,
+        "queue_bytes": backend.queue_bytes,
     })
 }
 

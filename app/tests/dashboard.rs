@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use voltlane_app::metrics::{Shard, Snapshot, encode};
+use voltlane_app::metrics::{Backend, Shard, Snapshot, encode};
 
 /// A metric as the page of `/metrics` describes it.
 struct Metric {
@@ -40,6 +40,7 @@ fn metrics() -> Vec<Metric> {
         expiries: listener.clone(),
         list_expiries: listener,
         shards: vec![Shard::default()],
+        backends: vec![Backend::default()],
         ..Snapshot::default()
     });
     let mut metrics: Vec<Metric> = Vec::new();
@@ -75,7 +76,10 @@ fn metrics() -> Vec<Metric> {
 
 /// Rows of the dashboard, each with the metrics that begin so, without `voltlane_`. The first row that fits has a metric.
 const ROWS: [(&str, &[&str]); 6] = [
-    ("The backend", &["link", "clients_waiting", "ending"]),
+    (
+        "The backend",
+        &["link", "backend", "clients_waiting", "ending"],
+    ),
     (
         "Sessions",
         &[

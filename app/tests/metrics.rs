@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use voltlane_app::http::Server;
-use voltlane_app::metrics::{self, Exchange, Shard, Snapshot, encode};
+use voltlane_app::metrics::{self, Backend, Exchange, Shard, Snapshot, encode};
 use voltlane_app::process::Process;
 use voltlane_core::edge::{CloseReason, EndReason, Histogram, Rejected};
 
@@ -94,6 +94,34 @@ fn distinct() -> Snapshot {
     gauges.held_bytes = 1_009;
     gauges.link_is_up = true;
     snapshot
+}
+
+/// With one backend there are no such lines: what the page says of the link is of that one.
+#[test]
+fn each_of_several_backends_is_shown() {
+    let backend = |number: u64| Backend {
+        is_up: number == 0,
+        is_draining: number == 1,
+        sessions: 11 + number,
+        queue_packets: 21 + number,
+        queue_bytes: 31 + number,
+    };
+    let mut snapshot = distinct();
+    assert!(!encode(&snapshot).contains("voltlane_backend_"));
+    snapshot.backends = vec![backend(0), backend(1)];
+    let page = encode(&snapshot);
+    for (name, values) in [
+        ("up", [1, 0]),
+        ("draining", [0, 1]),
+        ("sessions", [11, 12]),
+        ("queue_packets", [21, 22]),
+        ("queue_bytes", [31, 32]),
+    ] {
+        for (number, value) in values.iter().enumerate() {
+            let line = format!("voltlane_backend_{name}{{backend=\"{number}\"}} {value}");
+            assert!(page.lines().any(|one| one == line), "{line}");
+        }
+    }
 }
 
 /// `BLESS=1 cargo test -p voltlane --test all metrics::` rewrites the page; read the diff.

@@ -128,6 +128,49 @@ fn a_backend_that_dies_keeps_its_sessions_and_those_of_the_other_notice_nothing(
 }
 
 #[test]
+fn an_operator_drains_a_backend_and_sees_each() {
+    let folder = Directory::new();
+    let socket = folder.path().join("admin.sock");
+    let admin = format!("admin.address = \"unix:{}\"\n", socket.display());
+    folder.write("connserver.toml", &admin);
+    let (edge, [(_first, link), (second, mut other)]) = two(2, &admin);
+    let mut stays = Client::join(edge.address());
+    if pin(&stays, 2) == 0 {
+        stays = Client::join(edge.address());
+    }
+    assert_eq!(pin(&stays, 2), 1);
+    let ctl = |call: &str| {
+        let call: Vec<&str> = call.split_whitespace().collect();
+        let output = PROGRAM.command(&folder, &call).output().expect("it runs");
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said.into_owned())
+    };
+    assert!(ctl("ctl drain --backend 1").0);
+    let newcomers: Vec<Client> = (0..4).map(|_| Client::join(edge.address())).collect();
+    assert!(newcomers.iter().all(|one| pin(one, 2) == 0));
+    round_trip(&mut other, &mut stays, b"still there");
+    let metrics = edge.metrics();
+    let of = |name: &str| {
+        [0, 1].map(|at| metrics.value(&format!("voltlane_backend_{name}{{backend=\"{at}\"}}")))
+    };
+    assert_eq!(of("up"), [1, 1]);
+    assert_eq!(of("draining"), [0, 1]);
+    let sessions = of("sessions");
+    assert!(sessions[0] >= 4 && sessions[1] >= 1, "{sessions:?}");
+    let (_, said) = ctl("ctl status");
+    let line = format!("backend 1 at {}: up, draining", second.address());
+    assert!(said.contains(&line), "{said}");
+    assert!(ctl("ctl drain --backend 1 --undo").0);
+    assert!(!ctl("ctl drain --backend 2").0, "there is none");
+    let next = Client::join(edge.address());
+    assert_eq!(pin(&next, 2), 1, "it has the fewest");
+    drop((newcomers, next));
+    drop((link, other));
+    edge.stop();
+}
+
+#[test]
 fn a_backend_that_does_not_read_stops_its_own_clients_alone() {
     let (edge, [(_first, mut link), (_second, mut other)]) =
         two(2, "master.channel_bytes = 65536\n");

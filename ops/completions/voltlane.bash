@@ -472,13 +472,17 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__ctl__subcmd__drain)
-            opts="-h --spread-secs --undo --json --help"
+            opts="-h --spread-secs --undo --backend --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --spread-secs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backend)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -63,6 +63,14 @@ fn dispatch(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
         ("DELETE", ["v1", "bans"]) => unban(desk, request),
         ("POST", ["v1", "drain"]) => none().and_then(|()| drain(desk, request)),
         ("DELETE", ["v1", "drain"]) => none().and_then(|()| undo_drain(desk)),
+        #[cfg(feature = "backends")]
+        ("POST", ["v1", "backends", number, "drain"]) => {
+            none().and_then(|()| drain_backend(desk, number, true))
+        }
+        #[cfg(feature = "backends")]
+        ("DELETE", ["v1", "backends", number, "drain"]) => {
+            none().and_then(|()| drain_backend(desk, number, false))
+        }
         ("POST", ["v1", "reload"]) => none().and_then(|()| reload()),
         ("POST", ["v1", "log_level"]) => none().and_then(|()| log_level(request)),
         _ => Err(Refusal::new(
@@ -399,6 +407,22 @@ fn drain_all(desk: &Desk, within: Option<Duration>) -> Result<(), Refusal> {
         desk.ask(shard, move |edge, now| edge.handle_drain(now, within))?;
     }
     Ok(())
+}
+
+/// Has one of several backends get no more sessions, or undoes it.
+#[cfg(feature = "backends")]
+fn drain_backend(desk: &Desk, number: &str, is_draining: bool) -> Answer {
+    let backend = number.parse::<u8>();
+    let backend = backend.map_err(|_| Refusal::new(400, "a backend has a number"))?;
+    // All shards share what is known of the backends.
+    let control = desk.ask(0, |edge, _| edge.backends())?;
+    match control.drain(backend, is_draining) {
+        true => ok(json!({ "backend": backend, "draining": is_draining })),
+        false => {
+            let says = "there is no backend of this number, or only one: see /v1/status";
+            Err(Refusal::new(404, says))
+        }
+    }
 }
 
 /// The log tells what comes of it, as after SIGHUP.

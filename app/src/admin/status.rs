@@ -8,14 +8,25 @@ use super::desk::Desk;
 use super::request::Refusal;
 use crate::page::totals;
 
-/// Returns the totals, the numbers of each shard, the address of the backend, and what this edge is among several.
+/// Returns the totals, the numbers of each shard, the addresses of the backends, and what this edge is among several.
 pub(super) fn status(desk: &Desk) -> Result<Value, Refusal> {
     let uptime = Instant::now().saturating_duration_since(desk.began());
     let mut status = totals(&desk.numbers()?, uptime);
-    status["link"]["address"] = desk.settings().master.address.to_string().into();
+    let settings = desk.settings();
+    let addresses: Vec<String> = settings
+        .backends()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    status["link"]["address"] = addresses.join(", ").into();
+    if let Some(backends) = status.get_mut("backends").and_then(Value::as_array_mut) {
+        for (backend, address) in backends.iter_mut().zip(addresses) {
+            backend["address"] = address.into();
+        }
+    }
     #[cfg(feature = "engine")]
     {
-        let cluster = desk.settings().cluster;
+        let cluster = settings.cluster;
         if cluster.home > 0 {
             status["cluster"] = serde_json::json!({
                 "home": cluster.home,

@@ -92,7 +92,22 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
             let path = with_query("/v1/bans", &[("network", &Some(network.clone()))]);
             shown(&caller.call("DELETE", &path, None)?, show::fields)
         }
-        CtlCall::Drain { spread_secs, undo } => {
+        #[cfg(feature = "backends")]
+        CtlCall::Drain {
+            undo,
+            backend: Some(backend),
+            ..
+        } => {
+            let path = format!("/v1/backends/{backend}/drain");
+            let value = match undo {
+                true => caller.call("DELETE", &path, None)?,
+                false => post(&path, json!({}))?,
+            };
+            shown(&value, show::fields)
+        }
+        CtlCall::Drain {
+            spread_secs, undo, ..
+        } => {
             let value = match undo {
                 true => caller.call("DELETE", "/v1/drain", None)?,
                 false => post("/v1/drain", json!({ "spread_secs": spread_secs }))?,

@@ -84,11 +84,12 @@ pub struct Backend {
     pub queue_bytes: u64,
 }
 
-impl From<&Gauges> for Backend {
-    fn from(gauges: &Gauges) -> Backend {
+impl Backend {
+    /// Returns those of its trunk, or of one of its shards.
+    pub(crate) fn of(gauges: &Gauges, is_draining: bool) -> Backend {
         Backend {
             is_up: gauges.has_backend(),
-            is_draining: false,
+            is_draining,
             sessions: gauges.sessions as u64,
             queue_packets: gauges.link_packets as u64,
             queue_bytes: gauges.link_bytes as u64,
@@ -130,7 +131,7 @@ pub(crate) fn backends_of(loops: &[Snapshot]) -> Vec<Backend> {
     let each = shards.len().div_ceil(backends.len().max(1)).max(1);
     for (backend, shards) in backends.iter_mut().zip(shards.chunks(each)) {
         for shard in shards {
-            let own = Backend::from(&shard.gauges);
+            let own = Backend::of(&shard.gauges, false);
             backend.sessions += own.sessions;
             backend.queue_packets += own.queue_packets;
             backend.queue_bytes += own.queue_bytes;

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
-use super::Snapshot;
+use super::{Backend, Snapshot};
 
 /// The media type of the output of [`encode`].
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +40,7 @@ impl Collector for Edge {
             accepts,
             expiries,
             list_expiries,
+            backends,
             ..
         } = &self.0;
         let mut page = Page(encoder);
@@ -257,6 +258,7 @@ impl Collector for Edge {
             "Whether there is a backend",
             usize::from(gauges.has_backend()),
         )?;
+        page.tell_backends(backends)?;
         page.show(
             "ending",
             "Whether the edge is shutting down",
@@ -275,6 +277,9 @@ impl Collector for Edge {
     }
 }
 
+/// The name, the help, the unit and the value of a gauge of each backend.
+type GaugeOfBackend<'a> = (&'a str, &'a str, Option<&'a Unit>, fn(&Backend) -> u64);
+
 pub(super) struct Page<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -283,6 +288,52 @@ impl Page<'_> {
             .0
             .encode_descriptor(name, help, None, MetricType::Info)?;
         metric.encode_info(&labels)
+    }
+
+    /// What each of several backends has.
+    fn tell_backends(&mut self, backends: &[Backend]) -> fmt::Result {
+        if backends.is_empty() {
+            return Ok(());
+        }
+        let numbers: Vec<String> = (0..backends.len()).map(|at| at.to_string()).collect();
+        let gauges: [GaugeOfBackend<'_>; 5] = [
+            (
+                "backend_up",
+                "Whether each of several backends is there",
+                None,
+                |backend| backend.is_up.into(),
+            ),
+            (
+                "backend_draining",
+                "Whether an operator wants no more sessions at each of several backends",
+                None,
+                |backend| backend.is_draining.into(),
+            ),
+            (
+                "backend_sessions",
+                "Sessions of each of several backends",
+                None,
+                |backend| backend.sessions,
+            ),
+            (
+                "backend_queue_packets",
+                "Packets that wait for each of several backends",
+                None,
+                |backend| backend.queue_packets,
+            ),
+            (
+                "backend_queue",
+                "Bytes that wait for each of several backends",
+                Some(&Unit::Bytes),
+                |backend| backend.queue_bytes,
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let values = numbers.iter().map(String::as_str);
+            let values = values.zip(backends.iter().map(value));
+            self.each(name, help, unit, "backend", values, MetricType::Gauge)?;
+        }
+        Ok(())
     }
 
     fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {

@@ -40,6 +40,30 @@ fn add_fields(out: &mut String, above: &str, value: &Value) {
 }
 
 pub(super) fn status(value: &Value) -> String {
+    let mut out = totals(value);
+    let backends = value["backends"].as_array().into_iter().flatten();
+    for (number, backend) in backends.enumerate() {
+        let state = match (&backend["up"], &backend["draining"]) {
+            (Value::Bool(true), Value::Bool(true)) => "up, draining",
+            (Value::Bool(true), _) => "up",
+            (_, Value::Bool(true)) => "down, draining",
+            _ => "down",
+        };
+        let of = |name: &str| word(&backend[name]);
+        // Writing into a string does not fail.
+        let _ = writeln!(
+            out,
+            "backend {number} at {}: {state}, {} sessions, {} packets and {} bytes wait",
+            of("address"),
+            of("sessions"),
+            of("queue_packets"),
+            of("queue_bytes"),
+        );
+    }
+    out
+}
+
+fn totals(value: &Value) -> String {
     let mut out = String::new();
     let ready = match value["ready"].as_bool() {
         Some(true) => "ready".to_owned(),

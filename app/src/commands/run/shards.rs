@@ -19,7 +19,7 @@ use voltlane_driver::{
 
 use super::keeping::Keeping;
 use super::orders::{Order, Orders};
-use super::watch::Watch;
+use super::watch::{Drains, Watch};
 use super::{Controls, Entrances, FirstThen, drive, listen_at};
 use crate::dial::Dialer;
 use crate::listeners::{Listening, Sockets};
@@ -42,6 +42,7 @@ pub(super) async fn serve<R: Runtime>(
     keeping: &Keeping,
 ) -> io::Result<()> {
     let shards = u8::try_from(edges.len()).unwrap_or(u8::MAX);
+    let drains = drains_of(&edges, backends.len());
     let mut asked = asked.into_iter();
     let mut own_asked = asked.next();
     let mut connectors = Vec::with_capacity(shards.into());
@@ -83,14 +84,15 @@ pub(super) async fn serve<R: Runtime>(
         .collect();
     drop(started);
     let places = orders.backends();
-    let are_several = places.len() > 1;
-    let drivers = drivers
-        .into_iter()
-        .zip(places)
-        .map(|((driver, asked), place)| {
-            let watch = Watch::new(asked, refusals.clone()).of_backend(are_several);
-            (place, serve_trunk(driver, watch, keeping.clone()))
-        });
+    let drivers =
+        drivers
+            .into_iter()
+            .zip(places)
+            .zip(drains)
+            .map(|(((driver, asked), place), drains)| {
+                let watch = Watch::new(asked, refusals.clone()).of_backend(drains);
+                (place, serve_trunk(driver, watch, keeping.clone()))
+            });
     let mut crew = R::crew(tasks, all_trunks(drivers.collect()))?;
     // Each reports once how it began. One that is gone has dropped its sender.
     let mut handles = Vec::with_capacity(shards.into());
@@ -153,6 +155,22 @@ pub(super) async fn serve<R: Runtime>(
         crew.poll_end(cx)
     })
     .await
+}
+
+/// Returns what tells of each backend whether it drains, if there are several.
+#[cfg(feature = "backends")]
+fn drains_of(edges: &[Edge], backends: usize) -> Vec<Option<Drains>> {
+    let control = edges.first().map(Edge::backends).filter(|_| backends > 1);
+    let drains = (0..=u8::MAX).map(|backend| {
+        let control = control.clone()?;
+        Some(Box::new(move || control.is_draining(backend)) as Drains)
+    });
+    drains.take(backends).collect()
+}
+
+#[cfg(not(feature = "backends"))]
+fn drains_of(_: &[Edge], _: usize) -> Vec<Option<Drains>> {
+    vec![None]
 }
 
 /// Returns what serves all trunks. With several, what one of them logs has the address of its backend.

@@ -57,13 +57,16 @@ impl<C: Connector, T: Timer> Watched for TrunkDriver<C, T> {
     }
 }
 
+/// Tells whether a backend gets no more sessions.
+pub(super) type Drains = Box<dyn Fn() -> bool + Send>;
+
 /// The watch over one machine.
 pub(super) struct Watch {
     asked: Option<Asked>,
     refusals: Refusals,
     trimmer: Trimmer,
-    /// Whether it is over the trunk of one of several backends.
-    is_of_backend: bool,
+    /// Tells whether its backend drains, if it is over the trunk of one of several backends.
+    drains: Option<Drains>,
 }
 
 impl Watch {
@@ -72,13 +75,13 @@ impl Watch {
             asked,
             refusals,
             trimmer: Trimmer::default(),
-            is_of_backend: false,
+            drains: None,
         }
     }
 
-    /// Tells that it is over the trunk of one of several backends.
-    pub(super) fn of_backend(mut self, is_one_of_several: bool) -> Self {
-        self.is_of_backend = is_one_of_several;
+    /// Tells that it is over the trunk of one of several backends, if there is something that tells whether that drains.
+    pub(super) fn of_backend(mut self, drains: Option<Drains>) -> Self {
+        self.drains = drains;
         self
     }
 
@@ -92,15 +95,15 @@ impl Watch {
         let polled = driver.as_mut().poll(cx);
         self.trimmer.watch(driver.footprint_bytes());
         self.refusals.watch(driver.counters());
-        let is_of_backend = self.is_of_backend;
+        let drains = &self.drains;
         if let Some(asked) = &mut self.asked {
             asked.answer(cx.waker(), || Snapshot {
                 counters: driver.counters().clone(),
                 gauges: driver.gauges(),
                 turn_times: Watched::turn_times(&*driver).clone(),
-                backends: is_of_backend
-                    .then(|| Backend::from(&driver.gauges()))
-                    .into_iter()
+                backends: drains
+                    .iter()
+                    .map(|drains| Backend::of(&driver.gauges(), drains()))
                     .collect(),
                 ..process()
             });
