@@ -97,6 +97,7 @@ impl Default for BackendConfig {
 ///
 /// The machine has no time or randomness. No input from the edge makes it panic, and it buffers no more than was received.
 #[derive(Debug)]
+#[cfg_attr(feature = "testkit", derive(Clone))]
 pub struct Backend {
     config: BackendConfig,
     reader: FrameReader,

@@ -5,6 +5,7 @@
 //! the same in both. Whatever else the machine keeps (the order within a hash table, a spare buffer) is assumed not to matter, and in this
 //! the check is weaker than its name.
 
+pub mod link;
 pub mod resume;
 mod scene;
 

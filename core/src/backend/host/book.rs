@@ -171,6 +171,7 @@ pub enum GroupError {
 
 /// The sessions that a backend knows, at most `max`, and the last [`MAX_ENDED`] that have ended.
 #[derive(Debug)]
+#[cfg_attr(feature = "testkit", derive(Clone))]
 pub(super) struct Book {
     known: HashMap<ClientId, Entry, BuildHasherDefault<IdHasher>>,
     max: usize,

@@ -25,6 +25,7 @@ const ACK_AFTER: Duration = Duration::from_millis(10);
 
 /// Bytes about the link that go out behind the frames that were queued before them.
 #[derive(Debug)]
+#[cfg_attr(feature = "testkit", derive(Clone))]
 struct Line {
     /// The bytes of these frames that are not written.
     before: usize,
@@ -34,6 +35,7 @@ struct Line {
 
 /// The secret of the link, which each end proves to the other (SPEC 34.5).
 #[derive(Debug)]
+#[cfg_attr(feature = "testkit", derive(Clone))]
 pub(super) struct Prover {
     secret: LinkSecret,
     seed: [u8; 32],
@@ -63,6 +65,7 @@ pub(super) enum Answer {
 
 /// What outlives links of version 3.
 #[derive(Debug)]
+#[cfg_attr(feature = "testkit", derive(Clone))]
 pub(super) struct Granted {
     boot: [u8; 16],
     longest_body: u32,

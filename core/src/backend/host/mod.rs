@@ -156,6 +156,7 @@ enum Mode {
 /// A link of version 3 tells everything, and nothing is lost with it or comes twice. After a new boot of the backend it tells a picture of
 /// all sessions, with a mark at its end. (SPEC 35, 37)
 #[derive(Debug)]
+#[cfg_attr(feature = "testkit", derive(Clone))]
 pub struct Host {
     reader: FrameReader,
     desk: Desk,
@@ -163,6 +164,7 @@ pub struct Host {
 
 /// Everything but the reader, from which events borrow.
 #[derive(Debug)]
+#[cfg_attr(feature = "testkit", derive(Clone))]
 struct Desk {
     max_receive_bytes: u32,
     queue_bytes: usize,

@@ -6,6 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::edge::Edge;
 use crate::edge::config::EdgeConfig;
+#[cfg(feature = "testkit")]
+use crate::edge::counters::Counters;
 use crate::edge::record::call::{Fields, put_config};
 use crate::image::{Image, Out, Taken};
 use crate::protocol::Offer;
@@ -23,6 +25,20 @@ impl Image for EdgeConfig {
     fn take(from: &mut Taken<'_>) -> Option<Self> {
         let bytes = Zeroizing::new(Vec::<u8>::take(from)?);
         Some(Fields::new(&bytes).config()?.into_owned())
+    }
+}
+
+#[cfg(feature = "testkit")]
+impl Edge {
+    /// Returns what distinguishes this machine from others of its kind, for a model checker: its image without its randomness and its
+    /// counters.
+    #[must_use]
+    pub fn likeness(&self) -> Vec<u8> {
+        let mut copy = self.fork();
+        copy.rng = ChaCha20Rng::from_seed([0; 32]);
+        copy.counters = Counters::default();
+        let image = copy.image(usize::MAX).expect("it has no bound");
+        image.to_vec()
     }
 }
 
