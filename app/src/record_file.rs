@@ -193,10 +193,10 @@ impl Writer {
         }
     }
 
-    /// Goes on with another segment. Returns false if it cannot.
+    /// Goes on with another segment. Returns false if it cannot. The one before has its time to reach the disk: to wait for a quarter of a GiB
+    /// takes longer than there is room for chunks meanwhile, and only a loss of power takes it away.
     fn turn(&mut self) -> bool {
-        let synced = self.file.sync_all();
-        match synced.and_then(|()| begin_segment(&self.path, &self.keys)) {
+        match begin_segment(&self.path, &self.keys) {
             Ok((file, sealer)) => {
                 self.written = sealer.header().len() as u64;
                 (self.file, self.sealer) = (file, sealer);
