@@ -18,6 +18,11 @@ pub(crate) struct Supervisor(Option<Sender<Event>>);
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
+    #[cfg_attr(
+        not(feature = "systemd"),
+        expect(dead_code, reason = "there is nobody to tell it")
+    )]
+    Waits(&'static str),
     Serves,
     Reloads,
     Reloaded,
@@ -60,6 +65,11 @@ impl Supervisor {
         }
         drop(exchange);
         Ok(Supervisor(None))
+    }
+
+    /// The process waits for this before it listens.
+    pub(crate) fn waits(&self, what: &'static str) {
+        self.tell(Event::Waits(what));
     }
 
     /// The process listens.

@@ -132,6 +132,9 @@ async fn serve<R: Runtime>(
     let master = settings.backends().iter().map(ToString::to_string);
     let master = master.collect::<Vec<_>>().join(", ");
     // Taken before the backend is dialled, for the same reason.
+    if Home::is_leased(&settings) {
+        supervisor.waits("waiting for the home of this edge (cluster.home)");
+    }
     let home = Home::take(&settings)?;
     let exchange = metrics.clone();
     if settings.master.required_at_start && !takes_over {

@@ -76,7 +76,7 @@ impl Reporter {
                 Ok(event) => {
                     serves |= matches!(event, Event::Serves);
                     // A reload says that the process is ready, which it is neither before nor after.
-                    if serves && !ends {
+                    if serves != matches!(event, Event::Waits(_)) && !ends {
                         self.send(&messages(event));
                     }
                     ends |= matches!(event, Event::Ends(_));
@@ -115,6 +115,7 @@ impl Reporter {
 
 fn messages(event: Event) -> Vec<NotifyState<'static>> {
     match event {
+        Event::Waits(what) => vec![NotifyState::Status(what)],
         Event::Serves | Event::Reloaded => vec![NotifyState::Ready],
         Event::Reloads => {
             // Required since systemd 253. Without a clock the manager waits for the end of the reload in vain, and says so.
@@ -156,10 +157,15 @@ fn status(snapshot: &Snapshot) -> String {
         (true, false) => "connected to the backend",
         (false, false) => "without a backend",
     };
-    format!(
+    let mut text = format!(
         "{backend}; {} connections, {} sessions, {} of them away",
         gauges.connections, gauges.sessions, gauges.away
-    )
+    );
+    if let Some(note) = snapshot.note {
+        text += "; ";
+        text += note;
+    }
+    text
 }
 
 #[cfg(test)]
@@ -200,6 +206,11 @@ mod tests {
         assert_eq!(status(&snapshot), format!("{no_backend}; {counts}"));
         snapshot.is_ending = true;
         assert_eq!(status(&snapshot), format!("shutting down; {counts}"));
+        snapshot.note = Some("the engine of the cluster cannot be used");
+        assert_eq!(
+            status(&snapshot),
+            format!("shutting down; {counts}; the engine of the cluster cannot be used")
+        );
     }
 
     #[test]
