@@ -324,6 +324,26 @@ fn a_full_disk_under_the_log_and_a_closed_one_stop_nothing() {
     }
 }
 
+#[test]
+fn lines_about_a_client_name_its_connection_and_its_session() {
+    let (backend, directory) = (Backend::bind(), Directory::new());
+    directory.write(
+        "connserver.toml",
+        "general.log_level = \"Debug\"\ngeneral.shards = 1\n",
+    );
+    let master = backend.address().to_string();
+    let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
+    let edge = Edge::spawn(super::PROGRAM.command(&directory, &arguments));
+    let _link = backend.accept();
+    let client = Client::join(edge.address());
+    let id = client.id();
+    client.leave();
+    let line = edge.expect_log("connection closed");
+    let span = format!("client{{conn=0 session={id}}}: ");
+    assert!(line.contains(&span), "{line}");
+    edge.stop();
+}
+
 /// Returns the command of a program that resolves names with the file `hosts` of its directory, or `None` if the system does not permit
 /// such a view.
 pub(super) fn with_hosts(directory: &Directory, arguments: &[&str]) -> Option<Command> {

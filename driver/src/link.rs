@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 use voltlane_core::edge::Closed;
+#[cfg(feature = "figures")]
+use voltlane_core::edge::Histogram;
 use voltlane_core::link::OwnAddresses;
 use voltlane_core::{Time, edge::HasLink};
 
@@ -61,6 +63,31 @@ pub struct Link<C: Connector> {
     own: OwnAddresses,
     /// Whether this outage was logged: its first failure is a warning, later ones are not.
     warned: bool,
+    #[cfg(feature = "figures")]
+    waits: Waits,
+}
+
+/// How long output waited, each time that the link took less than there was. The oldest packet of it waited as long.
+#[cfg(feature = "figures")]
+#[derive(Default)]
+struct Waits {
+    /// Since when some waits, even if the link was lost meanwhile.
+    since: Option<Time>,
+    times: Histogram,
+}
+
+#[cfg(feature = "figures")]
+impl Waits {
+    fn begin(&mut self, now: Time) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Handles that the link has taken all that there was.
+    fn end(&mut self, now: Time) {
+        if let Some(since) = self.since.take() {
+            self.times.record(now.since(since));
+        }
+    }
 }
 
 impl<C: Connector> Link<C> {
@@ -76,6 +103,8 @@ impl<C: Connector> Link<C> {
             writable: false,
             own: OwnAddresses::default(),
             warned: false,
+            #[cfg(feature = "figures")]
+            waits: Waits::default(),
         }
     }
 
@@ -223,10 +252,17 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
                         self.writable = false;
                     } else if channel.write_failed() {
                         self.readable = true;
+                    } else {
+                        #[cfg(feature = "figures")]
+                        self.waits.end(now);
                     }
                     return;
                 }
-                Written::Blocked => self.writable = false,
+                Written::Blocked => {
+                    self.writable = false;
+                    #[cfg(feature = "figures")]
+                    self.waits.begin(now);
+                }
                 Written::Bytes(bytes) => machine.handle_link_written(now, bytes),
                 Written::Failed => self.readable = true,
             }
@@ -238,6 +274,11 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
             return Poll::Ready(());
         };
         channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
+    }
+
+    #[cfg(feature = "figures")]
+    fn waits(&self) -> Option<&Histogram> {
+        Some(&self.waits.times)
     }
 
     #[cfg(all(feature = "upgrade", unix))]

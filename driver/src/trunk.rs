@@ -227,6 +227,14 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     pub fn turn_times(&self) -> &Histogram {
         self.0.times()
     }
+
+    /// Returns how long packets for the backend waited, each time that the link took less than there was: the oldest of them waited as long.
+    /// `None`: it has no link.
+    #[cfg(feature = "figures")]
+    #[must_use]
+    pub fn link_waits(&self) -> Option<&Histogram> {
+        self.0.link_waits()
+    }
 }
 
 impl<C: Connector, T: Timer> Future for TrunkDriver<C, T> {

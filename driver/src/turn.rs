@@ -175,6 +175,12 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
         &self.times
     }
 
+    /// Returns how long the link's output waited, each time that it did.
+    #[cfg(feature = "figures")]
+    pub(crate) fn link_waits(&self) -> Option<&Histogram> {
+        self.link.waits()
+    }
+
     #[cfg(all(feature = "upgrade", unix))]
     pub(crate) fn link(&self) -> &U {
         &self.link

@@ -6,6 +6,8 @@ use std::task::Poll;
 
 use voltlane_core::Time;
 use voltlane_core::edge::Edge;
+#[cfg(feature = "figures")]
+use voltlane_core::edge::Histogram;
 
 use crate::waker::{ReadyList, Token};
 
@@ -37,6 +39,11 @@ pub(crate) trait Carrier<M> {
     fn write(&mut self, machine: &mut M, now: Time);
     /// Closes in order once the machine has finished. The caller bounds the wait.
     fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()>;
+    /// Returns how long the machine's output waited, each time that the link took less than there was.
+    #[cfg(feature = "figures")]
+    fn waits(&self) -> Option<&Histogram> {
+        None
+    }
     /// Returns the socket of the link, if it is up and nothing else.
     #[cfg(all(feature = "upgrade", unix))]
     fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {

@@ -125,6 +125,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::id::ClientId;
 use crate::keys::{KeyPair, NonceMint, SharedKey};
 use crate::link::v3::GroupId;
 use crate::protocol::Offer;
@@ -543,6 +544,15 @@ impl Edge {
         let index = conn.0.index;
         if self.sessions.live(*session).waiting && self.conns.live_mut(index).begin_last_read() {
             self.conns.mark_ready(index);
+        }
+    }
+
+    /// Returns the session of this connection, if it is established.
+    #[must_use]
+    pub fn session_of(&self, conn: ConnKey) -> Option<ClientId> {
+        match self.conns.find(conn)?.state() {
+            State::Established { session } => Some(self.sessions.live(*session).id),
+            State::Handshake(_) | State::Draining(_) | State::Closed(_) => None,
         }
     }
 

@@ -49,6 +49,14 @@ pub(super) struct Clients<S> {
 /// Draws bytes that nobody can know or guess, for one step of an opening.
 type Entropy = Box<dyn FnMut() -> [u8; 32] + Send>;
 
+/// Returns the span of the log for what happens to a client: its connection, and its session as it is now. Below Debug it costs a comparison.
+#[cfg(feature = "figures")]
+#[inline(always)]
+fn span_of(key: ConnKey, edge: &Edge) -> tracing::span::EnteredSpan {
+    let session = || edge.session_of(key).map(tracing::field::display);
+    tracing::debug_span!("client", conn = key.index(), session = session()).entered()
+}
+
 impl<S: Stream> Clients<S> {
     pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
         Clients {
@@ -132,6 +140,8 @@ impl<S: Stream> Clients<S> {
             return 0;
         };
         let key = client.key;
+        #[cfg(feature = "figures")]
+        let _span = span_of(key, edge);
         if let Some(old) = edge.takeover_of(key) {
             self.read_out(old, edge, now, buffer, work);
         }
@@ -212,6 +222,8 @@ impl<S: Stream> Clients<S> {
         let Some((client, waker)) = self.table.find_with_waker(key) else {
             return false;
         };
+        #[cfg(feature = "figures")]
+        let _span = span_of(key, edge);
         let cx = &mut Context::from_waker(&waker);
         let mut writes = 0;
         let wants_bytes = loop {

@@ -160,6 +160,19 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self.0.side_mut().edge.save(now)
     }
 
+    /// Begins to record the machine as it is, for one that goes on with the connections of another process.
+    ///
+    /// # Errors
+    /// Those of [`Edge::record_on`]
+    #[cfg(feature = "record")]
+    pub fn record_on(
+        &mut self,
+        segments: voltlane_core::edge::record::Segments,
+        sink: Box<dyn voltlane_core::edge::record::Sink>,
+    ) -> Result<(), voltlane_core::edge::record::RecordError> {
+        self.0.side_mut().edge.record_on(segments, sink)
+    }
+
     /// Ends the recording of the machine, if there is one, once this driver has ended.
     #[cfg(feature = "record")]
     pub fn end_recording(&mut self) {
@@ -228,6 +241,14 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
     #[must_use]
     pub fn turn_times(&self) -> &Histogram {
         self.0.times()
+    }
+
+    /// Returns how long packets for the backend waited, each time that the link took less than there was: the oldest of them waited as long.
+    /// `None`: it has no link.
+    #[cfg(feature = "figures")]
+    #[must_use]
+    pub fn link_waits(&self) -> Option<&Histogram> {
+        self.0.link_waits()
     }
 }
 

@@ -62,6 +62,40 @@ fn clients_wait_for_a_backend_that_is_not_there_and_nothing_is_lost() {
     });
 }
 
+#[cfg(feature = "figures")]
+#[test]
+fn the_time_for_which_packets_wait_for_the_link_is_counted() {
+    let Setup {
+        mut world,
+        clients,
+        mut listener,
+        clock,
+        waits,
+        ..
+    } = super::start(EdgeConfig::default(), Chaos::NONE, 2_000, &[]);
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = join(&clients).await;
+        client.send(b"at once").await.expect("sent");
+        link.recv().await.expect("received");
+        super::settle(&clock).await;
+        assert_eq!(waits.borrow().count(), 0);
+        for _ in 0..10 {
+            client.send(&[7; 1_000]).await.expect("sent");
+        }
+        clock.sleep(Duration::from_millis(300)).await;
+        assert_eq!(waits.borrow().count(), 0, "they wait still");
+        for _ in 0..10 {
+            link.recv().await.expect("received");
+        }
+        super::settle(&clock).await;
+        let waits = waits.borrow();
+        assert_eq!(waits.count(), 1);
+        let millis = waits.sum().as_millis();
+        assert!((299..=302).contains(&millis), "{millis} ms");
+    });
+}
+
 #[test]
 fn a_lost_link_is_dialled_again_and_clients_stay() {
     let Setup {

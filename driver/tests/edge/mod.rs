@@ -44,6 +44,9 @@ struct Setup {
     polls: Rc<Cell<usize>>,
     /// Whether its future completed.
     done: Rc<Cell<bool>>,
+    /// How long packets waited for the link, as of the last poll.
+    #[cfg(feature = "figures")]
+    waits: Rc<std::cell::RefCell<voltlane_core::edge::Histogram>>,
 }
 
 fn setup(config: EdgeConfig, chaos: Chaos) -> Setup {
@@ -77,10 +80,17 @@ fn start(config: EdgeConfig, chaos: Chaos, capacity: usize, more: &[Place]) -> S
     let errands = driver.errands();
     let (polls, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
     let (counted, ended) = (Rc::clone(&polls), Rc::clone(&done));
+    #[cfg(feature = "figures")]
+    let waits = Rc::<std::cell::RefCell<voltlane_core::edge::Histogram>>::default();
+    #[cfg(feature = "figures")]
+    let waited = Rc::clone(&waits);
     world.spawn(async move {
         poll_fn(|cx| {
             counted.set(counted.get() + 1);
-            Pin::new(&mut driver).poll(cx)
+            let polled = Pin::new(&mut driver).poll(cx);
+            #[cfg(feature = "figures")]
+            waited.replace(driver.link_waits().cloned().unwrap_or_default());
+            polled
         })
         .await;
         ended.set(true);
@@ -95,6 +105,8 @@ fn start(config: EdgeConfig, chaos: Chaos, capacity: usize, more: &[Place]) -> S
         errands,
         polls,
         done,
+        #[cfg(feature = "figures")]
+        waits,
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use voltlane_core::ClientId;
 use voltlane_core::edge::record::{Call, Difference, Recording, Replay, ReplayError};
 use voltlane_core::edge::{Closed, ConnKey, Counters, EndReason, Rejected};
-use voltlane_core::{ClientId, Time};
 
 /// The maximum number of connections, sessions and events that a page shows: of a longer recording the last ones, where the incident is.
 pub(super) const MOST: usize = 2_000;
@@ -102,7 +102,10 @@ impl Timeline {
     /// # Errors
     /// When a record is malformed.
     pub fn of(recording: &Recording, addresses: Addresses) -> Result<Timeline, ReplayError> {
-        let (first, last) = span(recording)?;
+        let (first, last) = recording.times()?;
+        let first = first.as_nanos();
+        // A time can be divided by it.
+        let last = last.as_nanos().max(first + 1);
         let mut timeline = Timeline {
             addresses,
             sources: BTreeMap::new(),
@@ -142,9 +145,10 @@ impl Timeline {
     fn begin(&mut self, replay: &Replay<'_>) {
         let edge = replay.edge();
         self.counters.ended = edge.counters().ended;
-        self.begins_late = edge.counters().accepted > 0;
+        let connections = replay.connections();
+        self.begins_late = edge.counters().accepted > 0 || !connections.is_empty();
         let at = self.first;
-        for conn in replay.connections() {
+        for conn in connections {
             self.open.insert(conn, self.connections.len());
             self.connections.push(Connection {
                 number: self.connections.len() as u64,
@@ -411,16 +415,4 @@ impl Timeline {
             );
         }
     }
-}
-
-/// Returns when the first call and the last one were made.
-fn span(recording: &Recording) -> Result<(u64, u64), ReplayError> {
-    let times = recording.times()?;
-    Ok((
-        times.0.as_nanos(),
-        times
-            .1
-            .max(Time::from_nanos(times.0.as_nanos() + 1))
-            .as_nanos(),
-    ))
 }

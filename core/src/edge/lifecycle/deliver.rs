@@ -287,9 +287,7 @@ impl Edge {
     pub fn handle_delivery(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
         // No program calls this, so a recording ends here.
         #[cfg(feature = "record")]
-        {
-            self.recorder = None;
-        }
+        self.stop_recording();
         self.step(now, |edge, now| {
             edge.deliver_classed(now, id, delivery, data)
         });
@@ -300,9 +298,7 @@ impl Edge {
     pub fn handle_policy(&mut self, now: Time, id: ClientId, gives_up: bool) {
         // No program calls this, so a recording ends here.
         #[cfg(feature = "record")]
-        {
-            self.recorder = None;
-        }
+        self.stop_recording();
         self.step(now, |edge, _| {
             if let Some(session) = edge.sessions.lookup(id)
                 && let Some(numbered) = edge.sessions.live_mut(session).numbered_mut()

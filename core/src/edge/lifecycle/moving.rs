@@ -40,6 +40,8 @@ pub(crate) struct MovedLink {
     begun: usize,
 }
 
+image!(MovedLink { read, begun });
+
 /// The connection of a session, as it was saved.
 struct MovedConn<'a> {
     id: ClientId,
@@ -170,9 +172,7 @@ impl Edge {
     pub fn take_over(&mut self, now: Time, snapshot: &Snapshot) -> Vec<Option<ConnKey>> {
         // A recording has no record of what is taken over, so it ends here (SPEC 42.1(g)).
         #[cfg(feature = "record")]
-        {
-            self.recorder = None;
-        }
+        self.stop_recording();
         self.step(now, |edge, now| {
             let moved = snapshot.contents().moved;
             edge.moved_link = moved.link.map(|(read, begun)| {

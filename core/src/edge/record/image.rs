@@ -68,9 +68,8 @@ macro_rules! machine {
                 let Edge {
                     offer: _,
                     recorder: _,
-                    // It is there before the first link alone, in a process that takes over.
                     #[cfg(feature = "upgrade")]
-                    moved_link: _,
+                    moved_link,
                     #[cfg(feature = "cluster")]
                     moves,
                     $keys,
@@ -80,6 +79,11 @@ macro_rules! machine {
                 VERSION.to_owned().put(&mut out);
                 $keys.put(&mut out);
                 $($field.put(&mut out);)*
+                // It is there before the first link alone, in a process that takes over.
+                #[cfg(feature = "upgrade")]
+                moved_link.put(&mut out);
+                #[cfg(not(feature = "upgrade"))]
+                None::<u8>.put(&mut out);
                 #[cfg(feature = "cluster")]
                 moves.put(&mut out);
                 out.finish()
@@ -93,13 +97,17 @@ macro_rules! machine {
                 }
                 let $keys = Image::take(from)?;
                 $(let $field = Image::take(from)?;)*
+                #[cfg(feature = "upgrade")]
+                let moved_link = Image::take(from)?;
+                #[cfg(not(feature = "upgrade"))]
+                let _: Option<u8> = Image::take(from)?;
                 #[cfg(feature = "cluster")]
                 let moves = Image::take(from)?;
                 let edge = Edge {
                     offer: Offer::new(&$keys),
                     recorder: None,
                     #[cfg(feature = "upgrade")]
-                    moved_link: None,
+                    moved_link,
                     #[cfg(feature = "cluster")]
                     moves,
                     $keys,

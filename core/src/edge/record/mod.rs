@@ -24,7 +24,6 @@ use crate::edge::Edge;
 use crate::edge::conns::conn::ConnKey;
 use crate::edge::conns::state::State;
 use crate::edge::uplink::link::HasLink as _;
-use crate::id::ClientId;
 use crate::image::{Image as _, Out};
 use crate::protocol::Lent;
 use crate::time::Time;
@@ -82,6 +81,12 @@ pub enum RecordError {
     /// It has been called already.
     #[error("a recording begins before the first call")]
     Begun,
+    /// It is recorded already.
+    #[error("the edge is recorded already")]
+    Recorded,
+    /// Its [image](Segments::image_bytes) would be too long.
+    #[error("the edge holds too much for a recording of this size")]
+    TooLarge,
 }
 
 /// What an edge was told, as far as it was not handed over yet.
@@ -227,6 +232,38 @@ impl Edge {
         self.begin_recording(seed, Recorder::new(segments, sink, false))
     }
 
+    /// Begins to record what this machine is told from now on. The recording begins with an image of the machine, as a later segment does, so
+    /// only the same version can run it again.
+    ///
+    /// # Errors
+    /// [`RecordError`]
+    pub fn record_on(
+        &mut self,
+        segments: Segments,
+        sink: Box<dyn Sink>,
+    ) -> Result<(), RecordError> {
+        if self.config.shards != 0 {
+            return Err(RecordError::Shards);
+        }
+        if self.recorder.is_some() {
+            return Err(RecordError::Recorded);
+        }
+        let image = self.image(segments.image_bytes);
+        let image = image.ok_or(RecordError::TooLarge)?;
+        let mut recorder = Recorder::new(segments, sink, false);
+        recorder.add(self.now, &Call::Image(&image));
+        // If nobody takes it, it has ended.
+        if recorder.hand_over(self.now) {
+            self.recorder = Some(Box::new(recorder));
+        }
+        Ok(())
+    }
+
+    /// Ends the recording where it stands: what follows has no record.
+    pub(super) fn stop_recording(&mut self) {
+        self.recorder = None;
+    }
+
     fn begin_recording(
         &mut self,
         seed: &[u8; 32],
@@ -257,15 +294,6 @@ impl Edge {
             recorder.add(now, &Call::End);
         }
         self.recorder = None;
-    }
-
-    /// Returns the session of this connection, if it is established.
-    #[must_use]
-    pub fn session_of(&self, conn: ConnKey) -> Option<ClientId> {
-        match self.conns.find(conn)?.state() {
-            State::Established { session } => Some(self.sessions.live(*session).id),
-            State::Handshake(_) | State::Draining(_) | State::Closed(_) => None,
-        }
     }
 
     /// Returns whether it is recorded. A recording ends by itself when its sink takes no more.
