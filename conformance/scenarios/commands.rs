@@ -402,7 +402,10 @@ fn the_demo_kills_edges_and_their_clients_go_on_at_others() {
 fn the_edges_end_with_their_demo() {
     let directory = Directory::new();
     let arguments = ["demo", "--edges", "2", "--kill-every", "3600"];
-    let mut demo = PROGRAM.start(&directory, &arguments);
+    let mut command = PROGRAM.command(&directory, &arguments);
+    // Its directory is not taken away.
+    command.env("TMPDIR", directory.path());
+    let mut demo = Process::start(command);
     let edge = demo.stdout("    edge 2, process ");
     let address = edge.split_once(", at ").expect("an address").1;
     let address: SocketAddr = address.parse().expect("an address");

@@ -63,7 +63,7 @@ impl World {
                 frames: wire::Partial::default(),
             });
             let grant = Grant {
-                features: features.with(Feature::Homes),
+                features: features.with(Feature::Homes).with(Feature::Adopt),
                 boot: BOOT,
                 home: home.into(),
                 term: 10,
