@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
+#[cfg(feature = "backend")]
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ pub(crate) fn to_wait(timeout_us: i64) -> Option<Duration> {
 }
 
 /// Returns what a future gives if it does so at once.
+#[cfg(feature = "backend")]
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => Some(done),

@@ -3,11 +3,14 @@
 use std::ffi::{CString, c_char};
 use std::time::Duration;
 
+#[cfg(feature = "backend")]
 use voltlane_core::backend::host;
 use voltlane_core::client as machine;
 use voltlane_core::end::{End, Gap, Ledgers};
 use voltlane_core::ledger::Ledger;
-use voltlane_driver::{backend, client};
+#[cfg(feature = "backend")]
+use voltlane_driver::backend;
+use voltlane_driver::client;
 
 use crate::result::c_text;
 
@@ -132,6 +135,7 @@ pub(crate) struct Kept {
     event: vl_event,
     data: Vec<u8>,
     text: CString,
+    #[cfg(feature = "backend")]
     note: CString,
 }
 
@@ -168,6 +172,7 @@ impl Default for Kept {
             event,
             data: Vec::new(),
             text: CString::default(),
+            #[cfg(feature = "backend")]
             note: CString::default(),
         }
     }
@@ -200,6 +205,7 @@ impl Kept {
     }
 
     /// Owns the bytes that it lent, so that it outlives them.
+    #[cfg(feature = "backend")]
     pub(crate) fn keep(&mut self) {
         if self.data.is_empty() && self.event.len > 0 {
             // SAFETY: what was lent in this call is still there.
@@ -215,6 +221,7 @@ impl Kept {
         }
     }
 
+    #[cfg(feature = "backend")]
     fn note(&mut self, note: &str) {
         if !note.is_empty() {
             self.note = c_text(note);
@@ -296,6 +303,7 @@ impl Kept {
         }
     }
 
+    #[cfg(feature = "backend")]
     /// An event of a backend's machine, whose bytes are lent. Returns false if it is not for the application.
     pub(crate) fn of_host(&mut self, event: host::Event<'_>) -> bool {
         use host::Event;
@@ -344,11 +352,13 @@ impl Kept {
         true
     }
 
+    #[cfg(feature = "backend")]
     /// A client that has joined with its first packet, over a link of version 2.
     pub(crate) fn of_first(&mut self, id: u64) {
         self.begin(VL_EVENT_JOINED).id = id;
     }
 
+    #[cfg(feature = "backend")]
     /// A client that waits for a verdict.
     pub(crate) fn of_applicant(&mut self, joined: backend::Joined) {
         self.begin(VL_EVENT_VERIFY).id = joined.id.as_u64();
@@ -356,6 +366,7 @@ impl Kept {
         self.note(&joined.note);
     }
 
+    #[cfg(feature = "backend")]
     /// An event of a backend with a socket.
     pub(crate) fn of_backend(&mut self, event: backend::Event) {
         use backend::Event;

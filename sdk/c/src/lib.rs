@@ -13,6 +13,7 @@
     reason = "the header says once for all what pointers must be"
 )]
 
+#[cfg(feature = "backend")]
 mod backend;
 mod client;
 mod event;
@@ -21,12 +22,17 @@ mod machine;
 mod net;
 mod options;
 mod result;
+#[cfg(feature = "backend")]
 mod target;
 
+#[cfg(feature = "backend")]
 pub use backend::*;
 pub use client::*;
 pub use event::{vl_event, vl_event_type, vl_ledger};
 pub use machine::*;
-pub use options::{vl_backend_options, vl_client_options, vl_restored};
+pub use options::vl_client_options;
+#[cfg(feature = "backend")]
+pub use options::{vl_backend_options, vl_restored};
 pub use result::*;
+#[cfg(feature = "backend")]
 pub use target::*;

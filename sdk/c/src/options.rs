@@ -4,7 +4,9 @@ use std::ffi::{c_char, c_void};
 use std::mem::{offset_of, size_of};
 use std::time::Duration;
 
+#[cfg(feature = "backend")]
 use voltlane_core::ClientId;
+#[cfg(feature = "backend")]
 use voltlane_core::backend::host::LinkSecret;
 use voltlane_core::client::{ClientConfig, SavedSession, Versions};
 use voltlane_core::keys::PublicKey;
@@ -195,6 +197,7 @@ fn key_of(digits: &str) -> Result<PublicKey, Fault> {
     PublicKey::from_sec1(&key).map_err(|error| wrong(&error))
 }
 
+#[cfg(feature = "backend")]
 /// The options of a backend. Begin with VL_BACKEND_OPTIONS, which sets `size`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -225,6 +228,7 @@ pub struct vl_backend_options {
     pub restored_len: usize,
 }
 
+#[cfg(feature = "backend")]
 /// What an application has saved of a client.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -235,6 +239,7 @@ pub struct vl_restored {
     pub number: u64,
 }
 
+#[cfg(feature = "backend")]
 impl vl_backend_options {
     const DEFAULT: Self = vl_backend_options {
         size: 0,

@@ -1,5 +1,6 @@
 //! The machines, without sockets: bytes and times go in, bytes and events come out.
 
+#[cfg(feature = "backend")]
 mod backend;
 mod client;
 
@@ -11,6 +12,7 @@ use voltlane_core::Time;
 use crate::handle::{bytes, changing, place};
 use crate::result::Fault;
 
+#[cfg(feature = "backend")]
 pub use backend::*;
 pub use client::*;
 
