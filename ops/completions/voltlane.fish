@@ -54,7 +54,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l kill-every -d
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l clients -d 'With --edges: how many clients there are [default: 4 for each edge]' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l engine -d 'With --edges: have them agree by an engine, which is started for it. nats needs a nats-server in the PATH' -r -f -a "nats\t'nats-server, with JetStream'"
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l web -d 'Serve a page on which all draw, and print its link'
-complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c voltlane -n "__fish_voltlane_using_subcommand connect" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand echo" -l listen -d 'Address to listen on' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand echo" -l edges -d 'Take up to this many edges, each with a cluster.home of its own' -r
