@@ -120,9 +120,11 @@ impl Opening {
             return Ok(Vec::new());
         }
         let of_first = self.sockets.iter().take(1).flatten();
-        of_first
-            .map(|socket| socket.listener.local_addr())
-            .collect()
+        let addresses = of_first.map(|socket| socket.listener.local_addr());
+        let mut addresses = addresses.collect::<io::Result<Vec<_>>>()?;
+        // The first shard of a process that took over may have several at one address.
+        addresses.dedup();
+        Ok(addresses)
     }
 
     /// Returns where it listens: each address, or the Unix socket.
@@ -166,6 +168,8 @@ enum BoundSockets {
     Unix(UnixPlace),
     /// Sockets that listen already.
     Passed(Vec<TcpListener>),
+    /// Those of the process before, for each address.
+    Taken(Vec<Vec<TcpListener>>),
 }
 
 fn cannot_listen(listener: &Listener, error: &io::Error) -> String {
@@ -199,6 +203,7 @@ impl Bound {
             BoundSockets::Net(addresses) => addresses.len(),
             BoundSockets::Unix(_) => 1,
             BoundSockets::Passed(sockets) => sockets.len(),
+            BoundSockets::Taken(addresses) => addresses.len(),
         }
     }
 
@@ -216,6 +221,7 @@ impl Bound {
             BoundSockets::Net(addresses) => addresses.listen(shards).map(without_files),
             BoundSockets::Unix(place) => listen_at_file(&place, &settings, shards),
             BoundSockets::Passed(sockets) => share(&sockets, shards).map(without_files),
+            BoundSockets::Taken(addresses) => deal(addresses, shards).map(without_files),
         };
         Ok(Opening {
             entrance,
@@ -240,6 +246,37 @@ fn without_files(shards: Vec<Vec<TcpListener>>) -> Vec<Vec<OwnSocket>> {
 fn share(sockets: &[TcpListener], shards: usize) -> io::Result<Vec<Vec<TcpListener>>> {
     let for_shard = |_| sockets.iter().map(TcpListener::try_clone).collect();
     (0..shards).map(for_shard).collect()
+}
+
+/// Sorts the sockets of the process before by their addresses. Those of Unix sockets have none.
+fn by_address(sockets: Vec<TcpListener>) -> Vec<Vec<TcpListener>> {
+    let mut addresses: Vec<(Option<SocketAddr>, Vec<TcpListener>)> = Vec::new();
+    for socket in sockets {
+        let address = socket.local_addr().ok();
+        match addresses.iter_mut().find(|(of, _)| *of == address) {
+            Some((_, at)) => at.push(socket),
+            None => addresses.push((address, vec![socket])),
+        }
+    }
+    addresses.into_iter().map(|(_, at)| at).collect()
+}
+
+/// Deals the sockets of each address out to the shards. None is left out, as connections may wait there, and each shard has one of each
+/// address, if need be another's.
+fn deal(addresses: Vec<Vec<TcpListener>>, shards: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let mut dealt: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for sockets in addresses {
+        let again = sockets.iter().cycle().skip(sockets.len());
+        let missing = shards.saturating_sub(sockets.len());
+        let again = again.take(missing).map(TcpListener::try_clone);
+        let again = again.collect::<io::Result<Vec<_>>>()?;
+        for (number, socket) in sockets.into_iter().chain(again).enumerate() {
+            if let Some(shard) = dealt.get_mut(number % shards) {
+                shard.push(socket);
+            }
+        }
+    }
+    Ok(dealt)
 }
 
 /// Listens at a Unix socket, which the shards share.
@@ -503,7 +540,7 @@ impl Listeners {
                 none if none.is_empty() => Bound::new(entrance, &open.settings)?,
                 sockets => Bound {
                     entrance,
-                    sockets: BoundSockets::Passed(sockets),
+                    sockets: BoundSockets::Taken(by_address(sockets)),
                     settings: open.settings.clone(),
                 },
             };

@@ -30,28 +30,37 @@ use super::HEALING;
 struct Place {
     directory: Directory,
     backend: Backend,
+    /// Where the edge finds its backend.
+    master: SocketAddr,
     listen: String,
 }
 
 impl Place {
-    fn new(more: &str) -> Place {
-        let directory = Directory::new();
-        let socket = directory.file("upgrade.sock");
-        let config = format!(
-            "{HEALING}general.key_file = \"edge.key\"\ngeneral.shards = 1\n\
-             general.upgrade_socket = {socket:?}\nlimits.handshake_timeout_secs = 20\n{more}"
-        );
-        directory.write("connserver.toml", config);
-        Place {
-            directory,
-            backend: Backend::bind(),
+    fn new(shards: u8) -> Place {
+        let backend = Backend::bind();
+        let place = Place {
+            directory: Directory::new(),
+            master: backend.address(),
+            backend,
             listen: format!("{}:0", conformance::own_host()),
-        }
+        };
+        place.set_shards(shards);
+        place
+    }
+
+    /// Has the next process begin with so many shards.
+    fn set_shards(&self, shards: u8) {
+        let socket = self.socket();
+        let config = format!(
+            "{HEALING}general.key_file = \"edge.key\"\ngeneral.shards = {shards}\n\
+             general.upgrade_socket = {socket:?}\nlimits.handshake_timeout_secs = 20\n"
+        );
+        self.directory.write("connserver.toml", config);
     }
 
     fn command(&self, first: &[&str]) -> Command {
-        let backend = self.backend.address().to_string();
-        let options = ["--listen", &self.listen, "--master", &backend];
+        let master = self.master.to_string();
+        let options = ["--listen", &self.listen, "--master", &master];
         let arguments: Vec<_> = first.iter().chain(&options).copied().collect();
         super::PROGRAM.command(&self.directory, &arguments)
     }
@@ -86,7 +95,7 @@ fn exchange(client: &mut Client, link: &mut Link, text: &[u8]) {
 
 #[test]
 fn clients_and_the_link_stay_connected_over_several_processes() {
-    let place = Place::new("");
+    let place = Place::new(1);
     let (mut edge, mut link) = place.start();
     let mode = fs::metadata(place.socket())
         .expect("it listens")
@@ -202,15 +211,23 @@ fn talkers(address: SocketAddr, count: usize, ends: &Arc<AtomicBool>) -> Vec<Tal
 }
 
 /// `voltlane upgrade` under numbered traffic of `count` clients: none is dropped, and no packet is lost or there twice.
-fn upgrade_under_traffic(count: usize, times: usize) {
-    let place = Place::new("");
+fn upgrade_under_traffic(shards: u8, count: usize, times: usize) {
+    let place = Place::new(shards);
     let (edge, link) = place.start();
     let echo = thread::spawn(move || link.echo());
+    let packets = upgrades(&place, &edge, count, times);
+    // Each client has heard all of its numbers in order, and the backend no other packet.
+    assert_eq!(echo.join().expect("no packet is malformed"), packets);
+    edge.expect_end(Some(0));
+}
+
+/// Upgrades under the traffic of clients whose packets come back. Returns their number.
+fn upgrades(place: &Place, edge: &Edge, count: usize, times: usize) -> u64 {
     let ends = Arc::new(AtomicBool::new(false));
     let talkers = talkers(edge.address(), count, &ends);
     let mut successor = Successor(None);
     for _ in 0..times {
-        successor.replace(&place);
+        successor.replace(place);
     }
     ends.store(true, Ordering::Relaxed);
     let talked: Vec<_> = talkers
@@ -218,10 +235,18 @@ fn upgrade_under_traffic(count: usize, times: usize) {
         .map(|it| it.join().expect("no client is dropped"))
         .collect();
     let packets: u64 = talked.iter().map(|(packets, _)| packets).sum();
-    let log = edge.log();
-    let took = |line: &&str| line.contains("took over from the process before");
-    let paused: Vec<_> = log.lines().filter(took).map(pause_of).collect();
-    assert_eq!(paused.len(), times, "{log}");
+    // The last one may not have logged it yet.
+    let until = Instant::now() + conformance::PATIENCE;
+    let paused = loop {
+        let log = edge.log();
+        let took = |line: &&str| line.contains("took over from the process before");
+        let paused: Vec<_> = log.lines().filter(took).map(pause_of).collect();
+        if paused.len() == times {
+            break paused;
+        }
+        assert!(Instant::now() < until, "{log}");
+        thread::yield_now();
+    };
     let longest = talked.iter().map(|it| it.1).collect();
     println!(
         "{count} clients, {packets} packets up and down, {times} upgrades\n\
@@ -230,9 +255,7 @@ fn upgrade_under_traffic(count: usize, times: usize) {
         percentiles(longest),
     );
     drop(successor);
-    // Each client has heard all of its numbers in order, and the backend no other packet.
-    assert_eq!(echo.join().expect("no packet is malformed"), packets);
-    edge.expect_end(Some(0));
+    packets
 }
 
 /// Returns how long nobody was served, of a line of the log: from the last step of the old process to the end of it, when the new one goes
@@ -263,21 +286,50 @@ fn percentiles(mut times: Vec<Duration>) -> String {
 
 #[test]
 fn an_upgrade_under_traffic_drops_and_loses_nothing() {
-    upgrade_under_traffic(24, 3);
+    upgrade_under_traffic(1, 24, 3);
+}
+
+#[test]
+fn an_upgrade_of_several_shards_under_traffic_drops_and_loses_nothing() {
+    upgrade_under_traffic(2, 24, 3);
 }
 
 /// A thousand with `VL_FULL=1`, as many as an ordinary run has time for without.
 #[test]
 fn ten_upgrades_under_the_traffic_of_many_clients() {
+    upgrade_under_traffic(1, many(), 10);
+}
+
+#[test]
+fn ten_upgrades_of_two_shards_under_the_traffic_of_many_clients() {
+    upgrade_under_traffic(2, many(), 10);
+}
+
+/// The backend of the program asks for version 3 of the link, which each process opens anew, and goes on behind its counts.
+#[test]
+fn a_link_of_version_3_goes_on_behind_its_counts_with_shards_and_without() {
+    for shards in [1, 2] {
+        let mut place = Place::new(shards);
+        let arguments = ["echo", "--listen", "127.0.0.1:0"];
+        let echo = Edge::spawn(super::PROGRAM.command(&place.directory, &arguments));
+        place.master = echo.address();
+        let edge = Edge::spawn(place.command(&[]));
+        upgrades(&place, &edge, 24, 3);
+        edge.expect_end(Some(0));
+        echo.stop();
+    }
+}
+
+fn many() -> usize {
     match env::var_os("VL_FULL") {
-        Some(_) => upgrade_under_traffic(1_000, 10),
-        None => upgrade_under_traffic(100, 10),
+        Some(_) => 1_000,
+        None => 100,
     }
 }
 
 #[test]
 fn an_opening_is_waited_for_and_silence_is_not() {
-    let place = Place::new("");
+    let place = Place::new(1);
     let (mut edge, mut link) = place.start();
     let address = edge.address();
     let (mut silent, opening) = (Frames::connect(address), Frames::connect(address));
@@ -360,7 +412,7 @@ impl Fake {
     }
 
     fn hello(&self, key: &[u8]) {
-        self.say(&[b"HVLTAKE", &1_u32.to_le_bytes()[..], key].concat());
+        self.say(&[b"HVLTAKE", &2_u32.to_le_bytes()[..], key].concat());
     }
 }
 
@@ -390,7 +442,7 @@ fn a_partner() {
     let fake = Fake::connect(&path);
     match mode.as_str() {
         "magic" => return fake.say(b"HNOTVLT 0123456789"),
-        "format" => return fake.say(&[b"HVLTAKE", &2_u32.to_le_bytes()[..], &key].concat()),
+        "format" => return fake.say(&[b"HVLTAKE", &3_u32.to_le_bytes()[..], &key].concat()),
         "key" => fake.hello(&[2; 33]),
         "long" => return fake.say(&[b'H'; 5_000]),
         _ => fake.hello(&key),
@@ -424,7 +476,7 @@ fn a_partner() {
 
 #[test]
 fn a_partner_that_stalls_lies_or_dies_changes_nothing() {
-    let place = Place::new("");
+    let place = Place::new(1);
     let (mut edge, mut link) = place.start();
     let mut old = Client::join(edge.address());
     let mut new = ClientV3::join(edge.address());
@@ -478,7 +530,7 @@ fn a_partner_that_stalls_lies_or_dies_changes_nothing() {
 
 #[test]
 fn a_new_process_that_cannot_take_over_ends_and_says_why() {
-    let place = Place::new("");
+    let place = Place::new(1);
     // Nobody is there.
     let finished = conformance::Process::start(place.command(&["take-over"])).end();
     assert_eq!(finished.code, Some(1));
@@ -534,19 +586,53 @@ fn a_new_process_that_cannot_take_over_ends_and_says_why() {
 }
 
 #[test]
-fn an_edge_with_shards_says_that_it_cannot_be_taken_over() {
-    let place = Place::new("");
-    let text = fs::read_to_string(place.directory.file("connserver.toml")).expect("written");
-    let text = text.replace("general.shards = 1", "general.shards = 2");
-    place.directory.write("connserver.toml", text);
-    let (edge, _link) = place.start();
-    edge.expect_log("no process can take this one over");
+fn shards_and_their_link_go_on_in_processes_with_more_and_fewer_of_them() {
+    let place = Place::new(2);
+    let (mut edge, mut link) = place.start();
+    let address = edge.address();
+    let mut old: Vec<_> = (0..6).map(|_| Client::join(address)).collect();
+    let mut new: Vec<_> = (0..6).map(|_| ClientV3::join(address)).collect();
+    let shards = old
+        .iter()
+        .map(Client::id)
+        .chain(new.iter().map(ClientV3::id));
+    let mut shards: Vec<_> = shards.map(|id| id.shard().as_u8()).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    println!("clients are at shards {shards:?}");
+    for (round, shards) in [2, 3, 1, 2].into_iter().enumerate() {
+        let text = [&b"round "[..], &[u8::try_from(round).unwrap()]].concat();
+        let cut = [&7_u32.to_le_bytes()[..], b"cut up!"].concat();
+        for client in &mut old {
+            exchange(client, &mut link, &text);
+            client.frames.write(&cut[..6]);
+        }
+        for client in &mut new {
+            client.send_cut(b"cut up, too", 9);
+        }
+        place.set_shards(shards);
+        edge = place.replace(edge);
+        assert_eq!(edge.address(), address, "the listener is the same");
+        for client in &mut old {
+            client.frames.write(&cut[6..]);
+            link.expect_data(client.id(), b"cut up!");
+            exchange(client, &mut link, &text);
+        }
+        for client in &mut new {
+            client.flush();
+            link.expect_data(client.id(), b"cut up, too");
+            link.send(client.id(), &text);
+            client.expect(&text);
+        }
+        let mut newcomer = Client::join(address);
+        exchange(&mut newcomer, &mut link, b"new");
+    }
     edge.stop();
 }
 
 #[test]
 fn a_program_that_does_not_start_changes_nothing() {
-    let place = Place::new("");
+    let place = Place::new(1);
     let (edge, mut link) = place.start();
     let mut client = Client::join(edge.address());
     let command = place.command(&["upgrade", "--program", "/bin/false"]);
@@ -644,12 +730,7 @@ fn a_relay() {
                 act();
             } else {
                 // It is there until the new process has ended the old one.
-                let process = pidfd_open(old_pid, PidfdFlags::empty()).expect("it is there");
-                let mut ended = [rustix::event::PollFd::new(
-                    &process,
-                    rustix::event::PollFlags::IN,
-                )];
-                rustix::event::poll(&mut ended, None).expect("it ends");
+                wait_for_end_of(old_pid);
             }
             return;
         }
@@ -687,7 +768,13 @@ impl Place {
 
 #[test]
 fn a_new_process_that_dies_at_any_step_leaves_the_old_one_with_all_clients() {
-    let place = Place::new("");
+    for shards in [1, 2] {
+        the_new_process_dies(shards);
+    }
+}
+
+fn the_new_process_dies(shards: u8) {
+    let place = Place::new(shards);
     let (mut edge, mut link) = place.start();
     let mut old = Client::join(edge.address());
     let mut new = ClientV3::join(edge.address());
@@ -713,6 +800,12 @@ fn a_new_process_that_dies_at_any_step_leaves_the_old_one_with_all_clients() {
 
 #[test]
 fn an_old_process_that_dies_at_any_step_leaves_a_new_one_that_serves() {
+    for shards in [1, 2] {
+        the_old_process_dies(shards);
+    }
+}
+
+fn the_old_process_dies(shards: u8) {
     for (at, does) in [
         ("R", "kills the old one"),
         ("S", "kills the old one"),
@@ -720,7 +813,7 @@ fn an_old_process_that_dies_at_any_step_leaves_a_new_one_that_serves() {
         ("T", "kills the old one"),
         ("after T", "stops the old one"),
     ] {
-        let place = Place::new("");
+        let place = Place::new(shards);
         let (edge, mut link) = place.start();
         let mut old = Client::join(edge.address());
         let mut new = ClientV3::join(edge.address());

@@ -46,6 +46,15 @@ impl<O: Weigh, I> End<O, I, Batch> {
     }
 }
 
+#[cfg(all(feature = "upgrade", unix))]
+impl<O, I: Clone, S> End<O, I, S> {
+    /// Returns copies of the items that were not taken yet, in order. Nothing changes.
+    pub(crate) fn coming(&self) -> Vec<I> {
+        let state = self.incoming.lock();
+        self.arrived.iter().chain(&state.items).cloned().collect()
+    }
+}
+
 /// How a shard's [`EdgeDriver`](crate::EdgeDriver) reaches the trunk. An attempt to connect lasts until there is a backend. Dropping it
 /// means that the shard has ended.
 pub struct BranchConnector(Arc<Counter>);
@@ -259,6 +268,18 @@ impl Carrier<Edge> for Branch {
                 Poll::Ready(Ok(())) => {
                     end.hand_over(|spare| edge.take_branch_output(now, spare));
                 }
+            }
+        }
+    }
+
+    #[cfg(all(feature = "upgrade", unix))]
+    fn coming(&self) -> Vec<Downward> {
+        match &self.state {
+            State::Up(end) => end.coming(),
+            // It may have been given a branch, and not know it yet.
+            State::Down | State::Connecting => {
+                let slot = self.connector.0.lock();
+                slot.given.as_ref().map_or_else(Vec::new, End::coming)
             }
         }
     }

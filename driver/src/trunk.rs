@@ -2,12 +2,16 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+#[cfg(all(feature = "upgrade", unix))]
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use voltlane_core::edge::trunk::Trunk;
+#[cfg(all(feature = "upgrade", unix))]
+use voltlane_core::edge::trunk::{MovingTrunk, Upward};
 use voltlane_core::edge::{Histogram, MasterConfig, Part};
 use voltlane_core::{ShardId, Time};
 
@@ -16,6 +20,8 @@ use crate::exchange::Gone;
 use crate::handle::Handle;
 use crate::link::Link;
 use crate::turn::{LINK, Side, Turns};
+#[cfg(all(feature = "upgrade", unix))]
+use crate::uplink::Carrier;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Connector, Timer};
 
@@ -59,6 +65,16 @@ impl Branch {
             closed: false,
             gone: false,
         }
+    }
+
+    /// Gives the shard its branch before it connects: that goes on.
+    #[cfg(feature = "upgrade")]
+    fn begin(&mut self) {
+        let (end, _) = self.counter.lock().give();
+        self.end = Some(end);
+        self.takes = true;
+        self.gives = true;
+        self.woken = true;
     }
 
     fn handle_woken(&mut self) {
@@ -178,9 +194,20 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     /// 0.
     pub fn new(trunk: Trunk, connector: C, timer: T) -> (Self, Vec<BranchConnector>) {
         let ready = Arc::<ReadyList>::default();
-        let branches: Vec<Branch> = (0..u8::MAX)
-            .take(trunk.shards())
-            .map(|number| Branch::new(ShardId::new(number), &ready))
+        let branches = (0..u8::MAX).take(trunk.shards()).map(ShardId::new);
+        let branches: Vec<Branch> = branches
+            .map(|shard| {
+                #[cfg_attr(
+                    not(feature = "upgrade"),
+                    expect(unused_mut, reason = "no branch goes on")
+                )]
+                let mut branch = Branch::new(shard, &ready);
+                #[cfg(feature = "upgrade")]
+                if trunk.branch_goes_on(shard) {
+                    branch.begin();
+                }
+                branch
+            })
             .collect();
         let connectors = branches
             .iter()
@@ -214,6 +241,25 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     pub fn save(&mut self) -> Part {
         let now = self.0.now();
         self.0.side_mut().trunk.save(now)
+    }
+
+    /// Saves what another process needs to go on with the link, while the drivers of all shards stand still. Nothing changes here. (SPEC 41)
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn save_moving(&mut self) -> MovingTrunk {
+        let now = self.0.now();
+        let shards = self.0.side();
+        let ends = shards.branches.iter().map(|branch| &branch.end);
+        let up: Vec<Vec<Upward>> = ends
+            .map(|end| end.as_ref().map_or_else(Vec::new, TrunkEnd::coming))
+            .collect();
+        let has_socket = self.socket().is_some();
+        shards.trunk.save_moving(now, &up, has_socket)
+    }
+
+    /// Returns the socket of the link, if it is up and nothing else.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        <Link<C> as Carrier<Trunk>>::socket(self.0.link())
     }
 
     /// Returns the machine, for its counters.

@@ -49,6 +49,11 @@ pub(crate) trait Carrier<M> {
     fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
+    /// Returns copies of what is on its way to a shard.
+    #[cfg(all(feature = "upgrade", unix))]
+    fn coming(&self) -> Vec<voltlane_core::edge::trunk::Downward> {
+        Vec::new()
+    }
     /// The same, but passes on what still arrives: it is for sessions that another process goes on with.
     #[cfg(feature = "snapshot")]
     fn poll_finish_keeping(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]) -> Poll<()>;

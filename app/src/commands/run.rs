@@ -6,6 +6,7 @@ mod keeping;
 mod orders;
 mod recorded;
 mod shards;
+mod station;
 mod watch;
 
 use std::future::{Future, poll_fn};
@@ -27,7 +28,7 @@ use voltlane_driver::{
     Connect, Connector, EdgeDriver, EdgeHandle, Errands, Openings, Runtime, Stream, Timer, Uplink,
 };
 
-use self::hands::{Before, Hands, Later, Place, args_of};
+use self::hands::{Before, Hands, Later, Opened, Place, args_of};
 use self::home::Home;
 use self::keeping::Keeping;
 pub(crate) use self::orders::InEffect;
@@ -171,7 +172,16 @@ async fn serve<R: Runtime>(
         false => open_desk(&settings, &desk)?,
         true => {
             let (settings, desk) = (settings.clone(), desk.clone());
-            opened_later.push(Box::new(move || Ok(Box::new(open_desk(&settings, &desk)?))));
+            opened_later.push(Box::new(move || {
+                let opened = open_desk(&settings, &desk)?;
+                let places = opened.iter().flat_map(AdminServer::places);
+                places.for_each(|place| info!(address = %place, "admin"));
+                let addresses = opened.iter().flat_map(AdminServer::addresses);
+                Ok(Opened {
+                    addresses: addresses.copied().collect(),
+                    kept: Box::new(opened),
+                })
+            }));
             None
         }
     };
@@ -181,10 +191,15 @@ async fn serve<R: Runtime>(
             let settings = settings.clone();
             opened_later.push(Box::new(move || {
                 let opened = open_metrics(&settings, metrics)?;
-                for address in opened.iter().flat_map(Server::addresses) {
+                let addresses = opened.iter().flat_map(Server::addresses);
+                let addresses: Vec<SocketAddr> = addresses.collect();
+                for address in &addresses {
                     info!(%address, "metrics");
                 }
-                Ok(Box::new(opened))
+                Ok(Opened {
+                    addresses,
+                    kept: Box::new(opened),
+                })
             }));
             None
         }
@@ -249,18 +264,18 @@ async fn serve<R: Runtime>(
     };
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     let run;
+    let mut hands = before.receive(&keys)?;
     if shards.get() == 1 {
         let seed = random();
         let mut edge = Edge::new(config, keys.clone(), *seed);
         recorded.record(&mut edge, &seed)?;
         edge.set_term(home.term());
-        let mut hands = before.receive(&keys)?;
         let now = R::Timer::default().now();
         keeping.restore(now, None, std::slice::from_mut(&mut edge));
         let Some(mut backend) = backends.pop() else {
             return Err("there is no backend".to_owned());
         };
-        if let Some(link) = hands.restore::<R>(now, &mut edge)? {
+        if let Some(link) = hands.restore::<R>(now, None, std::slice::from_mut(&mut edge))? {
             backend.first = Some(link);
         }
         run = edge.run();
@@ -280,12 +295,17 @@ async fn serve<R: Runtime>(
         .map_err(cannot)?;
     } else {
         let now = R::Timer::default().now();
-        place.warn_of_shards();
         let mut machines = machines_of(&config, &keys, each, *random());
         let term = home.term();
         machines.1.iter_mut().for_each(|edge| edge.set_term(term));
         // With several backends nothing is kept (SPEC 45.6).
         keeping.restore(now, machines.0.first_mut(), &mut machines.1);
+        let (trunk, edges) = (machines.0.first_mut(), &mut machines.1);
+        if let Some(link) = hands.restore::<R>(now, trunk, edges)?
+            && let Some(backend) = backends.first_mut()
+        {
+            backend.first = Some(link);
+        }
         #[cfg(feature = "cluster")]
         if let Some(first) = machines.1.first() {
             machines
@@ -303,7 +323,7 @@ async fn serve<R: Runtime>(
             links,
             orders,
             (asked, serves),
-            &keeping,
+            (&keeping, (hands, place)),
         )
         .await
         .map_err(cannot)?;
@@ -391,8 +411,10 @@ async fn alone<R: Runtime>(
     let sockets = sockets.into_iter().next().unwrap_or_default();
     let driver = drive::<R, _>(edge, sockets, lingering, backend)?.refusing(own);
     let mut driver = pin!(driver);
-    hands.begin(driver.as_mut().get_mut(), place)?;
     let handle = driver.handle();
+    let connections = hands.arrivals().enter(driver.as_mut().get_mut())?;
+    let ours = (driver.edge().run(), [driver.errands()]);
+    hands.begin(connections, &ours, |own| handle.refuse(own), place)?;
     let openings = [driver.openings()];
     serves(vec![driver.errands()]);
     has_started();
@@ -492,6 +514,8 @@ struct Controls<R: Runtime> {
     handle: EdgeHandle,
     openings: Openings<Listening<R>>,
     errands: Errands,
+    /// The connections of the process before that it has taken.
+    taken: usize,
 }
 
 /// Returns the outcome of `attempt`, or an error if there is none `within` the time.

@@ -237,7 +237,7 @@ settings! {
         /// starts again. It is read once and removed. Needs key_file. Empty: sessions end with the process.
         snapshot_file: Option<PathBuf> = None, ();
         /// Path of the Unix socket at which a new process of the same user takes over listeners, connections and sessions
-        /// (`voltlane upgrade`). Needs key_file, Linux and shards = 1. Empty: none can.
+        /// (`voltlane upgrade`). Needs key_file and Linux. Empty: none can.
         #[cfg(feature = "upgrade")]
         upgrade_socket: Option<PathBuf> = None, ();
         /// Shards, each with a part of the clients, on as many threads as the load needs. 0: one for each processor.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::net::SocketAddrUnix;
 use tracing::{info, warn};
-use voltlane_core::edge::{Moving, Snapshot};
+use voltlane_core::edge::{Part, Snapshot};
 use voltlane_core::keys::KeyPair;
 
 use super::partner::{Message, Partner, Process, new_socket};
@@ -48,6 +48,15 @@ pub(crate) struct Successor {
     caller: Option<Arc<Partner>>,
     /// Told when it failed.
     failed: mpsc::Sender<String>,
+}
+
+impl Successor {
+    /// Ends it: nothing was given to it.
+    pub(crate) fn dismiss(self, why: &str) {
+        self.process.end();
+        // Nobody may wait any more.
+        let _ = self.failed.send(why.to_owned());
+    }
 }
 
 #[derive(Default)]
@@ -353,6 +362,7 @@ impl Desk {
     ) -> Result<(), UpgradeError> {
         let until = Instant::now() + STOPS_WITHIN;
         let mut numbers: Vec<usize> = sockets.iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
         numbers.dedup();
         for number in numbers {
             let named = {
@@ -368,7 +378,9 @@ impl Desk {
             let own: Vec<BorrowedFd<'_>> = own.map(|(_, socket)| socket.as_fd()).collect();
             if let Some(named) = named {
                 let message = [&[kind::LISTENER], named.as_bytes()].concat();
-                partner.send(&message, &own, until)?;
+                for some in own.chunks(SOCKETS_AT_ONCE) {
+                    partner.send(&message, some, until)?;
+                }
             }
         }
         let own = Process::own()?;
@@ -410,10 +422,10 @@ fn watch(child: &mut Child) -> String {
 pub(crate) fn give_away(
     successor: Successor,
     (run, keys, name): ([u8; 8], &KeyPair, [u8; 32]),
-    (moving, stopped): (&Moving, Instant),
+    (parts, stopped): (&[Part], Instant),
     sockets: &[BorrowedFd<'_>],
 ) -> Option<Taken> {
-    let outcome = give(&successor, (run, keys, name), (moving, stopped), sockets);
+    let outcome = give(&successor, (run, keys, name), (parts, stopped), sockets);
     let outcome = outcome.or_else(|error| {
         // This process may have been stopped for so long that it has not seen TOOK in time. The other one ends it then.
         let took = took_of(name, count_of(sockets));
@@ -449,11 +461,11 @@ pub(crate) fn give_away(
 fn give(
     successor: &Successor,
     (run, keys, name): ([u8; 8], &KeyPair, [u8; 32]),
-    (moving, stopped): (&Moving, Instant),
+    (parts, stopped): (&[Part], Instant),
     sockets: &[BorrowedFd<'_>],
 ) -> Result<(), UpgradeError> {
     let until = Instant::now() + STOPS_WITHIN;
-    let sealed = Snapshot::seal((run, &moving.parts), keys, 0, name)?;
+    let sealed = Snapshot::seal((run, parts), keys, 0, name)?;
     let file = in_memory(&sealed)?;
     let count = count_of(sockets);
     let mut state = vec![kind::STATE];

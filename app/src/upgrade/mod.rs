@@ -10,7 +10,7 @@ mod taking;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::giving::{Asked, Giver, Terms, give_away};
+pub(crate) use self::giving::{Asked, Giver, Successor, Terms, give_away};
 pub(crate) use self::taking::{Received, Taking};
 
 use self::partner::Partner;
@@ -19,12 +19,12 @@ use crate::config::Settings;
 /// What HELLO begins with.
 const MAGIC: [u8; 6] = *b"VLTAKE";
 /// The format of messages and of what is moved, and the only one that is taken.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 // The bounds of SPEC 41.4.
 
 /// How long the old process stops at most, and how long a single message before that may take.
-const STOPS_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const STOPS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the old process serves on after READY, for connections that are within their opening.
 const OPENINGS_WITHIN: Duration = Duration::from_secs(2);
 /// How long a new process may take from HELLO to READY.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -39,7 +40,7 @@ impl Taking {
         hello.extend_from_slice(keys.public().as_bytes());
         let until = Instant::now() + STOPS_WITHIN + STOPS_WITHIN;
         partner.send(&hello, &[], until)?;
-        let mut listeners = Vec::new();
+        let mut listeners: Vec<(String, Vec<OwnedFd>)> = Vec::new();
         loop {
             let message = partner.receive(until)?;
             if message.kind == kind::LISTENERS_END {
@@ -53,7 +54,12 @@ impl Taking {
                 });
             }
             let message = message.expect(kind::LISTENER, "something between listeners")?;
-            listeners.push((message.text_of_listener()?, message.sockets));
+            // One with many sockets comes in several messages.
+            let named = message.text_of_listener()?;
+            match listeners.iter_mut().find(|(of, _)| *of == named) {
+                Some((_, sockets)) => sockets.extend(message.sockets),
+                None => listeners.push((named, message.sockets)),
+            }
         }
     }
 
@@ -122,7 +128,7 @@ impl Taking {
         let link = has_link.then(|| sockets.remove(0));
         Ok(Moved {
             took: took_of(snapshot.name(), count),
-            snapshot,
+            snapshot: Arc::new(snapshot),
             link,
             clients: sockets,
             stopped: stopped.unwrap_or_else(Instant::now),
@@ -159,7 +165,7 @@ pub(crate) struct Received {
 /// All that is moved. As long as the other process is there, it may go on with it.
 pub(crate) struct Moved {
     took: Vec<u8>,
-    pub(crate) snapshot: Snapshot,
+    pub(crate) snapshot: Arc<Snapshot>,
     /// The socket of the link, if it is moved.
     pub(crate) link: Option<OwnedFd>,
     /// Those of clients, in the order of the snapshot.

@@ -254,7 +254,7 @@ pub struct Edge {
     settling: Settling,
     /// What is left to take over of the link of another process, until its socket is there.
     #[cfg(feature = "upgrade")]
-    moved_link: Option<Box<lifecycle::moving::MovedLink>>,
+    moved_link: Option<Box<uplink::moved::MovedLink>>,
     /// What it has of sessions that move between edges.
     #[cfg(feature = "cluster")]
     moves: Moves,

@@ -9,6 +9,8 @@ use crate::edge::sessions::ends::{End, MOST};
 use crate::edge::sessions::ids::ClientIds;
 use crate::edge::sessions::saved::SavedSession;
 use crate::edge::trunk::counts::SavedTrunk;
+#[cfg(feature = "upgrade")]
+use crate::edge::uplink::moved::MovedLink;
 use crate::edge::uplink::version::SavedVersion;
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
@@ -283,12 +285,12 @@ pub(super) struct Contents<'a> {
     pub(super) moved: OfConnections<'a>,
 }
 
-/// What is in the part of connections.
+/// What is in the parts of connections.
 #[cfg(feature = "upgrade")]
 #[derive(Default)]
 pub(super) struct OfConnections<'a> {
-    /// The link, if its socket was moved: what was read of an unfinished frame, and how much of the oldest frame was written.
-    pub(super) link: Option<(&'a [u8], usize)>,
+    /// The link, if its socket was moved.
+    pub(super) link: Option<MovedLink>,
     /// Those of clients, in the order of their sockets.
     pub(super) clients: Vec<&'a [u8]>,
 }
@@ -333,7 +335,7 @@ impl<'a> Contents<'a> {
                 OF_MACHINE => contents.parts.push(Contribution::read(part)?),
                 OF_TRUNK => contents.trunk = OfTrunk::read(part)?,
                 #[cfg(feature = "upgrade")]
-                OF_CONNECTIONS => contents.moved = OfConnections::read(part)?,
+                OF_CONNECTIONS => contents.moved.add(OfConnections::read(part)?)?,
                 _ => return None,
             }
         }
@@ -358,6 +360,14 @@ impl<'a> Contents<'a> {
         (are_as_many && is_all_counted && self.parts.iter().all(agrees)).then_some(of_trunk)
     }
 
+    /// Returns whether the link was moved, and all machines took it for one of version 2: then it can go on.
+    #[cfg(feature = "upgrade")]
+    pub(super) fn has_link_of_version_2(&self) -> bool {
+        let mut versions = self.parts.iter().map(|part| &part.version);
+        let all = versions.all(|version| matches!(version, SavedVersion::Version2));
+        self.moved.link.is_some() && all
+    }
+
     /// Returns the number of sessions, if each can be and none is there twice.
     fn check(&self) -> Option<usize> {
         let mut ids = BTreeSet::new();
@@ -377,11 +387,21 @@ impl<'a> Contents<'a> {
 impl<'a> OfConnections<'a> {
     fn read(saved: &mut Saved<'a>) -> Option<Self> {
         let link = match saved.flag()? {
-            true => Some((saved.bytes()?, usize::try_from(saved.u64()?).ok()?)),
+            true => Some(MovedLink::load(saved)?),
             false => None,
         };
         let clients = saved.list(4, Saved::bytes)?;
         saved.is_empty().then_some(OfConnections { link, clients })
+    }
+
+    /// Adds those of another machine. `None`: there is one link, and its socket is the first.
+    fn add(&mut self, more: OfConnections<'a>) -> Option<()> {
+        if more.link.is_some() && (self.link.is_some() || !self.clients.is_empty()) {
+            return None;
+        }
+        self.link = self.link.take().or(more.link);
+        self.clients.extend(more.clients);
+        Some(())
     }
 }
 

@@ -15,6 +15,8 @@
 
 pub(in crate::edge) mod counts;
 mod granted;
+#[cfg(feature = "upgrade")]
+mod moving;
 
 use core::num::NonZeroU8;
 use core::time::Duration;
@@ -28,6 +30,8 @@ use crate::edge::trunk::counts::Counts;
 use crate::edge::uplink::batch::{BatchQueue, Sealed, Spares};
 use crate::edge::uplink::hold::Hold;
 use crate::edge::uplink::link::{HasLink, Link, read_packets};
+#[cfg(feature = "upgrade")]
+use crate::edge::uplink::moved::MovedLink;
 use crate::edge::{
     Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig, TrunkShare,
 };
@@ -38,6 +42,9 @@ use crate::time::Time;
 use crate::wire::saved::{put_bytes, put_count};
 
 pub use crate::edge::uplink::batch::{BATCH_BYTES, Batch, Downward, Upward};
+
+#[cfg(feature = "upgrade")]
+pub use self::moving::MovingTrunk;
 
 /// The number of bytes waiting for the backend from which no branch is read. It is enough for one write.
 const LINK_BYTES: usize = 256 * 1024;
@@ -76,7 +83,7 @@ enum BranchState {
 }
 
 /// The trunk's side of one shard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Branch {
     state: BranchState,
     /// Whether the shard may send what waits there, and whether it still has to be told.
@@ -160,6 +167,9 @@ pub struct Trunk {
     counters: Counters,
     /// Its part in what the shards share; `None` in tests of the trunk alone.
     share: Option<TrunkShare>,
+    /// The link of another process, until it is connected.
+    #[cfg(feature = "upgrade")]
+    moved_link: Option<Box<MovedLink>>,
 }
 
 impl Trunk {
@@ -185,6 +195,8 @@ impl Trunk {
             late_bytes: 0,
             counters: Counters::default(),
             share: None,
+            #[cfg(feature = "upgrade")]
+            moved_link: None,
         }
     }
 
@@ -698,6 +710,10 @@ impl HasLink for Trunk {
         let now = self.advance(now);
         if self.link.connected(now) {
             self.counters.link_up += 1;
+            #[cfg(feature = "upgrade")]
+            if self.take_link() {
+                return self.tell_link();
+            }
             let (written, keeps) = (self.counters.link_bytes_out, self.counts.is_some());
             self.hold.connected(now, written, keeps);
         }
@@ -709,6 +725,9 @@ impl HasLink for Trunk {
         let Some(was_up) = self.link.closed(now, cause, &mut self.rng) else {
             return;
         };
+        // The shards have their branches already, if it was to go on.
+        #[cfg(feature = "upgrade")]
+        let was_up = was_up || self.moved_link.take().is_some();
         self.counters.link_down += 1;
         self.hold.closed();
         self.tell_link();

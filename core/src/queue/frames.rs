@@ -310,6 +310,15 @@ impl FrameQueue {
         self.written - self.head
     }
 
+    /// Returns the body of the frame that was begun, and how many bytes of the frame were written.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn begun(&self) -> (&[u8], usize) {
+        match self.begun_bytes() {
+            0 => (&[], 0),
+            begun => (self.bodies().next().unwrap_or_default(), begun),
+        }
+    }
+
     /// Goes on with a stream that has taken so many bytes of the oldest frame, of which none was taken here. Returns `None`, and changes
     /// nothing, if the frame is not half-written then.
     #[cfg(feature = "upgrade")]

@@ -2,6 +2,8 @@
 
 mod down;
 mod life;
+#[cfg(feature = "upgrade")]
+mod moving;
 mod parts;
 mod up;
 

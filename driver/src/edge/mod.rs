@@ -25,7 +25,7 @@ use tracing::{debug, error, warn};
 use voltlane_core::Time;
 use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode, Histogram, Part};
 #[cfg(all(feature = "upgrade", unix))]
-use voltlane_core::edge::{Moving, Snapshot};
+use voltlane_core::edge::{Moving, Snapshot, trunk::Downward};
 
 pub use self::errands::{Errands, MAX_ERRANDS};
 pub use self::neighbours::Neighbours;
@@ -179,21 +179,35 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self.0.side_mut().edge.end_recording();
     }
 
-    /// Saves what another process needs to take the place of this driver, and returns the sockets that go with it: that of the link, if it
-    /// is moved, and those of the connections. Nothing changes here. (SPEC 41)
+    /// Saves what another process needs to take the place of this driver. `down` is what its trunk [has](MovingTrunk::down) for it. Nothing
+    /// changes here. (SPEC 41)
+    ///
+    /// [`MovingTrunk::down`]: voltlane_core::edge::trunk::MovingTrunk::down
     #[cfg(all(feature = "upgrade", unix))]
-    pub fn save_moving(&mut self) -> (Moving, Vec<BorrowedFd<'_>>) {
+    pub fn save_moving(&mut self, down: &[Downward]) -> Moving {
         let now = self.0.now();
-        let (side, link) = (self.0.side(), self.0.link().socket());
+        let (side, link) = (self.0.side(), self.0.link());
+        let mut coming = link.coming();
+        coming.extend_from_slice(down);
         let clients = &side.clients;
-        let moving =
-            side.edge
-                .save_moving(now, |key| clients.socket(key).is_some(), link.is_some());
-        let of_clients = moving.connections.iter();
+        let has_socket = |key| clients.socket(key).is_some();
+        let link_has_socket = link.socket().is_some();
+        side.edge
+            .save_moving(now, &coming, has_socket, link_has_socket)
+    }
+
+    /// Returns the sockets that go with what was just [saved](Self::save_moving): that of the link, if it is moved, and those of the
+    /// connections.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub fn sockets<'a>(
+        &'a self,
+        connections: &'a [ConnKey],
+        has_link: bool,
+    ) -> impl Iterator<Item = BorrowedFd<'a>> {
+        let (clients, link) = (&self.0.side().clients, self.0.link().socket());
+        let of_clients = connections.iter();
         let of_clients = of_clients.filter_map(|key| clients.socket(*key));
-        let sockets = link.filter(|_| moving.link).into_iter().chain(of_clients);
-        let sockets = sockets.collect();
-        (moving, sockets)
+        link.filter(|_| has_link).into_iter().chain(of_clients)
     }
 
     /// Closes all connections but those that were moved, in order and at once. The driver is not to be polled any more, and the process ends
@@ -210,19 +224,25 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self.0.side().acceptors.sockets()
     }
 
-    /// Takes over the connections of another process, whose sockets are in the order of the snapshot. Its sessions were
-    /// [restored](Edge::restore). Nothing is read or written before this driver is polled. Returns the number of connections that go on.
+    /// Takes over the connections of another process whose sessions are here, and were [restored](Edge::restore). `socket` gives the socket
+    /// of a connection, by its place in the snapshot. Nothing is read or written before this driver is polled. Returns the number of
+    /// connections that go on.
     ///
     /// # Errors
     /// When the runtime cannot register a socket.
     #[cfg(all(feature = "upgrade", unix))]
-    pub fn take_over(&mut self, snapshot: &Snapshot, sockets: Vec<OwnedFd>) -> io::Result<usize> {
+    pub fn take_over(
+        &mut self,
+        snapshot: &Snapshot,
+        mut socket: impl FnMut(usize) -> Option<OwnedFd>,
+    ) -> io::Result<usize> {
         let now = self.0.now();
         let side = self.0.side_mut();
         let mut taken = 0;
-        for (key, socket) in side.edge.take_over(now, snapshot).into_iter().zip(sockets) {
-            // Without a key the socket is closed.
-            if let Some(key) = key {
+        for (place, key) in side.edge.take_over(now, snapshot).into_iter().enumerate() {
+            if let Some(key) = key
+                && let Some(socket) = socket(place)
+            {
                 let stream = L::Stream::from_socket(socket)?;
                 side.clients.insert(now, key, stream, &mut side.work);
                 taken += 1;

@@ -1,32 +1,64 @@
 //! The process takes the place of another one, or another one takes its place (SPEC 41).
 
-/// Opens something once the process before has ended. The result is kept until this process ends.
-pub(super) type Later = Box<dyn FnOnce() -> Result<Box<dyn std::any::Any + Send>, String> + Send>;
+use std::net::SocketAddr;
+
+/// Opens something once the process before has ended.
+pub(super) type Later = Box<dyn FnOnce() -> Result<Opened, String> + Send>;
+
+/// What was opened, which is kept until this process ends.
+#[cfg_attr(
+    not(all(feature = "upgrade", target_os = "linux")),
+    expect(dead_code, reason = "nothing is opened later")
+)]
+pub(super) struct Opened {
+    /// The addresses at which it listens.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) kept: Box<dyn std::any::Any + Send>,
+}
 
 #[cfg(all(feature = "upgrade", target_os = "linux"))]
 mod moved {
     use std::any::Any;
+    use std::future::{Future, poll_fn};
     use std::io;
-    use std::os::fd::OwnedFd;
-    use std::sync::{Arc, Mutex};
+    use std::net::SocketAddr;
+    use std::num::NonZeroUsize;
+    use std::os::fd::{BorrowedFd, OwnedFd};
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex, PoisonError, mpsc};
     use std::task::Context;
+    use std::thread;
     use std::time::Instant;
 
     use tracing::{error, warn};
     use voltlane_core::Time;
-    use voltlane_core::edge::Edge;
+    use voltlane_core::edge::trunk::{Downward, Trunk};
+    use voltlane_core::edge::{ConnKey, Edge, Moving, Part, Snapshot};
     use voltlane_core::keys::KeyPair;
-    use voltlane_driver::{Connector, EdgeDriver, Listener, Runtime, Stream, Timer, Uplink};
+    use voltlane_driver::{
+        Connector, EdgeDriver, Errands, Listener, Runtime, Stream, Timer, TrunkDriver, Uplink,
+    };
 
-    use super::Later;
+    use super::{Later, Opened};
     use crate::cli::ConfigArgs;
     use crate::commands::InEffect;
     use crate::commands::random;
+    use crate::commands::run::station::Stations;
     use crate::config::{Listener as ListenerSettings, Settings};
     use crate::dial::Dialer;
     use crate::entry::ReadAgain;
     use crate::runs_file::RunsFile;
-    use crate::upgrade::{Asked, Giver, Received, Taking, Terms, give_away};
+    use crate::upgrade::{
+        Asked, Giver, Received, STOPS_WITHIN, Successor, Taking, Terms, give_away,
+    };
+
+    /// The places of the loops of all shards, and of the trunks of backends.
+    type Shards<L, C, T> = Stations<EdgeDriver<L, C, T>>;
+    type Trunks<K, T> = Stations<TrunkDriver<K, T>>;
+
+    /// Why sessions of several backends are not given away.
+    const SEVERAL_BACKENDS: &str = "with several backends no session is kept (master.addresses)";
 
     /// A process that is taken over, before its machine stops.
     pub(in crate::commands::run) struct Before(Option<Taking>);
@@ -41,8 +73,8 @@ mod moved {
             if !takes_over {
                 return Ok(Before(None));
             }
-            if settings.shards().get() != 1 {
-                return Err("general.shards must be 1 to take a process over".to_owned());
+            if settings.backends().len() > 1 {
+                return Err(format!("no process is taken over: {SEVERAL_BACKENDS}"));
             }
             let taking = Taking::begin(settings, keys);
             let taking = taking.map_err(|error| format!("no process is taken over: {error}"))?;
@@ -68,6 +100,7 @@ mod moved {
                 giver: Giver::default(),
                 keys: keys.clone(),
                 kept: Vec::new(),
+                halting: None,
             })
         }
     }
@@ -80,6 +113,62 @@ mod moved {
         giver: Giver,
         keys: KeyPair,
         kept: Vec<Box<dyn Any + Send>>,
+        /// What is done once all shards stand still.
+        halting: Option<Halting>,
+    }
+
+    /// What is done once all shards and their trunk stand still.
+    struct Halting {
+        asked: Standing,
+        since: Instant,
+        /// Ends when they take too long.
+        late: Pin<Box<dyn Future<Output = ()> + Send>>,
+    }
+
+    enum Standing {
+        Listeners(mpsc::Sender<Vec<(usize, OwnedFd)>>),
+        GiveAway(Successor),
+    }
+
+    /// The connections of the process before, for whichever machine has their sessions. Those that none takes are closed with the last of
+    /// these.
+    #[derive(Clone, Default)]
+    pub(in crate::commands::run) struct Arrivals(Option<Arc<Arrived>>);
+
+    struct Arrived {
+        snapshot: Arc<Snapshot>,
+        /// In the order of the snapshot.
+        sockets: Mutex<Vec<Option<OwnedFd>>>,
+    }
+
+    impl Arrivals {
+        /// Has a driver take those of its sessions. Returns their number.
+        pub(in crate::commands::run) fn enter<L: Listener, C: Uplink, T: Timer>(
+            self,
+            driver: &mut EdgeDriver<L, C, T>,
+        ) -> io::Result<usize> {
+            let Some(arrived) = self.0 else {
+                return Ok(0);
+            };
+            driver.take_over(&arrived.snapshot, |place| {
+                let sockets = arrived.sockets.lock();
+                let mut sockets = sockets.unwrap_or_else(PoisonError::into_inner);
+                sockets.get_mut(place)?.take()
+            })
+        }
+    }
+
+    /// Counts what all shards answer, and tells it with the last answer.
+    struct Tally {
+        sum: AtomicUsize,
+        sender: mpsc::Sender<usize>,
+    }
+
+    impl Drop for Tally {
+        fn drop(&mut self) {
+            // It may not wait any more.
+            let _ = self.sender.send(*self.sum.get_mut());
+        }
     }
 
     /// The state with which a process serves in place of another one, and is replaced.
@@ -107,15 +196,6 @@ mod moved {
                 later,
             }
         }
-
-        /// Says that an edge with several shards cannot be taken over, if it should be.
-        pub(in crate::commands::run) fn warn_of_shards(&self) {
-            if self.settings.general.upgrade_socket.is_some() {
-                warn!(
-                    "no process can take this one over: it has several shards, and general.shards = 1 is needed"
-                );
-            }
-        }
     }
 
     /// Returns the arguments with which a new process is started.
@@ -124,16 +204,22 @@ mod moved {
     }
 
     impl Hands {
-        /// Gives the machine, which has no client yet, what came. Returns the link, if it came too.
+        /// Gives the machines, which have no client yet, what came. Returns the link, if it came too.
         pub(in crate::commands::run) fn restore<R: Runtime>(
             &mut self,
             now: Time,
-            edge: &mut Edge,
+            trunk: Option<&mut Trunk>,
+            edges: &mut [Edge],
         ) -> Result<Option<<<Dialer<R> as Connector>::Stream as Stream>::Parcel>, String> {
             let Some(moved) = self.received.as_mut().and_then(|it| it.moved.as_mut()) else {
                 return Ok(None);
             };
-            edge.restore(now, &moved.snapshot);
+            for edge in edges {
+                edge.restore(now, &moved.snapshot);
+            }
+            if let Some(trunk) = trunk {
+                trunk.take_over(now, &moved.snapshot);
+            }
             let Some(socket) = moved.link.take() else {
                 return Ok(None);
             };
@@ -145,24 +231,31 @@ mod moved {
             Ok(Some(packed))
         }
 
-        /// Takes the connections that came, ends the process before, and opens what only one process can have.
-        pub(in crate::commands::run) fn begin<L: Listener, C: Uplink, T: Timer>(
+        /// Returns the connections that came, to be taken by each machine.
+        pub(in crate::commands::run) fn arrivals(&mut self) -> Arrivals {
+            let moved = self.received.as_mut().and_then(|it| it.moved.as_mut());
+            Arrivals(moved.map(|moved| {
+                let sockets = std::mem::take(&mut moved.clients);
+                Arc::new(Arrived {
+                    snapshot: Arc::clone(&moved.snapshot),
+                    sockets: Mutex::new(sockets.into_iter().map(Some).collect()),
+                })
+            }))
+        }
+
+        /// Ends the process before, of which so many connections were taken, and opens what only one process can have. `refuse` is told the
+        /// addresses at which no backend can be. Nothing was read or written yet.
+        pub(in crate::commands::run) fn begin(
             &mut self,
-            driver: &mut EdgeDriver<L, C, T>,
+            connections: usize,
+            (run, errands): &([u8; 8], impl AsRef<[Errands]>),
+            mut refuse: impl FnMut(Vec<SocketAddr>),
             place: Place,
         ) -> io::Result<()> {
             let takes_over = self.received.is_some();
-            let mut passed = None;
-            if let Some(mut received) = self.received.take() {
-                let connections = match &mut received.moved {
-                    Some(moved) => {
-                        let clients = std::mem::take(&mut moved.clients);
-                        driver.take_over(&moved.snapshot, clients)?
-                    }
-                    None => 0,
-                };
-                passed = Some(received.took(connections).map_err(io::Error::other)?);
-            }
+            let received = self.received.take();
+            let passed = received.map(|received| received.took(connections));
+            let passed = passed.transpose().map_err(io::Error::other)?;
             if let Some(link) = self.link.take() {
                 // The process before has taken one of them off, to watch the link itself. A Unix socket has none.
                 let _ = place.settings.master_options().apply_to(&link);
@@ -177,18 +270,27 @@ mod moved {
             // An address that cannot be opened now stays closed, and is logged. The clients matter more.
             for open in later {
                 match open() {
-                    Ok(kept) => self.kept.push(kept),
+                    Ok(Opened { addresses, kept }) => {
+                        refuse(addresses);
+                        self.kept.push(kept);
+                    }
                     Err(problem) => error!("{problem}"),
                 }
             }
             if takes_over {
-                self.enter_run(&settings, driver);
+                self.enter_run(&settings, *run, errands.as_ref());
             }
             let terms = Terms {
                 keys,
                 args,
                 in_effect,
             };
+            if settings.backends().len() > 1 {
+                if settings.general.upgrade_socket.is_some() {
+                    warn!("no process can take this one over: {SEVERAL_BACKENDS}");
+                }
+                return Ok(());
+            }
             match Giver::start(settings.general.upgrade_socket.as_deref(), passed, terms) {
                 Ok(giver) => self.giver = giver,
                 Err(error) if takes_over => error!(%error, "no process can take over"),
@@ -198,23 +300,19 @@ mod moved {
         }
 
         /// Takes the file of runs, which the process before had until now.
-        fn enter_run<L: Listener, C: Uplink, T: Timer>(
-            &mut self,
-            settings: &Settings,
-            driver: &EdgeDriver<L, C, T>,
-        ) {
+        fn enter_run(&mut self, settings: &Settings, run: [u8; 8], errands: &[Errands]) {
             let Some(key_file) = settings.general.key_file.as_deref() else {
                 return;
             };
             match RunsFile::open(key_file) {
                 Ok(mut runs) => {
-                    let earlier = runs.earlier().to_vec();
-                    let told = driver
-                        .errands()
-                        .send(move |edge, _| edge.set_earlier_runs(&earlier));
-                    debug_assert!(told, "it is the first errand");
+                    for errands in errands {
+                        let earlier = runs.earlier().to_vec();
+                        let told = errands.send(move |edge, _| edge.set_earlier_runs(&earlier));
+                        debug_assert!(told, "it is the first errand");
+                    }
                     // It is there already, unless the process before gave no sessions.
-                    if let Err(error) = runs.add(driver.edge().run()) {
+                    if let Err(error) = runs.add(run) {
                         super::super::warn_of_runs(&error);
                     }
                     self.kept.push(Box::new(runs));
@@ -223,7 +321,7 @@ mod moved {
             }
         }
 
-        /// Does what another process asks. Does not return if that takes over.
+        /// Does what another process asks of one machine. Does not return if that takes over.
         pub(in crate::commands::run) fn poll<L: Listener, C: Uplink, T: Timer>(
             &mut self,
             cx: &mut Context<'_>,
@@ -233,53 +331,263 @@ mod moved {
             while let Some(asked) = self.giver.poll(cx) {
                 match asked {
                     Asked::Listeners(sender) => {
-                        let sockets = driver.listening().filter_map(|(number, socket)| {
-                            Some((number, socket.try_clone_to_owned().ok()?))
-                        });
                         // It may not wait any more.
-                        let _ = sender.send(sockets.collect());
+                        let _ = sender.send(listening(&[driver]));
                     }
                     Asked::HalfOpen(sender) => {
                         let _ = sender.send(driver.edge().gauges().half_open);
                     }
-                    Asked::GiveAway(_) if is_ending => {
-                        warn!("a new process cannot take over: this one is ending");
-                    }
+                    Asked::GiveAway(_) if is_ending => warn_of_end(),
                     Asked::GiveAway(successor) => {
-                        let stopped = Instant::now();
-                        let run = driver.edge().run();
-                        let (moving, sockets) = driver.save_moving();
-                        let sealing = (run, &self.keys, *random());
-                        let taken = give_away(successor, sealing, (&moving, stopped), &sockets);
-                        if let Some(taken) = taken {
-                            drop(sockets);
-                            #[cfg(feature = "record")]
-                            driver.end_recording();
-                            driver.close_all_but(&moving.connections);
-                            taken.end(moving.connections.len());
-                        }
+                        give(successor, &self.keys, Instant::now(), None, &mut [driver]);
                     }
                 }
             }
         }
+
+        /// Does what another process asks of several shards and their trunk, which stand still meanwhile. Does not return if that takes over.
+        pub(in crate::commands::run) fn poll_several<L, C, T, K>(
+            &mut self,
+            cx: &mut Context<'_>,
+            shards: &Shards<L, C, T>,
+            trunk: &Trunks<K, T>,
+            errands: &[Errands],
+            is_ending: bool,
+        ) where
+            L: Listener,
+            C: Uplink,
+            T: Timer + Default,
+            K: Connector,
+        {
+            loop {
+                if let Some(halting) = &mut self.halting {
+                    let stand =
+                        shards.poll_halted(cx).is_ready() && trunk.poll_halted(cx).is_ready();
+                    if !stand && halting.late.as_mut().poll(cx).is_pending() {
+                        return;
+                    }
+                    if let Some(Halting { asked, since, .. }) = self.halting.take() {
+                        match stand {
+                            true => self.stands(asked, since, (shards, trunk), is_ending),
+                            false => asked.fail(),
+                        }
+                    }
+                    shards.run();
+                    trunk.run();
+                }
+                let asked = match self.giver.poll(cx) {
+                    None => return,
+                    Some(Asked::HalfOpen(sender)) => {
+                        let sum = AtomicUsize::new(0);
+                        let tally = Arc::new(Tally { sum, sender });
+                        for errands in errands {
+                            let tally = Arc::clone(&tally);
+                            let _is_sent = errands.send(move |edge, _| {
+                                let half_open = edge.gauges().half_open;
+                                tally.sum.fetch_add(half_open, Ordering::Relaxed);
+                            });
+                        }
+                        continue;
+                    }
+                    Some(Asked::Listeners(sender)) => Standing::Listeners(sender),
+                    Some(Asked::GiveAway(_)) if is_ending => {
+                        warn_of_end();
+                        continue;
+                    }
+                    Some(Asked::GiveAway(successor)) => Standing::GiveAway(successor),
+                };
+                let mut timer = T::default();
+                let until = timer.now() + STOPS_WITHIN;
+                self.halting = Some(Halting {
+                    asked,
+                    since: Instant::now(),
+                    late: Box::pin(poll_fn(move |cx| timer.poll_until(cx, until))),
+                });
+                shards.halt();
+                trunk.halt();
+            }
+        }
+
+        /// Does what was asked, as all stand still.
+        fn stands<L, C, T, K>(
+            &self,
+            asked: Standing,
+            since: Instant,
+            (shards, trunk): (&Shards<L, C, T>, &Trunks<K, T>),
+            is_ending: bool,
+        ) where
+            L: Listener,
+            C: Uplink,
+            T: Timer,
+            K: Connector,
+        {
+            let mut drivers = shards.take();
+            match asked {
+                Standing::Listeners(sender) => {
+                    let drivers: Vec<_> = drivers.iter().map(|driver| &**driver).collect();
+                    let _ = sender.send(listening(&drivers));
+                }
+                Standing::GiveAway(_) if is_ending => warn_of_end(),
+                Standing::GiveAway(successor) => {
+                    let mut trunks = trunk.take();
+                    let trunk_driver = trunks.first_mut().map(|trunk| &mut **trunk);
+                    let mut drivers: Vec<_> =
+                        drivers.iter_mut().map(|driver| &mut **driver).collect();
+                    give(
+                        successor,
+                        &self.keys,
+                        since,
+                        trunk_driver.map(as_saved),
+                        &mut drivers,
+                    );
+                    trunk.put_back(trunks);
+                }
+            }
+            shards.put_back(drivers);
+        }
+    }
+
+    impl Standing {
+        /// Says that the shards do not stand still.
+        fn fail(self) {
+            match self {
+                // Whoever waits is told by the end of it.
+                Standing::Listeners(_) => warn!("a shard does not stand still"),
+                Standing::GiveAway(successor) => successor.dismiss("a shard does not stand still"),
+            }
+        }
+    }
+
+    fn warn_of_end() {
+        warn!("a new process cannot take over: this one is ending");
+    }
+
+    /// Returns copies of the sockets of all listeners, with their numbers.
+    fn listening<L: Listener, C: Uplink, T: Timer>(
+        drivers: &[&EdgeDriver<L, C, T>],
+    ) -> Vec<(usize, OwnedFd)> {
+        let sockets = drivers.iter().flat_map(|driver| driver.listening());
+        let owned = sockets
+            .filter_map(|(number, socket)| Some((number, socket.try_clone_to_owned().ok()?)));
+        owned.collect()
+    }
+
+    /// What a trunk has saved, and the socket of its link.
+    struct OfTrunk<'a> {
+        parts: Vec<Part>,
+        down: Vec<Vec<Downward>>,
+        socket: Option<BorrowedFd<'a>>,
+    }
+
+    fn as_saved<K: Connector, T: Timer>(trunk: &mut TrunkDriver<K, T>) -> OfTrunk<'_> {
+        let moving = trunk.save_moving();
+        OfTrunk {
+            socket: trunk.socket().filter(|_| moving.link),
+            parts: moving.parts,
+            down: moving.down,
+        }
+    }
+
+    /// Gives everything to `successor`, while nothing else is done since `stopped`. Does not return if that takes over. Otherwise nothing
+    /// has changed.
+    fn give<L: Listener, C: Uplink, T: Timer>(
+        successor: Successor,
+        keys: &KeyPair,
+        stopped: Instant,
+        trunk: Option<OfTrunk<'_>>,
+        drivers: &mut [&mut EdgeDriver<L, C, T>],
+    ) {
+        let run = drivers.first().map_or([0; 8], |driver| driver.edge().run());
+        let (mut parts, down, link) = match trunk {
+            Some(trunk) => (trunk.parts, trunk.down, trunk.socket),
+            None => (Vec::new(), vec![Vec::new()], None),
+        };
+        let moving = match save_all(drivers, &down) {
+            Ok(moving) => moving,
+            Err(error) => return successor.dismiss(&format!("a thread: {error}")),
+        };
+        let mut moved: Vec<(Vec<ConnKey>, bool)> = Vec::new();
+        for Moving {
+            parts: own,
+            connections,
+            link: has_link,
+            ..
+        } in moving
+        {
+            parts.extend(own);
+            moved.push((connections, has_link));
+        }
+        let sockets = drivers.iter().zip(&moved);
+        let sockets =
+            sockets.flat_map(|(driver, (connections, link))| driver.sockets(connections, *link));
+        let sockets: Vec<BorrowedFd<'_>> = link.into_iter().chain(sockets).collect();
+        let sealing = (run, keys, *random());
+        let taken = give_away(successor, sealing, (&parts, stopped), &sockets);
+        drop(sockets);
+        if let Some(taken) = taken {
+            let mut connections = 0;
+            for (driver, (moved, _)) in drivers.iter_mut().zip(&moved) {
+                #[cfg(feature = "record")]
+                driver.end_recording();
+                driver.close_all_but(moved);
+                connections += moved.len();
+            }
+            taken.end(connections);
+        }
+    }
+
+    /// Saves all machines, on as many threads as there are processors: nobody is served meanwhile.
+    fn save_all<L: Listener, C: Uplink, T: Timer>(
+        drivers: &mut [&mut EdgeDriver<L, C, T>],
+        down: &[Vec<Downward>],
+    ) -> io::Result<Vec<Moving>> {
+        let save = |(driver, down): (&mut &mut EdgeDriver<L, C, T>, &Vec<Downward>)| {
+            driver.save_moving(down)
+        };
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let each = drivers.len().div_ceil(processors).max(1);
+        thread::scope(|scope| {
+            let mut parts = drivers.chunks_mut(each).zip(down.chunks(each));
+            let first = parts.next();
+            let others = parts.map(|(drivers, down)| {
+                let save_part = move || drivers.iter_mut().zip(down).map(save).collect::<Vec<_>>();
+                thread::Builder::new().spawn_scoped(scope, save_part)
+            });
+            let others = others.collect::<io::Result<Vec<_>>>()?;
+            let first = first.map(|(drivers, down)| drivers.iter_mut().zip(down).map(save));
+            let mut saved: Vec<Moving> = first.into_iter().flatten().collect();
+            for other in others {
+                let other = other.join();
+                saved.extend(other.map_err(|_| io::Error::other("saving has failed"))?);
+            }
+            Ok(saved)
+        })
     }
 }
 
 #[cfg(not(all(feature = "upgrade", target_os = "linux")))]
 mod moved {
+    use std::net::SocketAddr;
     use std::sync::{Arc, Mutex};
     use std::task::Context;
 
     use voltlane_core::Time;
     use voltlane_core::edge::Edge;
+    use voltlane_core::edge::trunk::Trunk;
     use voltlane_core::keys::KeyPair;
-    use voltlane_driver::{Connector, EdgeDriver, Listener, Runtime, Stream, Timer, Uplink};
+    use voltlane_driver::{
+        Connector, EdgeDriver, Errands, Listener, Runtime, Stream, Timer, TrunkDriver, Uplink,
+    };
 
     use super::Later;
     use crate::commands::run::InEffect;
+    use crate::commands::run::station::Stations;
     use crate::config::{Listener as ListenerSettings, Settings};
     use crate::dial::Dialer;
     use crate::entry::ReadAgain;
+
+    type Shards<L, C, T> = Stations<EdgeDriver<L, C, T>>;
+    type Trunks<K, T> = Stations<TrunkDriver<K, T>>;
 
     pub(in crate::commands::run) struct Before;
 
@@ -311,6 +619,23 @@ mod moved {
 
     pub(in crate::commands::run) struct Hands;
 
+    #[derive(Clone)]
+    pub(in crate::commands::run) struct Arrivals;
+
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as if processes could be taken over"
+    )]
+    impl Arrivals {
+        pub(in crate::commands::run) fn enter<L: Listener, C: Uplink, T: Timer>(
+            self,
+            _: &mut EdgeDriver<L, C, T>,
+        ) -> std::io::Result<usize> {
+            Ok(0)
+        }
+    }
+
     pub(in crate::commands::run) struct Place;
 
     /// No other process is started.
@@ -326,8 +651,6 @@ mod moved {
         ) -> Place {
             Place
         }
-
-        pub(in crate::commands::run) fn warn_of_shards(&self) {}
     }
 
     pub(in crate::commands::run) fn args_of(_: &ReadAgain) -> NotStarted {
@@ -343,17 +666,39 @@ mod moved {
         pub(in crate::commands::run) fn restore<R: Runtime>(
             &mut self,
             _: Time,
-            _: &mut Edge,
+            _: Option<&mut Trunk>,
+            _: &mut [Edge],
         ) -> Result<Option<<<Dialer<R> as Connector>::Stream as Stream>::Parcel>, String> {
             Ok(None)
         }
 
-        pub(in crate::commands::run) fn begin<L: Listener, C: Uplink, T: Timer>(
+        pub(in crate::commands::run) fn arrivals(&mut self) -> Arrivals {
+            Arrivals
+        }
+
+        pub(in crate::commands::run) fn begin(
             &mut self,
-            _: &mut EdgeDriver<L, C, T>,
+            _: usize,
+            _: &([u8; 8], impl AsRef<[Errands]>),
+            _: impl FnMut(Vec<SocketAddr>),
             _: Place,
         ) -> std::io::Result<()> {
             Ok(())
+        }
+
+        pub(in crate::commands::run) fn poll_several<L, C, T, K>(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &Shards<L, C, T>,
+            _: &Trunks<K, T>,
+            _: &[Errands],
+            _: bool,
+        ) where
+            L: Listener,
+            C: Uplink,
+            T: Timer,
+            K: Connector,
+        {
         }
 
         pub(in crate::commands::run) fn poll<L: Listener, C: Uplink, T: Timer>(
@@ -366,4 +711,4 @@ mod moved {
     }
 }
 
-pub(super) use moved::{Before, Hands, Place, args_of};
+pub(super) use moved::{Arrivals, Before, Hands, Place, args_of};

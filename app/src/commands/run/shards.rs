@@ -6,7 +6,6 @@ mod together;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -14,11 +13,14 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    BranchConnector, Connector, Errands, Listener, Neighbours, Runtime, Task, Timer, TrunkDriver,
+    BranchConnector, Connector, EdgeDriver, Errands, Listener, Neighbours, Runtime, Task, Timer,
+    TrunkDriver,
 };
 
+use super::hands::{Arrivals, Hands, Place};
 use super::keeping::Keeping;
 use super::orders::{Order, Orders};
+use super::station::{Station, Stations};
 use super::watch::{Drains, Watch};
 use super::{Controls, Entrances, FirstThen, drive, listen_at};
 use crate::dial::Dialer;
@@ -39,8 +41,9 @@ pub(super) async fn serve<R: Runtime>(
     (backends, own): (Vec<FirstThen<Dialer<R>>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     (asked, serves): (Vec<Asked>, impl FnOnce(Vec<Errands>)),
-    keeping: &Keeping,
+    (keeping, (mut hands, place)): (&Keeping, (Hands, Place)),
 ) -> io::Result<()> {
+    let run = edges.first().map_or([0; 8], Edge::run);
     let shards = u8::try_from(edges.len()).unwrap_or(u8::MAX);
     let drains = drains_of(&edges, backends.len());
     let mut asked = asked.into_iter();
@@ -64,10 +67,14 @@ pub(super) async fn serve<R: Runtime>(
     let (started, starting) = mpsc::channel();
     let parts = edges.into_iter().zip(sockets);
     let parts = parts.zip(connectors).zip(Neighbours::of(shards));
+    let (stations, of_shards) = Stations::new(shards.into());
+    let (stations_of_trunks, of_trunks) = Stations::new(drivers.len());
+    let parts = parts.zip(of_shards);
+    let arrivals = hands.arrivals();
     let tasks: Vec<Task> = (0..)
         .zip(parts)
         .map(
-            |(number, (((edge, sockets), connector), neighbours))| -> Task {
+            |(number, ((((edge, sockets), connector), neighbours), station))| -> Task {
                 let shard = Shard::<R> {
                     number,
                     edge,
@@ -77,22 +84,24 @@ pub(super) async fn serve<R: Runtime>(
                     neighbours,
                     watch: Watch::new(asked.next(), refusals.clone()),
                     keeping: keeping.clone(),
+                    arrivals: arrivals.clone(),
+                    station,
                 };
                 Box::pin(shard.serve(started.clone()))
             },
         )
         .collect();
-    drop(started);
+    drop((started, arrivals));
     let places = orders.backends();
-    let drivers =
-        drivers
-            .into_iter()
-            .zip(places)
-            .zip(drains)
-            .map(|(((driver, asked), place), drains)| {
-                let watch = Watch::new(asked, refusals.clone()).of_backend(drains);
-                (place, serve_trunk(driver, watch, keeping.clone()))
-            });
+    let drivers = drivers
+        .into_iter()
+        .zip(places)
+        .zip(drains)
+        .zip(of_trunks)
+        .map(|((((driver, asked), place), drains), station)| {
+            let watch = Watch::new(asked, refusals.clone()).of_backend(drains);
+            (place, serve_trunk(driver, watch, keeping.clone(), station))
+        });
     let mut crew = R::crew(tasks, all_trunks(drivers.collect()))?;
     // Each reports once how it began. One that is gone has dropped its sender.
     let mut handles = Vec::with_capacity(shards.into());
@@ -100,7 +109,17 @@ pub(super) async fn serve<R: Runtime>(
         handles.push(starting.recv().map_err(io::Error::other)??);
     }
     handles.sort_by_key(|shard: &Controls<R>| shard.number);
-    serves(handles.iter().map(|shard| shard.errands.clone()).collect());
+    let errands: Vec<_> = handles.iter().map(|shard| shard.errands.clone()).collect();
+    let taken = handles.iter().map(|shard| shard.taken).sum();
+    let refuse = |own: Vec<SocketAddr>| {
+        for trunk in &trunks {
+            trunk.refuse(own.iter().copied());
+        }
+    };
+    hands.begin(taken, &(run, errands.as_slice()), refuse, place)?;
+    stations.run();
+    stations_of_trunks.run();
+    serves(errands.clone());
     let openings: Vec<_> = handles.iter().map(|shard| shard.openings.clone()).collect();
 
     poll_fn(|cx| {
@@ -132,6 +151,8 @@ pub(super) async fn serve<R: Runtime>(
                 }
             }
         });
+        let is_ending = orders.is_ending();
+        hands.poll_several(cx, &stations, &stations_of_trunks, &errands, is_ending);
         orders.report(|| {
             let shards = handles
                 .iter()
@@ -199,12 +220,12 @@ async fn serve_trunk<C: Connector, T: Timer>(
     driver: TrunkDriver<C, T>,
     watch: Watch,
     keeping: Keeping,
+    station: Station<TrunkDriver<C, T>>,
 ) {
     let _guard = EndsProcess;
     has_started();
-    let mut driver = pin!(driver);
-    watch.run(driver.as_mut()).await;
-    keeping.add(|| driver.get_mut().save());
+    let mut driver = station.run(watch, driver).await;
+    keeping.add(|| driver.save());
 }
 
 /// Everything that serves one shard.
@@ -217,7 +238,12 @@ struct Shard<R: Runtime> {
     neighbours: Neighbours<<Listening<R> as Listener>::Stream>,
     watch: Watch,
     keeping: Keeping,
+    arrivals: Arrivals,
+    station: Station<DriverOf<R>>,
 }
+
+/// The driver of a shard.
+type DriverOf<R> = EdgeDriver<Listening<R>, BranchConnector, <R as Runtime>::Timer>;
 
 impl<R: Runtime> Shard<R> {
     async fn serve(self, started: Sender<io::Result<Controls<R>>>) {
@@ -229,19 +255,27 @@ impl<R: Runtime> Shard<R> {
                 return;
             }
         };
-        let mut driver = pin!(driver.with_neighbours(self.neighbours));
+        let mut driver = driver.with_neighbours(self.neighbours);
+        let taken = match self.arrivals.enter(&mut driver) {
+            Ok(taken) => taken,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
         let controls = Controls {
             number: self.number,
             handle: driver.handle(),
             openings: driver.openings(),
             errands: driver.errands(),
+            taken,
         };
         if started.send(Ok(controls)).is_err() {
             return;
         }
         drop(started);
-        self.watch.run(driver.as_mut()).await;
-        self.keeping.add(|| driver.get_mut().save());
+        let mut driver = self.station.run(self.watch, driver).await;
+        self.keeping.add(|| driver.save());
     }
 }
 

@@ -112,6 +112,10 @@ impl Watch {
     }
 
     /// Polls `driver` to its end.
+    #[cfg_attr(
+        all(feature = "upgrade", target_os = "linux"),
+        expect(dead_code, reason = "a station polls it")
+    )]
     pub(super) async fn run<D: Watched>(mut self, mut driver: Pin<&mut D>) {
         poll_fn(|cx| self.poll(driver.as_mut(), cx, Snapshot::default)).await;
     }

@@ -11,6 +11,8 @@ use crate::edge::door::sources::{Admission, SharedSources};
 use crate::edge::sessions::Place;
 use crate::edge::snapshot::{OF_CONNECTIONS, Part, Snapshot};
 use crate::edge::uplink::Uplink;
+use crate::edge::uplink::batch::Downward;
+use crate::edge::uplink::moved::MovedLink;
 use crate::id::ClientId;
 use crate::protocol::Channel;
 use crate::time::Time;
@@ -30,17 +32,6 @@ pub struct Moving {
     /// Whether the link is in it.
     pub link: bool,
 }
-
-/// What is left to take over of a link.
-#[derive(Clone, Debug)]
-pub(crate) struct MovedLink {
-    /// What was read of an unfinished frame.
-    read: Vec<u8>,
-    /// The written bytes of the oldest frame.
-    begun: usize,
-}
-
-image!(MovedLink { read, begun });
 
 /// The connection of a session, as it was saved.
 struct MovedConn<'a> {
@@ -68,12 +59,14 @@ impl<'a> MovedConn<'a> {
 
 impl Edge {
     /// Saves all that another process needs to go on with the sessions, and with the connections that `has_socket` says have nothing but a
-    /// socket. `link_has_socket` says the same of the link. Nothing changes here: if the other process fails, this machine serves on. If it
-    /// takes over, this one must not write to what was moved any more. (SPEC 41.1(b))
+    /// socket. `link_has_socket` says the same of the link. `coming` is what is on its way from the trunk, as if it had come. Nothing changes
+    /// here: if the other process fails, this machine serves on. If it takes over, this one must not write to what was moved any more. (SPEC
+    /// 41.1(b))
     #[must_use]
     pub fn save_moving(
         &self,
         now: Time,
+        coming: &[Downward],
         has_socket: impl FnMut(ConnKey) -> bool,
         link_has_socket: bool,
     ) -> Moving {
@@ -81,7 +74,24 @@ impl Edge {
         // Nothing that it does is counted where the original counts.
         copy.sources = SharedSources::new([0; 16]);
         let now = copy.advance(now);
+        coming.iter().for_each(|input| copy.take_coming(now, input));
         copy.save_moved(now, has_socket, link_has_socket)
+    }
+
+    /// Takes what is on its way from the trunk, if need be without a branch.
+    fn take_coming(&mut self, now: Time, input: &Downward) {
+        if self.uplink.open_branch().is_some() {
+            return self.handle_branch_input(now, input);
+        }
+        match input {
+            Downward::Packets(batch) => {
+                batch
+                    .bodies()
+                    .for_each(|(body, _)| self.take_late(now, body));
+            }
+            Downward::Returned(batch) => self.link_queue.take_back(batch),
+            Downward::Released | Downward::Version2 => {}
+        }
     }
 
     fn save_moved(
@@ -96,6 +106,11 @@ impl Edge {
         // A copy says nothing about the end of the link.
         self.uplink = Uplink::new(&self.config);
         self.link_queue.rewind();
+        if link.as_ref().is_some_and(|link| link.begun_bytes() > 0) {
+            // That frame goes with the link.
+            let frames = &mut self.link_queue.frames;
+            frames.advance(frames.next_frame_bytes().unwrap_or_default());
+        }
         let (mut connections, mut records) = (Vec::new(), Vec::new());
         let mut from = 0;
         while let Some(index) = self.conns.next_from(from) {
@@ -112,13 +127,12 @@ impl Edge {
             }
         }
         let bytes: usize = records.iter().map(|record| 4 + record.len()).sum();
-        let read = link.as_ref().map_or(0, |link| link.read.len());
-        let mut out = Zeroizing::new(Vec::with_capacity(bytes + read + CONNECTION_BYTES));
+        let of_link = link.as_ref().map_or(0, MovedLink::bytes);
+        let mut out = Zeroizing::new(Vec::with_capacity(bytes + of_link + CONNECTION_BYTES));
         out.push(OF_CONNECTIONS);
         out.push(link.is_some().into());
         if let Some(link) = &link {
-            put_bytes(&mut out, &link.read);
-            put_numbers(&mut out, &[link.begun as u64]);
+            link.put(&mut out);
         }
         put_count(&mut out, records.len());
         records
@@ -141,10 +155,7 @@ impl Edge {
             && queue.version.is_version_2()
             && !queue.has_announcements()
             && link.proving.output().is_empty();
-        is_movable.then(|| MovedLink {
-            read: link.reader.held().to_vec(),
-            begun: queue.frames.begun_bytes(),
-        })
+        is_movable.then(|| MovedLink::of(link, queue.frames.begun()))
     }
 
     /// Saves the connection at `index`, of a session. `None`: it is not moved.
@@ -167,20 +178,25 @@ impl Edge {
     }
 
     /// Goes on with the connections of another process, whose sessions were [restored](Self::restore). For each of them, in the order of the
-    /// snapshot, returns its key, or `None` if its socket is to be closed: there is no memory for its session, or no place. If the link is
-    /// among them, its socket is to be the next one that is connected. To be called before the first client and the first link.
+    /// snapshot, returns its key, or `None` if it is not here: its session is another shard's, or there is no memory for that, or no place.
+    /// A socket that is nowhere is to be closed. If the link is among them, its socket is to be the next one that is connected. To be called
+    /// before the first client and the first link.
     pub fn take_over(&mut self, now: Time, snapshot: &Snapshot) -> Vec<Option<ConnKey>> {
         // A recording has no record of what is taken over, so it ends here (SPEC 42.1(g)).
         #[cfg(feature = "record")]
         self.stop_recording();
         self.step(now, |edge, now| {
-            let moved = snapshot.contents().moved;
-            edge.moved_link = moved.link.map(|(read, begun)| {
-                Box::new(MovedLink {
-                    read: read.to_vec(),
-                    begun,
-                })
-            });
+            let contents = snapshot.contents();
+            let is_branch = edge.config.shards > 0;
+            let goes_on = !is_branch || contents.has_link_of_version_2();
+            let moved = contents.moved;
+            let link = moved.link.filter(|_| goes_on);
+            // That of several shards goes on in their trunk.
+            let begun = link.as_ref().filter(|_| !is_branch);
+            if let Some(frame) = begun.and_then(MovedLink::begun_frame) {
+                edge.link_queue.take_back(&frame);
+            }
+            edge.moved_link = link.map(Box::new);
             let clients = moved.clients.into_iter();
             clients.map(|record| edge.take_conn(now, record)).collect()
         })
@@ -227,22 +243,28 @@ impl Edge {
         Some(key)
     }
 
-    /// Goes on with the link of another process, if that is what was connected. Returns whether it is.
+    /// Goes on with the link of another process, or with a branch of it, if that is what was connected. Returns whether it is.
     pub(crate) fn take_link(&mut self) -> bool {
         let Some(moved) = self.moved_link.take() else {
             return false;
         };
         let queue = &mut self.link_queue;
-        let Uplink::Link(link) = &mut self.uplink else {
-            return false;
+        let goes_on = queue.version.goes_on_in_version_2();
+        let link = match &mut self.uplink {
+            Uplink::Link(link) => link,
+            Uplink::Branch(branch) => {
+                if goes_on {
+                    branch.go_on();
+                }
+                return goes_on;
+            }
         };
-        if !queue.version.goes_on_in_version_2() || queue.frames.begin_at(moved.begun).is_none() {
+        if !goes_on || queue.frames.begin_at(moved.begun_bytes()).is_none() {
             // The configuration demands another version, or the frame is not there: a new link begins.
             link.wants_close = true;
             return true;
         }
-        link.trust();
-        link.reader.hold(&moved.read);
+        moved.go_on(link);
         true
     }
 }

@@ -158,7 +158,7 @@ impl Edge {
     }
 
     /// Takes a frame of the backend for a shard that had ended.
-    fn take_late(&mut self, now: Time, body: &[u8]) {
+    pub(crate) fn take_late(&mut self, now: Time, body: &[u8]) {
         if self.link_queue.version.is_counted() {
             return self.take_late_order(now, body);
         }

@@ -373,7 +373,7 @@ impl Trunk {
 
     // ---- shards
 
-    fn all_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+    pub(super) fn all_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         let shards = u8::try_from(self.branches.len()).unwrap_or(u8::MAX);
         (0..shards).map(ShardId::new)
     }

@@ -136,8 +136,15 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     Some(LENGTH_BYTES + u32::from_le_bytes(*length) as usize)
 }
 
+/// Returns the body of the frame at the front of `bytes`.
+#[cfg(feature = "upgrade")]
+fn body_of(bytes: &[u8]) -> &[u8] {
+    let frame = frame_bytes(bytes).unwrap_or_default();
+    bytes.get(LENGTH_BYTES..frame).unwrap_or_default()
+}
+
 /// What a shard hands to the trunk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "both ends are of one process")]
 pub enum Upward {
     /// Announcements, before anything else of this link (SPEC 7.7).
@@ -162,7 +169,7 @@ impl Upward {
 }
 
 /// What the trunk hands to a shard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "both ends are of one process")]
 pub enum Downward {
     /// There is room for what waits at the shard (SPEC 9.9(e)).
@@ -393,6 +400,28 @@ impl BatchQueue {
             first.bytes.drain(..head);
         }
         all.into()
+    }
+
+    /// Returns the body of the frame that was begun, and how many bytes of the frame were written.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn begun(&self) -> (&[u8], usize) {
+        let first = self.batches.front().map_or(&[][..], Batch::bytes);
+        let frame = first.get(self.head..).unwrap_or_default();
+        match self.written - self.head {
+            0 => (&[], 0),
+            begun => (body_of(frame), begun),
+        }
+    }
+
+    /// Goes on with a stream that has taken so many bytes of the oldest frame, of which none was taken here. A frame that is not half-written
+    /// then is left as it is.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn begin_at(&mut self, bytes: usize) {
+        let first = self.batches.front().map_or(&[][..], Batch::bytes);
+        let frame = first.get(self.head..).and_then(frame_bytes);
+        if frame.is_some_and(|frame| bytes < frame) {
+            self.written = self.head + bytes;
+        }
     }
 
     /// Handles that the stream is gone: the written part of a half-written frame counts as unwritten again.

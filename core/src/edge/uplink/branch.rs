@@ -61,6 +61,12 @@ impl Branch {
         self.state == State::Up
     }
 
+    /// Handles that it is the branch of a link of which the backend knows all sessions already.
+    #[cfg(feature = "upgrade")]
+    pub(crate) fn go_on(&mut self) {
+        self.announced = true;
+    }
+
     /// Handles that the shard has taken up what the backend asks for.
     pub(crate) fn grant(&mut self, grant: Grant) {
         self.granted = Some(grant);

@@ -7,6 +7,8 @@ pub(crate) mod counts;
 pub(crate) mod hold;
 pub(crate) mod line;
 pub(crate) mod link;
+#[cfg(feature = "upgrade")]
+pub(crate) mod moved;
 pub(crate) mod pass;
 pub(crate) mod queue;
 pub(crate) mod receipts;
