@@ -206,6 +206,7 @@ impl Edge {
                         }
                         self.conn = Conn::Closed;
                     }
+                    Some(Arrival::Token) => self.tokens.push(channel.data().to_vec()),
                     Some(arrival) => panic!("{arrival:?} of a client"),
                 }
                 continue;

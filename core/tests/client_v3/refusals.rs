@@ -383,9 +383,12 @@ fn a_token_goes_to_a_pinned_edge_or_where_the_first_one_is_trusted() {
         assert_eq!(link.client.set_token(b"fresh"), Ok(()));
         assert!(link.up(usize::MAX) > 0);
         assert_eq!(link.up(usize::MAX), 0);
+        let both = [long[..4_096].to_vec(), b"fresh".to_vec()];
+        assert_eq!(link.edge.tokens, both);
         link.lose(Closed::Error);
         link.come_back();
         link.assert_state(State::Established);
+        assert_eq!(link.edge.tokens, both);
     }
     assert!(!format!("{:?}", link_debug()).contains("secret"));
 }
