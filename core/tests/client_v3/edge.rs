@@ -206,7 +206,10 @@ impl Edge {
                         }
                         self.conn = Conn::Closed;
                     }
-                    Some(Arrival::Token) => self.tokens.push(channel.data().to_vec()),
+                    Some(Arrival::Token) => {
+                        self.tokens.push(channel.data().to_vec());
+                        channel.accept(&mut session.progress);
+                    }
                     Some(arrival) => panic!("{arrival:?} of a client"),
                 }
                 continue;
