@@ -15,6 +15,8 @@ async function rig(context, options = {}, config = GRANTS, directory = undefined
   const backend = await listen("127.0.0.1:0", { version: 3, ...options });
   const relay = await Relay.to(`127.0.0.1:${backend.address.port}`);
   const edge = await Edge.start(relay.address, config, directory);
+  // Who joins before is told as one who was there.
+  if (config === GRANTS) await edge.says(/the backend asked for version 3 of the link/);
   const clients = [];
   context.after(async () => {
     for (const client of clients) await client.suspend();

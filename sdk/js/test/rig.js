@@ -45,12 +45,20 @@ export class Edge {
     edge.process.stderr.setEncoding("utf8").on("data", (text) => edge.lines.push(text));
     edge.process.stdout.setEncoding("utf8").on("data", (text) => edge.lines.push(text));
     edge.ended = new Promise((resolve) => edge.process.on("exit", resolve));
+    edge.address = (await edge.says(/listening address=(\S+)/))[1];
+    return edge;
+  }
+
+  /** Waits until its log has what `pattern` matches. */
+  async says(pattern) {
     const deadline = Date.now() + PATIENCE_MS;
-    while (!(edge.address = /listening address=(\S+)/.exec(edge.lines.join(""))?.[1])) {
-      assert.ok(Date.now() < deadline && edge.process.exitCode === null, `it does not listen:\n${edge.lines.join("")}`);
+    for (;;) {
+      const found = pattern.exec(this.lines.join(""));
+      if (found) return found;
+      const waits = Date.now() < deadline && this.process.exitCode === null;
+      assert.ok(waits, `it does not say ${pattern}:\n${this.lines.join("")}`);
       await new Promise((wake) => setTimeout(wake, 10));
     }
-    return edge;
   }
 
   async stop(signal = "SIGTERM", keeps = false) {

@@ -786,7 +786,7 @@ export class Machine {
     return encodeSaved({ state: this.savedStateValue, two, three: session && { session, edgeKey: trust.learned! }, packets });
   }
 
-  /** Sets the application's own state, of {@link MAX_STATE_BYTES} at most: what it has sent and taken so far is saved with it. */
+  /** Sets the application's own state, of 64 KiB at most: what it has sent and taken so far is saved with it. */
   setState(now: number, state: Bytes): void {
     this.advance(now);
     this.savedStateValue = state;
