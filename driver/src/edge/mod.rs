@@ -179,10 +179,8 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self.0.side_mut().edge.end_recording();
     }
 
-    /// Saves what another process needs to take the place of this driver. `down` is what its trunk [has](MovingTrunk::down) for it. Nothing
-    /// changes here. (SPEC 41)
-    ///
-    /// [`MovingTrunk::down`]: voltlane_core::edge::trunk::MovingTrunk::down
+    /// Saves what another process needs to take the place of this driver. `down` is what its trunk
+    /// [has](voltlane_core::edge::trunk::MovingTrunk::down) for it. Nothing changes here. (SPEC 41)
     #[cfg(all(feature = "upgrade", unix))]
     pub fn save_moving(&mut self, down: &[Downward]) -> Moving {
         let now = self.0.now();
