@@ -270,10 +270,9 @@ fn deal(addresses: Vec<Vec<TcpListener>>, shards: usize) -> io::Result<Vec<Vec<T
         let missing = shards.saturating_sub(sockets.len());
         let again = again.take(missing).map(TcpListener::try_clone);
         let again = again.collect::<io::Result<Vec<_>>>()?;
-        for (number, socket) in sockets.into_iter().chain(again).enumerate() {
-            if let Some(shard) = dealt.get_mut(number % shards) {
-                shard.push(socket);
-            }
+        let places = (0..shards).cycle();
+        for (shard, socket) in places.zip(sockets.into_iter().chain(again)) {
+            dealt[shard].push(socket);
         }
     }
     Ok(dealt)

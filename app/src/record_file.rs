@@ -193,8 +193,8 @@ impl Writer {
         }
     }
 
-    /// Goes on with another segment. Returns false if it cannot. The one before has its time to reach the disk: to wait for a quarter of a GiB
-    /// takes longer than there is room for chunks meanwhile, and only a loss of power takes it away.
+    /// Goes on with another segment. Returns false if it cannot. The segment before is not synced: that takes longer than the queue of chunks
+    /// has room for, and only a loss of power can take what is not on the disk yet.
     fn turn(&mut self) -> bool {
         match begin_segment(&self.path, &self.keys) {
             Ok((file, sealer)) => {

@@ -348,7 +348,7 @@ fn the_demo_serves_a_page() {
     assert_eq!(demo.end().code, Some(0));
 }
 
-/// The demo kills one edge, and the test another one.
+/// The demo kills one edge, and the test the same one once it is back.
 #[test]
 fn the_demo_kills_edges_and_their_clients_go_on_at_others() {
     let directory = Directory::new();

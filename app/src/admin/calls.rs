@@ -413,7 +413,12 @@ fn drain_all(desk: &Desk, within: Option<Duration>) -> Result<(), Refusal> {
 #[cfg(feature = "backends")]
 fn drain_backend(desk: &Desk, number: &str, is_draining: bool) -> Answer {
     let backend = number.parse::<u8>();
-    let backend = backend.map_err(|_| Refusal::new(400, "a backend has a number"))?;
+    let backend = backend.map_err(|_| {
+        Refusal::new(
+            400,
+            "the number of a backend is a whole number from 0: /v1/status has them",
+        )
+    })?;
     // All shards share what is known of the backends.
     let control = desk.ask(0, |edge, _| edge.backends())?;
     match control.drain(backend, is_draining) {

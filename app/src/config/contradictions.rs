@@ -44,11 +44,9 @@ fn admin(settings: &Settings) -> Option<Fault> {
             "admin.address and {key} are both {admin}"
         )));
     }
-    if let [master] = settings.backends()
-        && leads_to(admin, master)
-    {
+    if let Some((key, _)) = own_backend(settings, admin) {
         return Some(Fault::new(format!(
-            "master.address leads to admin.address ({admin}): the edge would be its own backend"
+            "{key} leads to admin.address ({admin}): the edge would be its own backend"
         )));
     }
     match admin {
@@ -155,20 +153,6 @@ fn backends(settings: &Settings) -> Option<Fault> {
         let what = "master.address and master.addresses are both set";
         return Some(Fault::new(what).remedy("name all backends in master.addresses"));
     }
-    let metrics = settings.metrics.address.clone().map(Place::Net);
-    let own = [
-        ("listener.address", Some(&settings.listener.address)),
-        ("metrics.address", metrics.as_ref()),
-        ("admin.address", settings.admin.address.as_ref()),
-    ];
-    for (key, place) in own {
-        let led = |at: &&Place| place.is_some_and(|place| leads_to(place, at));
-        if let (Some(backend), Some(place)) = (backends.iter().find(led), place) {
-            return Some(Fault::new(format!(
-                "master.addresses ({backend}) leads to {key} ({place}): the edge would be its own backend"
-            )));
-        }
-    }
     if backends.len() < 2 {
         return None;
     }
@@ -197,6 +181,17 @@ fn backends(settings: &Settings) -> Option<Fault> {
     Some(Fault::new(what).remedy(format!("leave {key} out, or all backends but one")))
 }
 
+/// Returns the backend that is at `own`, an address of the edge, and the key that names it.
+fn own_backend<'a>(settings: &'a Settings, own: &Place) -> Option<(&'static str, &'a Place)> {
+    let mut backends = settings.backends().iter();
+    let backend = backends.find(|backend| leads_to(own, backend))?;
+    #[cfg(feature = "backends")]
+    if !settings.master.addresses.0.is_empty() {
+        return Some(("master.addresses", backend));
+    }
+    Some(("master.address", backend))
+}
+
 /// Sockets of a service manager are listeners' alone.
 fn only_listeners(key: &str, place: &Place) -> Fault {
     let what = format!("{key} is {place}, and only a listener takes sockets of a service manager");
@@ -209,9 +204,6 @@ const RULES: &[Rule] = &[
         &[
             "master.addresses",
             "master.address",
-            "listener.address",
-            "metrics.address",
-            "admin.address",
             "general.snapshot_file",
             #[cfg(feature = "upgrade")]
             "general.upgrade_socket",
@@ -263,27 +255,20 @@ const RULES: &[Rule] = &[
         },
     ),
     (&["listener.address", "master.address"], |settings| {
-        let (listener, [master]) = (&settings.listener.address, settings.backends()) else {
-            return None;
-        };
-        leads_to(listener, master).then(|| {
+        let listener = &settings.listener.address;
+        own_backend(settings, listener).map(|(key, master)| {
             let what = match listener == master {
-                true => format!("listener.address and master.address are both {master}"),
-                false => {
-                    format!("master.address ({master}) leads to listener.address ({listener})")
-                }
+                true => format!("listener.address and {key} are both {master}"),
+                false => format!("{key} ({master}) leads to listener.address ({listener})"),
             };
             Fault::new(format!("{what}: the edge would be its own backend"))
         })
     }),
     (&["metrics.address", "master.address"], |settings| {
         let metrics = Place::Net(settings.metrics.address.clone()?);
-        let [master] = settings.backends() else {
-            return None;
-        };
-        leads_to(&metrics, master).then(|| {
+        own_backend(settings, &metrics).map(|(key, master)| {
             Fault::new(format!(
-                "master.address ({master}) leads to metrics.address ({metrics}): the edge would be its own backend"
+                "{key} ({master}) leads to metrics.address ({metrics}): the edge would be its own backend"
             ))
         })
     }),

@@ -76,7 +76,11 @@ impl Reporter {
                 Ok(event) => {
                     serves |= matches!(event, Event::Serves);
                     // A reload says that the process is ready, which it is neither before nor after.
-                    if serves != matches!(event, Event::Waits(_)) && !ends {
+                    let is_due = match event {
+                        Event::Waits(_) => !serves,
+                        _ => serves,
+                    };
+                    if is_due && !ends {
                         self.send(&messages(event));
                     }
                     ends |= matches!(event, Event::Ends(_));

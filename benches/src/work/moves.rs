@@ -83,7 +83,11 @@ impl World {
     fn hear(&mut self, edge: usize, bytes: &[u8]) {
         let link = self.edges[edge].link;
         let mut input = bytes;
-        while let Ok(Some(event)) = self.fleet.handle_bytes(link, NOW, &mut input) {
+        while let Some(event) = self
+            .fleet
+            .handle_bytes(link, NOW, &mut input)
+            .expect("the edge keeps to the protocol")
+        {
             self.moved += u64::from(matches!(event, Event::Resumed { .. }));
         }
         while self.fleet.poll_event().is_some() {}

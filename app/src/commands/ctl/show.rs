@@ -105,7 +105,7 @@ fn totals(value: &Value) -> String {
     );
     if let Some(cluster) = value["cluster"].as_object() {
         let of = |key| word(cluster.get(key).unwrap_or(&Value::Null));
-        // Whether another process has the home is why it is not ready.
+        // If another process has the home, the line with `ready` says so.
         let engine = match of("engine").as_str() {
             "none" => "without an engine".to_owned(),
             engine => format!("by {engine}"),

@@ -31,7 +31,7 @@ use crate::logging::FLUSH_WITHIN;
 use crate::outlet::Outlet;
 
 const CLIENTS_PER_EDGE: usize = 4;
-/// Many clients together send no more than so often.
+/// The shortest time between two packets of all clients together.
 const ONE_EVERY: Duration = Duration::from_micros(400);
 /// Seconds from one kill to the next, if the arguments do not say.
 const KILL_EVERY: u32 = 5;
@@ -41,7 +41,7 @@ const DOWN_FOR: Duration = Duration::from_secs(1);
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// How long the clients of the last edge that was killed may take at the end.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
-/// How often is looked at the processes.
+/// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The homes of the edges that have a link.
@@ -189,17 +189,22 @@ struct Show<T> {
 }
 
 impl<T: Timer> Show<T> {
-    /// Waits until every edge has a link, and introduces them. Returns false if the demo is to end.
+    /// Waits until every edge has a link. Returns false if the demo is to end.
     async fn begin(&mut self) -> io::Result<bool> {
         let began = self.timer.now();
-        while (0..self.edges.len()).any(|edge| !self.is_linked(edge)) {
+        while let Some(edge) = (0..self.edges.len()).find(|edge| !self.is_linked(*edge)) {
             let now = self.timer.now();
             if self.wait(now + LOOK_EVERY).await {
                 return Ok(false);
             }
             self.look(now)?;
             if now.since(began) > START_WITHIN {
-                return Err(io::Error::other("the edges take too long to start"));
+                let edge = &self.edges[edge];
+                return Err(io::Error::other(format!(
+                    "{edge} has no link after {} s: {}",
+                    START_WITHIN.as_secs(),
+                    self.place.last_line(&edge.name())
+                )));
             }
         }
         Ok(true)
@@ -243,12 +248,12 @@ impl<T: Timer> Show<T> {
                 self.kill(now)?;
                 kill_at = kill_at + every;
             }
-            if ends_by.is_none() && (asked || now >= end) {
-                // The clients of an edge that was killed a moment ago come back first.
-                (ends_by, kill_at) = (Some(now + BACK_WITHIN), Time::MAX);
-            }
             let is_back = lock(&self.figures).connected as usize == self.clients.len();
             let is_end = ends_by.is_some_and(|by| is_back || now >= by);
+            if ends_by.is_none() && (asked || now >= end) {
+                // The clients of an edge that was killed a moment ago come back first. They have not noticed it yet.
+                (ends_by, kill_at) = (Some(now + BACK_WITHIN), Time::MAX);
+            }
             if now >= tell_at || is_end {
                 self.tell(now.since(start), now.since(told.0), told.1, is_end)?;
                 told = (now, lock(&self.figures).packets);

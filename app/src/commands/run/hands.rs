@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 /// Opens something once the process before has ended.
 pub(super) type Later = Box<dyn FnOnce() -> Result<Opened, String> + Send>;
 
-/// What was opened, which is kept until this process ends.
+/// A server that was opened later. It is kept until this process ends.
 #[cfg_attr(
     not(all(feature = "upgrade", target_os = "linux")),
     expect(dead_code, reason = "nothing is opened later")
@@ -57,9 +57,6 @@ mod moved {
     type Shards<L, C, T> = Stations<EdgeDriver<L, C, T>>;
     type Trunks<K, T> = Stations<TrunkDriver<K, T>>;
 
-    /// Why sessions of several backends are not given away.
-    const SEVERAL_BACKENDS: &str = "with several backends no session is kept (master.addresses)";
-
     /// A process that is taken over, before its machine stops.
     pub(in crate::commands::run) struct Before(Option<Taking>);
 
@@ -74,7 +71,8 @@ mod moved {
                 return Ok(Before(None));
             }
             if settings.backends().len() > 1 {
-                return Err(format!("no process is taken over: {SEVERAL_BACKENDS}"));
+                let why = "with several backends no session is kept (master.addresses)";
+                return Err(format!("no process is taken over: {why}"));
             }
             let taking = Taking::begin(settings, keys);
             let taking = taking.map_err(|error| format!("no process is taken over: {error}"))?;
@@ -113,11 +111,11 @@ mod moved {
         giver: Giver,
         keys: KeyPair,
         kept: Vec<Box<dyn Any + Send>>,
-        /// What is done once all shards stand still.
+        /// A request that waits until all shards stand still.
         halting: Option<Halting>,
     }
 
-    /// What is done once all shards and their trunk stand still.
+    /// A request of another process. It waits until all shards and their trunk stand still.
     struct Halting {
         asked: Standing,
         since: Instant,
@@ -130,8 +128,7 @@ mod moved {
         GiveAway(Successor),
     }
 
-    /// The connections of the process before, for whichever machine has their sessions. Those that none takes are closed with the last of
-    /// these.
+    /// The connections of the process before. Each machine takes those of its sessions. The rest are closed when the last copy is dropped.
     #[derive(Clone, Default)]
     pub(in crate::commands::run) struct Arrivals(Option<Arc<Arrived>>);
 
@@ -285,12 +282,6 @@ mod moved {
                 args,
                 in_effect,
             };
-            if settings.backends().len() > 1 {
-                if settings.general.upgrade_socket.is_some() {
-                    warn!("no process can take this one over: {SEVERAL_BACKENDS}");
-                }
-                return Ok(());
-            }
             match Giver::start(settings.general.upgrade_socket.as_deref(), passed, terms) {
                 Ok(giver) => self.giver = giver,
                 Err(error) if takes_over => error!(%error, "no process can take over"),
@@ -389,11 +380,12 @@ mod moved {
                         }
                         continue;
                     }
-                    Some(Asked::Listeners(sender)) => Standing::Listeners(sender),
-                    Some(Asked::GiveAway(_)) if is_ending => {
+                    // Loops that have ended do not stand still any more. Whoever waits is told by the end of it.
+                    Some(Asked::Listeners(_) | Asked::GiveAway(_)) if is_ending => {
                         warn_of_end();
                         continue;
                     }
+                    Some(Asked::Listeners(sender)) => Standing::Listeners(sender),
                     Some(Asked::GiveAway(successor)) => Standing::GiveAway(successor),
                 };
                 let mut timer = T::default();
@@ -472,7 +464,7 @@ mod moved {
         owned.collect()
     }
 
-    /// What a trunk has saved, and the socket of its link.
+    /// The saved state of a trunk, and the socket of its link if that moves too.
     struct OfTrunk<'a> {
         parts: Vec<Part>,
         down: Vec<Vec<Downward>>,

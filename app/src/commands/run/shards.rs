@@ -134,10 +134,7 @@ pub(super) async fn serve<R: Runtime>(
                 }
             }
             Order::Listen(opening, from) => {
-                let own = listen_at::<R>(opening, from, &openings);
-                for trunk in &trunks {
-                    trunk.refuse(own.iter().copied());
-                }
+                refuse(listen_at::<R>(opening, from, &openings));
             }
             Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
             Order::Leave(within) => handles.iter().for_each(|shard| shard.handle.leave(within)),
@@ -195,20 +192,11 @@ fn drains_of(_: &[Edge], _: usize) -> Vec<Option<Drains>> {
 }
 
 /// Returns what serves all trunks. With several, what one of them logs has the address of its backend.
-#[cfg(feature = "backends")]
 fn all_trunks(mut trunks: Vec<(String, impl Future<Output = ()> + Send + 'static)>) -> Task {
+    #[cfg(feature = "backends")]
     if trunks.len() > 1 {
         return Box::pin(together::Together::new(trunks));
     }
-    match trunks.pop() {
-        Some((_, trunk)) => Box::pin(trunk),
-        None => Box::pin(std::future::ready(())),
-    }
-}
-
-/// Returns what serves the trunk.
-#[cfg(not(feature = "backends"))]
-fn all_trunks(mut trunks: Vec<(String, impl Future<Output = ()> + Send + 'static)>) -> Task {
     match trunks.pop() {
         Some((_, trunk)) => Box::pin(trunk),
         None => Box::pin(std::future::ready(())),

@@ -11,7 +11,7 @@ mod standing {
     use crate::commands::run::watch::{Watch, Watched};
     use crate::metrics::Snapshot;
 
-    /// What a loop is to do.
+    /// The order of the main loop to another one.
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Wanted {
         /// It keeps its driver, and does not poll it yet.
@@ -105,13 +105,11 @@ mod standing {
             }
         }
 
-        /// Returns whether a driver that is here may be polled: that of a loop which has not begun is, for what a shard was given is its own
-        /// then.
+        /// Returns whether the driver may be polled: while its loop is to run, and once before it halts, since a shard owns what it was given
+        /// only then.
         fn may_run(&self, has_begun: bool) -> bool {
-            self.0.runs.load(Ordering::Acquire) || {
-                let wanted = self.lock().wanted;
-                wanted != Wanted::Wait && !has_begun
-            }
+            self.0.runs.load(Ordering::Acquire)
+                || (!has_begun && self.lock().wanted == Wanted::Halt)
         }
     }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
+use rustix::process::Signal;
 use voltlane_core::Time;
 
 use super::super::MISSED_PACKETS;
@@ -111,8 +112,9 @@ impl Edge {
         };
         self.process = None;
         Ok(Some(match status.signal() {
-            Some(_) => End::Killed,
-            None => End::ByItself(format!("edge {} has ended ({status})", self.home)),
+            // Others are signs of a fault.
+            Some(signal) if signal == Signal::KILL.as_raw() => End::Killed,
+            _ => End::ByItself(format!("edge {} has ended ({status})", self.home)),
         }))
     }
 }
@@ -234,8 +236,8 @@ impl Place {
         let mut command = Command::new(std::env::current_exe()?);
         for (name, _) in std::env::vars_os() {
             // The demo's edges are configured by it alone.
-            let is_key = name.to_string_lossy().to_ascii_uppercase();
-            if is_key.starts_with(VARIABLE_PREFIX) || is_key == "NOTIFY_SOCKET" {
+            let upper = name.to_string_lossy().to_ascii_uppercase();
+            if upper.starts_with(VARIABLE_PREFIX) || upper == "NOTIFY_SOCKET" {
                 command.env_remove(name);
             }
         }
@@ -294,7 +296,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What a process writes there meanwhile may stay. Edges are dropped before.
+        // The edges were killed before this. A file that nats-server writes during the removal may stay.
         #[cfg(feature = "engine")]
         drop(self.nats.take());
         let _ = fs::remove_dir_all(&self.directory);
