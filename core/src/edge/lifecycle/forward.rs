@@ -46,13 +46,18 @@ impl Edge {
     /// Tells the backend what the client shows, behind the packets before it.
     pub(crate) fn take_token(&mut self, index: u32, session: u32) {
         let mut frame = Vec::new();
+        let longest = self.longest_token();
         let entry = self.sessions.live_mut(session);
         let id = entry.id;
         let (channel, _) = self.conns.live_mut(index).input();
-        channel
-            .opener(entry.lend())
-            .take_token(|token| ToBackend::Token { id, token }.encode(&mut frame));
-        self.tell_token(session, &frame);
+        channel.opener(entry.lend()).take_token(|token| {
+            if longest.is_some_and(|longest| token.len() <= longest) {
+                ToBackend::Token { id, token }.encode(&mut frame);
+            }
+        });
+        if !frame.is_empty() {
+            self.tell_token(session, &frame);
+        }
     }
 
     /// Forwards packets. Returns what is behind them if a token is next.
@@ -107,6 +112,8 @@ impl Edge {
                     self.heard(now, index, session);
                 }
                 if stop == Stop::Token {
+                    // Its frame is whole. What follows has a time of its own.
+                    self.watch_reads(now, index, true);
                     self.pace(now, index, packets + records, count);
                     return Some(input);
                 }

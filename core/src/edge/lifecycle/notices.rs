@@ -92,14 +92,9 @@ impl Edge {
 
     /// Tells the backend what the client shows now: `frame` is TOKEN (SPEC 35.7).
     pub(crate) fn tell_token(&mut self, session: u32, frame: &[u8]) {
-        if self
-            .longest_token()
-            .is_some_and(|longest| data_bytes(frame) <= longest)
-        {
-            self.tell(session, data_bytes(frame), |frames, _| {
-                frames.push_frame(frame, &[]);
-            });
-        }
+        self.tell(session, data_bytes(frame), |frames, _| {
+            frames.push_frame(frame, &[]);
+        });
     }
 
     /// Tells the backend that the session has no connection any more (SPEC 35.3).

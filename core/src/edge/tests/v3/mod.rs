@@ -58,6 +58,21 @@ impl ClientV3 {
     fn id(&self) -> ClientId {
         self.session.id()
     }
+
+    /// Returns a record with these items, whatever they are.
+    fn record_of(&mut self, items: &[Item<'_>]) -> Vec<u8> {
+        for item in items {
+            if let Item::Packet(packet) = item {
+                self.outbox.push(packet);
+                self.outbox.advance(Outbox::stored_bytes(packet.len()));
+                self.progress.count_sent(&mut self.outbox);
+            }
+        }
+        self.channel.outbound().put_all(items);
+        let bytes = self.channel.wire().to_vec();
+        self.channel.written(bytes.len());
+        bytes
+    }
 }
 
 /// A world whose edge offers both versions. That no key is used with one nonce twice is checked from here on.
@@ -216,16 +231,7 @@ impl World {
 
     /// Sends a record with these items, whatever they are.
     fn send_items(&mut self, one: &mut ClientV3, items: &[Item<'_>]) {
-        for item in items {
-            if let Item::Packet(packet) = item {
-                one.outbox.push(packet);
-                one.outbox.advance(Outbox::stored_bytes(packet.len()));
-                one.progress.count_sent(&mut one.outbox);
-            }
-        }
-        one.channel.outbound().put_all(items);
-        let bytes = one.channel.wire().to_vec();
-        one.channel.written(bytes.len());
+        let bytes = one.record_of(items);
         self.write(one.conn, &bytes);
     }
 

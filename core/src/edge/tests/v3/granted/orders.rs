@@ -62,6 +62,24 @@ fn a_token_that_comes_later_is_told_in_its_place() {
 }
 
 #[test]
+fn a_frame_behind_a_token_has_a_time_of_its_own() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let mut one = world.join3();
+    // A frame has 10 s.
+    let record = one.record_of(&RENEWED[1..2]);
+    world.write(one.conn, &record[..3]);
+    world.wait(Duration::from_secs(6));
+    let next = one.record_of(&RENEWED[2..]);
+    world.write(one.conn, &[&record[3..], &next[..3]].concat());
+    world.wait(Duration::from_secs(6));
+    world.write(one.conn, &next[3..]);
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["JOINED", "TOKEN new", "TOKEN ", "2"]);
+}
+
+#[test]
 fn a_token_survives_its_connection_and_a_boot_that_has_not_acknowledged_it() {
     let mut world = world(|config| {
         demanding(config);
