@@ -88,7 +88,10 @@ impl Backends {
 
     /// Reports whether the backend of this shard is up.
     pub(crate) fn tell_link(&self, shard: u8, is_up: bool) {
-        if let Some(standing) = self.standing(shard) {
+        // It is told at each read of a link. What is written is fetched anew by all shards.
+        if let Some(standing) = self.standing(shard)
+            && standing.is_up() != is_up
+        {
             standing.is_up.store(is_up, Relaxed);
         }
     }

@@ -233,10 +233,9 @@ impl Trunk {
         let mut trunks: Vec<Trunk> = trunks.collect();
         let edges = siblings(config, keys, each.get() * backends, draw);
         for (trunk, first) in trunks.iter_mut().zip(edges.chunks(each.get().into())) {
-            trunk.share = first.first().map(Edge::trunk_share);
-            trunk.first = first
-                .first()
-                .map_or_else(ShardId::default, |edge| edge.config.shard);
+            if let Some(edge) = first.first() {
+                (trunk.share, trunk.first) = (Some(edge.trunk_share()), edge.config.shard);
+            }
         }
         (trunks, edges)
     }

@@ -253,7 +253,7 @@ impl Reading {
     }
 
     fn forget_record(&mut self) {
-        (self.at, self.end) = (0, 0);
+        (self.at, self.end, self.is_join) = (0, 0, false);
         self.record.clear();
         if self.record.capacity() > KEPT_CAPACITY_BYTES {
             self.record = Vec::new();

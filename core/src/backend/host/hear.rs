@@ -200,9 +200,8 @@ impl Desk {
             return;
         }
         let kick = entry.kick.clone();
-        let Some(v3) = &mut self.v3 else { return };
-        match (flag, kick) {
-            (crate::link::tagged::Flag::Data, _) => {
+        match (flag, &mut self.v3, kick) {
+            (crate::link::tagged::Flag::Data, Some(v3), _) => {
                 let delivery = Delivery::Ordinary;
                 v3.push(ToEdge::Packet {
                     id,
@@ -210,14 +209,7 @@ impl Desk {
                     packet: data,
                 });
             }
-            (_, Some(kick)) => {
-                let kick_of = super::Kick {
-                    code: kick.0,
-                    wait_ms: 0,
-                    text: &kick.1,
-                };
-                v3.push(ToEdge::Kick { id, kick: kick_of });
-            }
+            (_, _, Some(kick)) => self.push_kick(id, kick.0, &kick.1),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use crate::ClientId;
 use crate::code::Code;
 use crate::end::End;
 use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
-use crate::link::v3::{Adopted, Disowned, Feature, Kick, ToBackend, ToEdge, flag};
+use crate::link::v3::{Adopted, Disowned, Feature, ToBackend, ToEdge, flag};
 use crate::wire::frame::LENGTH_BYTES;
 
 use super::book::Entry;
@@ -300,13 +300,6 @@ impl Desk {
         let Some(kick) = entry.and_then(|entry| entry.kick.clone()) else {
             return;
         };
-        if let Some(v3) = self.v3_with(Feature::Kick) {
-            let kick = Kick {
-                code: kick.0,
-                wait_ms: 0,
-                text: &kick.1,
-            };
-            v3.push(ToEdge::Kick { id, kick });
-        }
+        self.push_kick(id, kick.0, &kick.1);
     }
 }

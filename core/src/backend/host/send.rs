@@ -289,17 +289,22 @@ impl Desk {
             self.queued += 1;
             return Ok(());
         }
-        let wait_ms = 0;
-        let kick = Kick {
-            code,
-            wait_ms,
-            text,
-        };
-        match self.v3_with(Feature::Kick) {
-            Some(v3) if is_told => v3.push(ToEdge::Kick { id, kick }),
-            _ => {}
+        if is_told {
+            self.push_kick(id, code, text);
         }
         Ok(())
+    }
+
+    /// Orders an edge that grants it to end a session at once.
+    pub(super) fn push_kick(&mut self, id: ClientId, code: Code, text: &str) {
+        let kick = Kick {
+            code,
+            wait_ms: 0,
+            text,
+        };
+        if let Some(v3) = self.v3_with(Feature::Kick) {
+            v3.push(ToEdge::Kick { id, kick });
+        }
     }
 
     /// Ends a session of which the edge knows nothing.

@@ -196,7 +196,7 @@ impl Recorder {
         let begins = core::mem::take(&mut self.begins);
         match self.sink().take(chunk, begins) {
             Some(mut empty) => {
-                // Nothing secret is left where it grows out of.
+                // Room for a usual call beyond the bound, so that it seldom grows out of memory with secrets.
                 empty.clear();
                 empty.reserve(2 * CHUNK_BYTES);
                 *self.chunk = empty;

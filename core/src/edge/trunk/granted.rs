@@ -387,7 +387,7 @@ impl Trunk {
     }
 
     fn shard_named(&self, id: ClientId) -> ShardId {
-        // Less than the first is far beyond the last.
+        // A number below the first wraps around to one beyond all branches.
         let shard = id.shard().as_u8().wrapping_sub(self.first.as_u8());
         match usize::from(shard) < self.branches.len() {
             true => ShardId::new(shard),

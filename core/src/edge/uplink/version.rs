@@ -90,9 +90,7 @@ impl SavedVersion {
             _ => return None,
         })
     }
-}
 
-impl SavedVersion {
     /// Returns whether the counts of this shard, which has so many frames and is to take `late` of the backend's, go on behind those of its trunk:
     /// for the same boot with the same features, where the backend has acknowledged some of the shard's frames, some were written to it, and the
     /// shard was handed some.
