@@ -27,7 +27,10 @@ fn two(shards: u8, config: &str) -> (Edge, [(Backend, Link); 2]) {
         let link = backend.accept();
         (backend, link)
     });
-    while get(edge.metrics_address(), "/readyz").0 != 200 {
+    let until = Instant::now() + PATIENCE;
+    let is_up = |at: usize| format!("voltlane_backend_up{{backend=\"{at}\"}}");
+    while !(0..2).all(|at| edge.metrics().value(&is_up(at)) == 1) {
+        assert!(Instant::now() < until, "{}", edge.log());
         thread::yield_now();
     }
     (edge, backends)
@@ -87,8 +90,7 @@ fn a_backend_that_dies_keeps_its_sessions_and_those_of_the_other_notice_nothing(
     let (edge, [(first, mut link), (second, mut other)]) = two(2, "");
     let mut clients: Vec<Client> = (0..2).map(|_| Client::join(edge.address())).collect();
     clients.sort_by_key(|client| pin(client, 2));
-    let [mut stays, waits] = <[Client; 2]>::try_from(clients).expect("two");
-    let mut waits = waits;
+    let [mut stays, mut waits] = <[Client; 2]>::try_from(clients).expect("two");
     round_trip(&mut link, &mut stays, b"a");
     round_trip(&mut other, &mut waits, b"b");
     let address = second.address();
