@@ -23,9 +23,9 @@ const SPARES: usize = ITEMS;
 /// `S` go back to the writer. The lock is held to append an item or to take all of them, never to copy one.
 pub(crate) struct End<O, I, S> {
     outgoing: Arc<Direction<O, S>>,
-    incoming: Arc<Direction<I, S>>,
+    pub(crate) incoming: Arc<Direction<I, S>>,
     /// The items that were taken last.
-    arrived: VecDeque<I>,
+    pub(crate) arrived: VecDeque<I>,
     /// Buffers of taken items, which go back at the next look.
     emptied: Vec<S>,
     /// Whether an item surely fits: only this end adds items.
@@ -38,10 +38,10 @@ pub(crate) struct End<O, I, S> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
-struct Direction<T, S>(Mutex<State<T, S>>);
+pub(crate) struct Direction<T, S>(Mutex<State<T, S>>);
 
-struct State<T, S> {
-    items: VecDeque<T>,
+pub(crate) struct State<T, S> {
+    pub(crate) items: VecDeque<T>,
     /// The bytes of all items.
     bytes: usize,
     spares: Vec<S>,
@@ -75,7 +75,7 @@ impl<T, S> State<T, S> {
 }
 
 impl<T, S> Direction<T, S> {
-    fn lock(&self) -> MutexGuard<'_, State<T, S>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T, S>> {
         // Every change leaves the state consistent even if something panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,13 +224,5 @@ impl<O, I, S> Drop for End<O, I, S> {
             state.spares = Vec::new();
             state.writer.take()
         });
-    }
-}
-#[cfg(all(feature = "upgrade", unix))]
-impl<O, I: Clone, S> End<O, I, S> {
-    /// Returns copies of the items that were not taken yet, in order. Nothing changes.
-    pub(crate) fn coming(&self) -> Vec<I> {
-        let state = self.incoming.lock();
-        self.arrived.iter().chain(&state.items).cloned().collect()
     }
 }
