@@ -1,6 +1,8 @@
 //! The client's side of the client link, as a pure state machine that reconnects. (SPEC 4)
 
+mod account;
 mod config;
+mod connection;
 #[cfg(feature = "serde")]
 mod data;
 mod ending;
@@ -574,103 +576,6 @@ impl Client {
         }
     }
 
-    /// Returns how the session ended, once it has or was refused.
-    #[must_use]
-    pub fn end(&self) -> Option<&End> {
-        self.end.as_ref()
-    }
-
-    /// Returns the time that a PING took, if one was answered. An edge is asked when it was silent for a while. (Version 3)
-    #[must_use]
-    pub fn rtt(&self) -> Option<Duration> {
-        self.session.rtt()
-    }
-
-    /// Returns what became of the session's packets so far, as far as this client knows.
-    #[must_use]
-    pub fn ledgers(&self) -> Ledgers {
-        match &self.end {
-            Some(end) => *end.ledgers,
-            None => self.ledgers_now(),
-        }
-    }
-
-    /// Returns the accounts with what a client holds until it is saved, which was never sent.
-    fn ledgers_now(&self) -> Ledgers {
-        let mut ledgers = self.session.ledgers(&self.outbox);
-        let held = self
-            .keeper
-            .as_ref()
-            .map_or(0, |keeper| keeper.held().packets() as u64);
-        ledgers.up.numbered = ledgers.up.numbered.saturating_add(held);
-        ledgers.up.open_unsent = ledgers.up.open_unsent.saturating_add(held);
-        ledgers
-    }
-
-    /// Returns the public key of the edge, once one has proven it. Whoever pins it is safe against other edges from then on. (Version 3)
-    #[must_use]
-    pub fn edge_key(&self) -> Option<&PublicKey> {
-        self.trust.learned.as_ref()
-    }
-
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            packets: self.config.queue_packets,
-            bytes: self.config.queue_bytes,
-        }
-    }
-
-    /// Returns the maximum length of a packet in bytes: `max_send_bytes`, what the edge takes if it has said so, or the room in an empty
-    /// queue.
-    #[must_use]
-    pub fn max_packet_bytes(&self) -> usize {
-        let room = self
-            .config
-            .queue_bytes
-            .saturating_sub(Outbox::stored_bytes(0));
-        let max = self.config.max_send_bytes;
-        let max = max.min(self.session.longest_packet_up().unwrap_or(max));
-        usize::try_from(max).map_or(room, |max| max.min(room))
-    }
-
-    /// Returns whether the queue has room for a packet of `length` bytes now, and may ever have.
-    #[must_use]
-    pub fn has_room(&self, length: usize) -> bool {
-        length <= self.max_packet_bytes() && self.takes(Outbox::stored_bytes(length), self.bounds())
-    }
-
-    /// Returns whether a packet waits that the transport has not taken.
-    #[must_use]
-    pub fn has_unsent(&self) -> bool {
-        self.outbox.has_unsent()
-    }
-
-    /// Returns the version of the session, or the one that the next session is to have.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        self.session.version()
-    }
-
-    /// Returns the number of packets held: to be written, half-written, or not acknowledged.
-    #[must_use]
-    pub fn queued_packets(&self) -> usize {
-        let held = self
-            .keeper
-            .as_ref()
-            .map_or(0, |keeper| keeper.held().packets());
-        self.outbox.packets().saturating_add(held)
-    }
-
-    /// Returns the number of bytes of these packets, including lengths.
-    #[must_use]
-    pub fn queued_bytes(&self) -> usize {
-        let held = self
-            .keeper
-            .as_ref()
-            .map_or(0, |keeper| keeper.held().held_bytes());
-        self.outbox.held_bytes().saturating_add(held)
-    }
-
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called, unless something else happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
@@ -753,25 +658,6 @@ impl Client {
         }
     }
 
-    /// Returns what [`restore`](Self::restore) needs, as long as there is a session of version 2 that may be resumed.
-    #[must_use]
-    pub fn saved_session(&self) -> Option<SavedSession> {
-        let (id, keys, edge_key) = self.session.saved()?;
-        Some(SavedSession::new(id, keys.clone(), *edge_key))
-    }
-
-    /// Returns the id of the session, connected or not. `None` before there is a session, and once the edge turned out not to know it.
-    #[must_use]
-    pub fn id(&self) -> Option<ClientId> {
-        self.session.id()
-    }
-
-    /// Returns the state of the client.
-    #[must_use]
-    pub fn state(&self) -> State {
-        self.state
-    }
-
     fn advance_clock(&mut self, now: Time) {
         self.now = self.now.max(now);
     }
@@ -780,99 +666,6 @@ impl Client {
         debug!(id = self.id().map(ClientId::as_u64), from = ?self.state, to = ?state, "client state");
         self.state = state;
         self.timer = timer;
-    }
-
-    fn establish(&mut self) -> Event<'static> {
-        let resumed = matches!(self.state, State::AwaitPing | State::AwaitResumed);
-        let steady_at = match self.session.steady_after() {
-            Duration::ZERO => {
-                self.pauses.reset();
-                None
-            }
-            after => Some(self.now + after),
-        };
-        self.enter(State::Established, steady_at);
-        if self.goodbye != Goodbye::No {
-            self.part();
-        }
-        if self.keeper.is_some() && !resumed {
-            // Packets go behind the answer.
-            self.session.ask(self.now);
-        }
-        let id = self.id().expect("an established session has an id");
-        if resumed {
-            let resumption = self.session.resumption();
-            Event::Resumed {
-                id,
-                missed: resumption.missed,
-                away: resumption.away,
-            }
-        } else {
-            Event::Connected { id }
-        }
-    }
-
-    /// Asks for the transport to be closed. `ending` tells what follows.
-    fn close_transport(&mut self, ending: Ending) {
-        self.ending = Some(ending);
-        self.enter(State::Closing, None);
-    }
-
-    /// Handles that the transport is gone. Partial data is discarded, except for a packet that it took in part.
-    fn end_connection(&mut self, ending: Ending) {
-        self.reader.clear();
-        self.session.lose();
-        self.outbox.lose_transport();
-        let ending = match ending {
-            // Another session is only for packets that wait: a goodbye wants none.
-            Ending::NotBegun(code, pause)
-                if self.goodbye != Goodbye::No && self.outbox.is_empty() =>
-            {
-                Ending::Ended(code, String::new(), pause)
-            }
-            ending => ending,
-        };
-        match ending {
-            Ending::Dropped(cause, pause) => self.retry(cause, pause),
-            Ending::NotBegun(code, pause) => {
-                self.session.forget();
-                self.outbox
-                    .resume_from(self.outbox.acked())
-                    .expect("what is acknowledged was sent");
-                self.retry(DropCause::Told(code), pause);
-            }
-            Ending::Refused(refusal) => {
-                let ledgers = self.ledgers_now();
-                self.end = Some(End::new(refusal.code(), refusal.to_string(), ledgers));
-                if refusal == Refusal::UnknownOrExpired {
-                    self.session.forget();
-                }
-                self.afresh = (self.now, AT_ONCE);
-                self.may_start_over = true;
-                self.enter(State::Ended, None);
-                self.event = Some(Event::Refused(refusal));
-            }
-            Ending::Ended(code, text, pause) => {
-                let end = End::new(code, text, self.ledgers_now());
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.forget();
-                }
-                self.session.forget();
-                self.outbox.clear();
-                self.goodbye = Goodbye::No;
-                self.may_start_over = end.code.class() == Class::Afresh;
-                self.end = Some(end.clone());
-                self.afresh = (self.now, pause);
-                self.enter(State::Ended, None);
-                self.event = Some(Event::Ended(end));
-            }
-        }
-    }
-
-    fn retry(&mut self, cause: DropCause, pause: Pause) {
-        let retry_in = self.pauses.next(pause, &mut self.rng);
-        self.enter(State::Waiting, Some(self.now + retry_in));
-        self.event = Some(Event::Dropped { cause, retry_in });
     }
 }
 

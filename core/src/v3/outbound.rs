@@ -2,6 +2,10 @@
 //!
 //! A record is made when the transport is ready for it, of all that waits then. It cannot be taken back: the packets in it count as sent.
 
+mod early;
+#[cfg(feature = "upgrade")]
+mod saved;
+
 use core::fmt;
 
 use crate::queue::{Amount, Outbox};
@@ -723,174 +727,12 @@ impl Outbound {
         self.is_closed = true;
     }
 
-    // ---- early records, of a client
-
-    /// Returns how many bytes of items the next early record has room for, if the next packet fits into them whole.
-    fn early_room(&self, bytes: u32, outbox: &Outbox) -> Option<usize> {
-        let room = self.most_early(bytes);
-        let packet = outbox.next_packet()?;
-        let needed = packet.len().saturating_add(header_bytes(packet.len()));
-        (needed <= room).then_some(room)
-    }
-
-    /// Returns the most bytes of items that the next early record may have.
-    fn most_early(&self, bytes: u32) -> usize {
-        let most = if self.sealer.records() == 0 {
-            FIRST_EARLY_BYTES + TAG_BYTES
-        } else {
-            let left = MAX_EARLY_BYTES.saturating_sub(bytes as usize);
-            left.saturating_sub(EARLY_END_BYTES)
-                .min(USUAL_ITEMS_BYTES.saturating_add(TAG_BYTES))
-        };
-        most.saturating_sub(TAG_BYTES)
-    }
-
-    fn seal_early(&mut self, bytes: u32, outbox: &mut Outbox, progress: &mut Progress) {
-        let number = self.next;
-        let start = self.begin();
-        let most = self.most_early(bytes);
-        let mut room = self.early_room(bytes, outbox).unwrap_or_default();
-        while self.may_send(outbox, progress)
-            && let Some(packet) = outbox.next_packet()
-            && let needed = packet.len().saturating_add(header_bytes(packet.len()))
-            && needed <= room
-        {
-            let stored = Outbox::stored_bytes(packet.len());
-            Item::Packet(packet).encode(&mut self.sending().wire);
-            self.next = self.next.saturating_add(1);
-            room = room.saturating_sub(needed);
-            outbox.advance(stored);
-            progress.count_sent(outbox);
-        }
-        self.seal_padded(number, start, most);
-        let sending = self.sending();
-        let body = u32::try_from(sending.wire.len().saturating_sub(start)).unwrap_or(u32::MAX);
-        sending.early_bytes = Some(bytes.saturating_add(body));
-    }
-
-    /// Ends the early records, since RESUMED has opened: what follows goes under `up`. The edge has received all up to `received`
-    /// (SPEC 21.2(d), 23.3(d)).
-    ///
-    /// # Errors
-    /// [`NeverSent`]. The connection is over then.
-    pub fn end_early(
-        &mut self,
-        up: &Secret,
-        received: u64,
-        outbox: &mut Outbox,
-        progress: &Progress,
-    ) -> Result<(), NeverSent> {
-        let last = self.next.saturating_sub(1).max(received);
-        let sent = progress.sent().max(outbox.acked());
-        // What was acknowledged needs no packet.
-        let from = last.max(outbox.acked());
-        outbox
-            .resume_within(from, sent)
-            .map_err(|_| NeverSent { received, sent })?;
-        self.put_early_end(up);
-        self.next = last.saturating_add(1);
-        Ok(())
-    }
-
-    /// Ends the early records. What follows goes under `up`.
-    fn put_early_end(&mut self, up: &Secret) {
-        let number = self.next;
-        let start = self.begin();
-        self.put(&Item::EarlyEnd);
-        self.seal(number, start);
-        self.sending().early_bytes = None;
-        self.sealer = Sealer::new(up);
-    }
-
-    /// Ends the early records, and adds a record under `up` without an item: the proof that the edge asks for before it takes the session up.
-    /// (SPEC 44.4(c))
-    #[cfg(feature = "tickets")]
-    pub fn confirm(&mut self, up: &Secret) {
-        self.put_early_end(up);
-        self.make_empty();
-    }
-
-    /// Goes on behind what the edge has received, since RESUMED has opened after a [proof](Self::confirm).
-    ///
-    /// # Errors
-    /// [`NeverSent`]. The connection is over then.
-    #[cfg(feature = "tickets")]
-    pub fn go_on(
-        &mut self,
-        received: u64,
-        outbox: &mut Outbox,
-        progress: &Progress,
-    ) -> Result<(), NeverSent> {
-        let sent = progress.sent().max(outbox.acked());
-        // What was acknowledged needs no packet.
-        let from = received.max(outbox.acked());
-        outbox
-            .resume_within(from, sent)
-            .map_err(|_| NeverSent { received, sent })?;
-        self.next = received.saturating_add(1);
-        Ok(())
-    }
-
     // ---- memory
 
     /// Returns whether it would have to allocate to make a record.
     #[must_use]
     pub fn wants_sending(&self) -> bool {
         self.sending.is_none()
-    }
-
-    /// Appends it, with what is sealed and not written. Returns false if its connection is not taken over (SPEC 41.1(d)).
-    #[cfg(feature = "upgrade")]
-    pub(super) fn save(&self, out: &mut Vec<u8>) -> bool {
-        let nothing = Sending::default();
-        let sending = self.sending.as_deref().unwrap_or(&nothing);
-        self.sealer.save(out);
-        put_numbers(out, &[self.next, sending.begun as u64, sending.gap]);
-        put_bytes(out, self.wire());
-        for bytes in [sending.pong, sending.ping] {
-            out.push(bytes.is_some().into());
-            out.extend_from_slice(&bytes.unwrap_or_default());
-        }
-        for flag in [sending.ack_now, self.ack_due, self.pads] {
-            out.push(flag.into());
-        }
-        let is_plain =
-            sending.first.is_none() && sending.early_bytes.is_none() && sending.go_away.is_none();
-        is_plain && !sending.has_ticket() && !self.is_closed
-    }
-
-    /// Reads what [`save`](Self::save) wrote.
-    #[cfg(feature = "upgrade")]
-    pub(super) fn load(saved: &mut Saved<'_>) -> Option<Self> {
-        let sealer = Sealer::load(saved)?;
-        let next = saved.u64()?;
-        let mut sending = Sending {
-            begun: usize::try_from(saved.u64()?).ok()?,
-            gap: saved.u64()?,
-            wire: saved.bytes()?.to_vec(),
-            ..Sending::default()
-        };
-        for bytes in [&mut sending.pong, &mut sending.ping] {
-            let (is_there, read) = (saved.flag()?, saved.array()?);
-            *bytes = is_there.then_some(read);
-        }
-        sending.ack_now = saved.flag()?;
-        Some(Outbound {
-            sealer,
-            next,
-            ack_due: saved.flag()?,
-            pads: saved.flag()?,
-            is_closed: false,
-            sending: (!sending.is_unused()).then(|| Box::new(sending)),
-        })
-    }
-
-    /// Returns `None` if pieces were sealed of the next packet and it is not longer than these. It has `length` bytes, if there is one.
-    #[cfg(feature = "upgrade")]
-    pub(super) fn begun_within(&self, length: Option<usize>) -> Option<()> {
-        let begun = self.begun();
-        let fits = begun == 0 || length.is_some_and(|length| begun < length);
-        fits.then_some(())
     }
 
     /// Takes over the memory of another connection, to make records.

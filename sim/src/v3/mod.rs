@@ -9,7 +9,7 @@
 //! | `setup.rs` | what a seed draws: bounds, and everything that is to happen |
 //! | `keys.rs`, `items.rs`, `tap.rs` | keys, records and items, written from SPEC.txt without the core's code |
 //! | `fates.rs` | what becomes of packets down that are superseded, given up or never sent |
-//! | `ledger.rs` | what is owed to each session, and the rules |
+//! | `ledger.rs` | what is owed to each session, and the rules; `ledger/items.rs` judges the items of records |
 //! | `edge.rs`, `backend.rs` | the adapter of the edge, and the backend |
 //! | `clients.rs` | clients and their applications |
 //! | `restart.rs` | the edge ends in order, and another process goes on with its sessions |
