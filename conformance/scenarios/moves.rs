@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use conformance::several::{Library, Serving, client_of, close, serve_several};
+use conformance::several::{Library, Serving, client_of, close, flush, serve_several};
 use conformance::{Directory, Edge, Signal};
 use voltlane_core::ClientId;
 use voltlane_driver::backend::{BackendHandle, Event};
@@ -202,6 +202,10 @@ fn clients_of_an_edge_that_dies_or_sleeps_come_back_at_another_one_and_nothing_i
             .collect();
         say(&mut clients, BURST);
         until(&mut application, &mut clients, BURST);
+        // A client whose packets are acknowledged has a ticket (SPEC 44.3(b)). Before that its own edge alone knows it.
+        for client in &clients {
+            flush(&client.sender);
+        }
 
         // One dies with packets on their way in both directions.
         say(&mut clients, 2 * BURST);

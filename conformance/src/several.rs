@@ -111,3 +111,11 @@ pub fn client_of(
     });
     (sender.recv().expect("it connects"), events)
 }
+
+/// Waits until all that a client has sent is acknowledged.
+///
+/// # Panics
+/// If its session ends before that.
+pub fn flush(sender: &ClientSender) {
+    smol::block_on(sender.flush()).expect("it lives");
+}
