@@ -21,7 +21,7 @@ impl Client {
             self.session.ask(self.now);
         }
         let id = self.id().expect("an established session has an id");
-        if resumed {
+        if !self.tells_as_new(resumed) {
             let resumption = self.session.resumption();
             Event::Resumed {
                 id,

@@ -205,6 +205,7 @@ impl Client {
             key_log: config.key_log.clone(),
             ..Trust::default()
         };
+        let is_told = session.id().is_some();
         Client {
             rng: ChaCha20Rng::from_seed(seed),
             now: Time::ZERO,
@@ -223,7 +224,7 @@ impl Client {
             goodbye: Goodbye::No,
             has_heard: false,
             falls_back: false,
-            keeper: config.saving.map(|saving| Keeper::new(saving, &[])),
+            keeper: config.saving.map(|saving| Keeper::new(saving, is_told)),
             config,
         }
     }

@@ -38,13 +38,16 @@ pub(super) struct Keeper {
     taken: u64,
     /// Nothing, for the Join record.
     nothing: Outbox,
+    /// Whether the application may know the session: it was stored while it was established.
+    is_told: bool,
 }
 
 impl Keeper {
-    pub(super) fn new(saving: Saving, state: &[u8]) -> Box<Self> {
+    /// `is_told`: a process before this one has told the session.
+    pub(super) fn new(saving: Saving, is_told: bool) -> Box<Self> {
         Box::new(Keeper {
             saving,
-            state: state.to_vec(),
+            state: Vec::new(),
             is_new: false,
             stored: Mark::default(),
             given: Mark::default(),
@@ -52,6 +55,7 @@ impl Keeper {
             held: Outbox::new(Retention::UntilAcked),
             taken: 0,
             nothing: Outbox::new(Retention::UntilAcked),
+            is_told,
         })
     }
 
@@ -84,7 +88,7 @@ impl Client {
     pub fn wants_save(&self) -> bool {
         self.keeper.as_ref().is_some_and(|keeper| {
             let mark = self.mark();
-            // The application is not to know a session that is not stored.
+            // The application is not to know a session that is not stored. (SPEC 46.1(h))
             let is_another = self.state == State::Established && mark.id != keeper.stored.id;
             let is_over = self.state.is_over() && mark != keeper.stored;
             keeper.is_due || keeper.is_new || is_another || is_over
@@ -130,7 +134,20 @@ impl Client {
         if let Some(keeper) = &mut self.keeper {
             keeper.stored = keeper.given;
             (keeper.is_due, keeper.is_new) = (false, false);
+            keeper.is_told |= self.state == State::Established;
         }
+    }
+
+    /// Returns whether a session that is established is told as one that began: it is new, or it could not be stored when it was. (SPEC
+    /// 46.1(h))
+    pub(super) fn tells_as_new(&mut self, resumed: bool) -> bool {
+        let id = self.mark().id;
+        let Some(keeper) = &mut self.keeper else {
+            return !resumed;
+        };
+        let was_told = resumed && keeper.is_told;
+        keeper.is_told = was_told || keeper.stored.id == id;
+        !was_told
     }
 
     /// Sets the application's own state, which is stored with the session. With [`Saving::Saved`], what was sent so far leaves and what was

@@ -1,9 +1,9 @@
 //! A client behind its lock: the machine, its connection, and what has come.
 
+mod saving;
+
 use std::collections::VecDeque;
-use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use voltlane_core::client::{
@@ -430,45 +430,6 @@ impl Core {
         true
     }
 
-    /// Stores what must be stored now. Returns whether it has. Without that nothing leaves, so a disk that is full is like a network that is
-    /// down.
-    fn saves(&mut self) -> bool {
-        let Some(store) = self.store.as_mut().filter(|_| self.machine.wants_save()) else {
-            return false;
-        };
-        match store.store(&self.machine.to_save()) {
-            Ok(()) => {
-                self.machine.handle_saved();
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the session cannot be stored");
-                self.transport.error = Some(Arc::new(error));
-                self.machine.drop_connection();
-                false
-            }
-        }
-    }
-
-    /// Stores the application's state, and with it what it has taken.
-    pub(super) fn save_state(&mut self, state: &[u8]) -> io::Result<()> {
-        let Some(store) = &mut self.store else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        let now = self.timer.now();
-        if let Some(Lent { number, session }) = &self.lent
-            && *session == self.session
-        {
-            self.machine.taken(now, *number);
-        }
-        let set = self.machine.set_state(now, state);
-        set.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        store.store(&self.machine.to_save())?;
-        self.machine.handle_saved();
-        self.tell_driver();
-        Ok(())
-    }
-
     fn ended(&mut self, end: End) -> Event {
         self.saves();
         let up = end.ledgers.up;
@@ -501,7 +462,8 @@ impl Core {
                 retry_in,
             } => {
                 let (error, words) = (self.transport.error.clone(), self.transport.words.clone());
-                let error = error.filter(|_| why == Why::ConnectFailed);
+                // A session that cannot be stored is a drop of our own.
+                let error = error.filter(|_| matches!(why, Why::ConnectFailed | Why::Local));
                 let cause = DropCause::new(why, error, words);
                 self.tokens.iter_mut().for_each(Tokens::attempt_is_over);
                 self.last_drop = Some(cause.clone());
@@ -556,14 +518,7 @@ impl Core {
             }
             let may_read = self.may_read(reads);
             if may_read && self.has_unread() {
-                let mut input = &self.buffer[self.unread.clone()];
-                let event = self.machine.handle_bytes(now, &mut input);
-                self.has_more = event.is_some();
-                let heard = event.and_then(|event| hear(event, self.session, &mut self.id));
-                self.unread.start = self.unread.end - input.len();
-                // Before the application hears of a session.
-                self.saves();
-                match heard {
+                match self.take_unread() {
                     Some(heard) => return Poll::Ready(heard),
                     None => continue,
                 }

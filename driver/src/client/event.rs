@@ -86,7 +86,7 @@ impl DropCause {
         self.why
     }
 
-    /// Returns what the system or the resolver said, if the attempt failed there.
+    /// Returns what the system or the resolver said, if the attempt failed there, or the store, if the session could not be kept.
     #[must_use]
     pub fn io_error(&self) -> Option<&io::Error> {
         self.error.as_deref()

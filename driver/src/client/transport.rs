@@ -30,7 +30,7 @@ pub(super) struct Transport {
     /// Whether the edge at this connection has taken the session up.
     is_taken_up: bool,
     phase: Phase,
-    /// Why the last attempt failed, until one succeeds.
+    /// Why the last attempt failed, or what it needed could not be stored, until there is another one.
     pub(super) error: Option<Arc<io::Error>>,
     /// What the last connection said at its end, until there is another attempt.
     pub(super) words: Option<String>,
@@ -57,7 +57,7 @@ impl Transport {
         entropy: &mut impl FnMut() -> [u8; 32],
     ) -> bool {
         if matches!(self.phase, Phase::Down) && machine.wants_connect(now) {
-            self.words = None;
+            (self.error, self.words) = (None, None);
             let connector = &mut self.connectors[self.at];
             self.phase = Phase::Connecting(connector.connect());
         }
@@ -67,7 +67,6 @@ impl Transport {
         match attempt.as_mut().poll(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(stream)) => {
-                self.error = None;
                 self.phase = Phase::Up(WatchedChannel::new(stream));
                 self.is_taken_up = false;
                 machine.handle_connected(now, entropy());

@@ -1,6 +1,7 @@
 //! The client and the backend library, through a driven edge, over streams in memory and in virtual time.
 
 mod backends;
+mod saving;
 mod sessions;
 mod transports;
 mod waits;

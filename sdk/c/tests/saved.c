@@ -85,6 +85,35 @@ static void refuses(const char *address, const char *path) {
   CHECK(vl_client_free(client) == VL_OK && unlink(path) == 0);
 }
 
+/* A session that cannot be saved is not told, and one that can is told as one that began. */
+static void full_disk(const char *address, const char *path, vl_backend *backend) {
+  char fresh[96];
+  snprintf(fresh, sizeof fresh, "%s.new", path);
+  for (uint32_t version = 2; version <= 3; version++) {
+    vl_client_options to = VL_CLIENT_OPTIONS;
+    to.address = address;
+    to.version = version;
+    to.session_file = path;
+    vl_client *client;
+    const vl_event *event;
+    int drops = 0;
+    CHECK(mkdir(fresh, 0700) == 0);
+    CHECK(vl_client_open(&to, &client) == VL_OK);
+    for (uint64_t until = now_us() + PATIENCE_US;;) {
+      CHECK(now_us() < until && vl_backend_poll(backend, &event, 0) >= 0);
+      int got = vl_client_poll(client, &event, 1000);
+      CHECK(got >= 0);
+      if (got == 0) continue;
+      if (event->type == VL_EVENT_CONNECTED) break;
+      CHECK(event->type == VL_EVENT_DROPPED && vl_client_id(client) == 0);
+      if (++drops <= 3) CHECK(strstr(event->text, "directory") != NULL);
+      if (drops == 3) CHECK(rmdir(fresh) == 0);
+    }
+    CHECK(drops >= 3 && event->id != 0 && event->id == vl_client_id(client));
+    CHECK(vl_client_close(client, PATIENCE_US) == VL_OK && unlink(path) == 0);
+  }
+}
+
 /* The value of `"name": "..."` in a line of the vectors. Returns its length, or -1 if there is none. */
 static long value(const char *line, const char *name, char *out, size_t most) {
   char key[32];
@@ -162,6 +191,7 @@ int main(int count, char **words) {
   snprintf(path, sizeof path, "%s/session", served.directory);
   snprintf(lock, sizeof lock, "%s.lock", path);
   refuses(served.address, path);
+  full_disk(served.address, path, backend);
   vectors(path);
 
   uint32_t heard = 0;

@@ -149,6 +149,37 @@ test("nothing leaves and nothing is told before it is stored", async (context) =
   store.store = was;
 });
 
+for (const versions of ["2", "3"]) {
+  test(`version ${versions}: a session that cannot be stored is not told`, async (context) => {
+    const { backend, join } = await rig(context);
+    const store = new SlowStore();
+    let told = 0;
+    const joining = join({ sessionStore: store, versions }).then((client) => {
+      told += 1;
+      return client;
+    });
+    for (const why of ["one", "two", "three"]) {
+      await store.fail(new Error(why));
+      // Its next attempt comes with the next connection.
+      while (store.waiting.length === 0) await within(new Promise((wake) => (store.heard = wake)), "another attempt");
+      assert.equal(told, 0, why);
+    }
+    const stores = (async () => {
+      for (;;) await store.next();
+    })();
+    stores.catch(() => undefined);
+    const client = await within(joining, "the client");
+    const begun = await readUntil(client, ({ type }) => type !== "dropped");
+    assert.deepEqual(begun.at(-1), { type: "connected", id: client.id });
+    assert.equal(begun.filter(({ type, cause }) => type === "dropped" && /cannot be stored/.test(cause.message)).length, 3);
+    await client.send("1");
+    await readUntil(backend, ({ text }) => text === "1");
+    client.dropConnection();
+    const back = await readUntil(client, ({ type }) => type !== "dropped" && type !== "caughtUp");
+    assert.equal(back.at(-1).type, "resumed");
+  });
+}
+
 test("ack: saved: what is sent leaves with the state", async (context) => {
   const { backend, join, file } = await rig(context);
   const client = await join({ sessionFile: file, ack: "saved", versions: "3" });

@@ -100,6 +100,7 @@ class Client(Owner[ClientEvent]):
             raise
         self._start_over = start_over
         self._give_up_after = give_up_after
+        self._id = self._machine.id
         self._lent = 0
         self._dialing: asyncio.Task[None] | None = None
         self._last_end: Ended | None = None
@@ -229,6 +230,8 @@ class Client(Owner[ClientEvent]):
             assert self._loop is not None
             self._loop.call_exception_handler({"message": "the session file cannot be written", "exception": error})
             self._machine.drop_connection()
+            # Whoever saves may have looked at the connection before.
+            self._flush_soon()
             return False
         return True
 
@@ -290,8 +293,8 @@ class Client(Owner[ClientEvent]):
 
     @property
     def id(self) -> int:
-        """The id of the session, or 0."""
-        return self._machine.id
+        """The id of the session that was told last, or 0."""
+        return self._id
 
     @property
     def version(self) -> int:
@@ -328,7 +331,12 @@ class Client(Owner[ClientEvent]):
         self._pump()
 
     def _received(self, data: bytes) -> None:
-        self._take(self._machine.feed(self._now(), data))
+        events: Sequence[ClientEvent] = self._machine.feed(self._now(), data)
+        # The application hears of no session that is not in the file. (SPEC 46.1(h))
+        if self._store is not None and not self._save():
+            begun = [type(event) for event in events]
+            events = events[: begun.index(Connected)] if Connected in begun else events
+        self._take(events)
         self._pump()
 
     def _link_lost(self, link: Link, in_order: bool) -> None:
@@ -345,6 +353,7 @@ class Client(Owner[ClientEvent]):
                 self._last_drop = event
             elif isinstance(event, Connected):
                 self._last_end = None
+                self._id = event.id
         self._keep(events)
 
     def _keep_tick(self, tick: Tick) -> None:
@@ -373,7 +382,6 @@ class Client(Owner[ClientEvent]):
                 self._dialing = None
             machine.closed(now, False)
             self._take(machine.events())
-        # Before the application hears of a session, so that it never knows one that is not in the file.
         self._save()
         if machine.is_over:
             if self._start_over and machine.ends_afresh:

@@ -157,6 +157,8 @@ export class Machine {
   private stored: Mark = { text: "0", id: 0n, states: 0 };
   /** Whether output waits for something to be stored. */
   private isDue = false;
+  /** Whether the application knows the session. */
+  private isTold = false;
   private savedStateValue: Bytes = EMPTY;
   private states = 0;
   /** The last packet that was taken since the state was set. */
@@ -354,7 +356,9 @@ export class Machine {
   }
 
   pollEvent(): MachineEvent | undefined {
-    return this.events.shift();
+    const event = this.events.shift();
+    if (event?.type === "connected") this.isTold = true;
+    return event;
   }
 
   // ---- the transport
@@ -518,7 +522,9 @@ export class Machine {
   private establish(event: MachineEvent): void {
     if (this.two) this.step = this.config.backoffMin;
     this.enter("open", this.two ? undefined : this.now + STEADY);
-    this.events.push(event);
+    const isNew = event.type === "connected" || (this.trust.saves && !this.isTold);
+    if (isNew) this.isTold = false;
+    this.events.push(isNew ? { type: "connected", id: this.id! } : event);
     this.part();
   }
 
@@ -555,6 +561,7 @@ export class Machine {
 
   private endConnection(ending: Ending): void {
     this.ending = undefined;
+    if (this.trust.saves && !this.isTold) this.forgetUntold();
     this.reader.clear();
     this.setOutput(EMPTY);
     this.frameEnds = [];
@@ -582,6 +589,12 @@ export class Machine {
         this.afresh = { at: this.now, wait: ending.wait ?? 0, jitter: ending.jitter ?? 0 };
         return this.finish(ending.code, ending.text, ending.keeps ?? false);
     }
+  }
+
+  /** A session that is not stored is not told: it may come again (SPEC 46.1(h)). */
+  private forgetUntold(): void {
+    const at = this.events.findIndex(({ type }) => type === "connected");
+    if (at >= 0) this.events.length = at;
   }
 
   private finish(code: number, text: string, keeps: boolean): void {
@@ -822,6 +835,7 @@ export class Machine {
     if (two && (versions === "3" || edgeKeys.length > 0)) return false;
     if (three && versions === "2") return false;
     this.savedStateValue = state;
+    this.isTold = two !== undefined || three !== undefined;
     if (two) {
       this.begin(2);
       this.two = two;
