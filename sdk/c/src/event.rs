@@ -303,8 +303,8 @@ impl Kept {
         }
     }
 
-    #[cfg(feature = "backend")]
     /// An event of a backend's machine, whose bytes are lent. Returns false if it is not for the application.
+    #[cfg(feature = "backend")]
     pub(crate) fn of_host(&mut self, event: host::Event<'_>) -> bool {
         use host::Event;
         match event {
@@ -352,22 +352,22 @@ impl Kept {
         true
     }
 
-    #[cfg(feature = "backend")]
     /// A client that has joined with its first packet, over a link of version 2.
+    #[cfg(feature = "backend")]
     pub(crate) fn of_first(&mut self, id: u64) {
         self.begin(VL_EVENT_JOINED).id = id;
     }
 
-    #[cfg(feature = "backend")]
     /// A client that waits for a verdict.
+    #[cfg(feature = "backend")]
     pub(crate) fn of_applicant(&mut self, joined: backend::Joined) {
         self.begin(VL_EVENT_VERIFY).id = joined.id.as_u64();
         self.own(joined.token);
         self.note(&joined.note);
     }
 
-    #[cfg(feature = "backend")]
     /// An event of a backend with a socket.
+    #[cfg(feature = "backend")]
     pub(crate) fn of_backend(&mut self, event: backend::Event) {
         use backend::Event;
         match event {

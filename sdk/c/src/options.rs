@@ -197,8 +197,8 @@ fn key_of(digits: &str) -> Result<PublicKey, Fault> {
     PublicKey::from_sec1(&key).map_err(|error| wrong(&error))
 }
 
-#[cfg(feature = "backend")]
 /// The options of a backend. Begin with VL_BACKEND_OPTIONS, which sets `size`.
+#[cfg(feature = "backend")]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct vl_backend_options {
@@ -228,8 +228,8 @@ pub struct vl_backend_options {
     pub restored_len: usize,
 }
 
-#[cfg(feature = "backend")]
 /// What an application has saved of a client.
+#[cfg(feature = "backend")]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct vl_restored {
