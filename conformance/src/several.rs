@@ -72,7 +72,12 @@ pub fn serve_several(library: Library, edges: usize) -> Serving {
 
 /// Closes a backend. Its events end then.
 pub fn close(handle: &BackendHandle) {
-    smol::block_on(handle.close());
+    wait_for(handle.close());
+}
+
+/// Waits on this thread for what a handle does.
+pub fn wait_for<T>(does: impl Future<Output = T>) -> T {
+    smol::block_on(does)
 }
 
 /// Begins a client of a library, on a thread of its own, that knows these addresses and is at the first one. Returns what it sends with, and

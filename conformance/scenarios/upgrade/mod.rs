@@ -1,6 +1,7 @@
 //! A new process takes over from one that serves. (SPEC 41)
 #![cfg(target_os = "linux")]
 
+mod link3;
 mod partners;
 
 use std::cell::RefCell;
@@ -11,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,10 +45,15 @@ impl Place {
 
     /// Has the next process begin with so many shards.
     fn set_shards(&self, shards: u8) {
+        self.configure(shards, "");
+    }
+
+    /// Has the next process begin with so many shards, and more lines of configuration.
+    fn configure(&self, shards: u8, more: &str) {
         let socket = self.socket();
         let config = format!(
             "{HEALING}general.key_file = \"edge.key\"\ngeneral.shards = {shards}\n\
-             general.upgrade_socket = {socket:?}\nlimits.handshake_timeout_secs = 20\n"
+             general.upgrade_socket = {socket:?}\nlimits.handshake_timeout_secs = 20\n{more}"
         );
         self.directory.write("connserver.toml", config);
     }
@@ -177,31 +183,43 @@ fn talk(
 
 type Talker = thread::JoinHandle<(u64, Duration)>;
 
-/// Clients of both versions on threads of their own. All have joined when this returns.
-fn talkers(address: SocketAddr, count: usize, ends: &Arc<AtomicBool>) -> Vec<Talker> {
+/// Clients of both versions on threads of their own. All have joined when this returns. Each says when it is quiet, and then expects `last`.
+fn talkers(
+    address: SocketAddr,
+    count: usize,
+    ends: &Arc<AtomicBool>,
+    last: &'static [&'static [u8]],
+) -> (Vec<Talker>, mpsc::Receiver<()>) {
     let all_joined = Arc::new(Barrier::new(count + 1));
+    let (is_quiet, quiet) = mpsc::channel();
     let start = |number: usize| {
         let (ends, joined) = (Arc::clone(ends), Arc::clone(&all_joined));
+        let is_quiet = is_quiet.clone();
+        let run = move |send: &mut dyn FnMut(&[u8]), expect: &mut dyn FnMut(&[u8])| {
+            joined.wait();
+            let talked = talk(send, &mut *expect, &ends);
+            is_quiet.send(()).expect("the test waits");
+            last.iter().for_each(|packet| expect(packet));
+            talked
+        };
         thread::spawn(move || match number % 4 {
             0 => {
                 let client = RefCell::new(ClientV3::join(address));
-                joined.wait();
-                let send = |bytes: &[u8]| {
+                let mut send = |bytes: &[u8]| {
                     client.borrow_mut().send(bytes);
                 };
-                talk(send, |bytes| client.borrow_mut().expect(bytes), &ends)
+                run(&mut send, &mut |bytes| client.borrow_mut().expect(bytes))
             }
             _ => {
                 let client = RefCell::new(Client::join(address));
-                joined.wait();
-                let send = |bytes: &[u8]| client.borrow_mut().send(bytes);
-                talk(send, |bytes| client.borrow_mut().expect(bytes), &ends)
+                let mut send = |bytes: &[u8]| client.borrow_mut().send(bytes);
+                run(&mut send, &mut |bytes| client.borrow_mut().expect(bytes))
             }
         })
     };
     let talkers = (0..count).map(start).collect();
     all_joined.wait();
-    talkers
+    (talkers, quiet)
 }
 
 /// `voltlane upgrade` under numbered traffic of `count` clients: none is dropped, and no packet is lost or there twice.
@@ -217,13 +235,29 @@ fn upgrade_under_traffic(shards: u8, count: usize, times: usize) {
 
 /// Upgrades under the traffic of clients whose packets come back. Returns their number.
 fn upgrades(place: &Place, edge: &Edge, count: usize, times: usize) -> u64 {
+    upgrades_and_then(place, edge, (count, times), &[], || {})
+}
+
+/// Like [`upgrades`]. Once all clients are quiet, `send` sends `last` to each of them.
+fn upgrades_and_then(
+    place: &Place,
+    edge: &Edge,
+    (count, times): (usize, usize),
+    last: &'static [&'static [u8]],
+    send: impl FnOnce(),
+) -> u64 {
     let ends = Arc::new(AtomicBool::new(false));
-    let talkers = talkers(edge.address(), count, &ends);
+    let (talkers, quiet) = talkers(edge.address(), count, &ends, last);
     let mut successor = Successor(None);
     for _ in 0..times {
         successor.replace(place);
     }
     ends.store(true, Ordering::Relaxed);
+    for _ in 0..count {
+        let quiet = quiet.recv_timeout(conformance::PATIENCE);
+        quiet.expect("no client is dropped");
+    }
+    send();
     let talked: Vec<_> = talkers
         .into_iter()
         .map(|it| it.join().expect("no client is dropped"))
@@ -297,21 +331,6 @@ fn ten_upgrades_under_the_traffic_of_many_clients() {
 #[test]
 fn ten_upgrades_of_two_shards_under_the_traffic_of_many_clients() {
     upgrade_under_traffic(2, many(), 10);
-}
-
-/// The backend of the program asks for version 3 of the link, which each process opens anew, and goes on behind its counts.
-#[test]
-fn a_link_of_version_3_goes_on_behind_its_counts_with_shards_and_without() {
-    for shards in [1, 2] {
-        let mut place = Place::new(shards);
-        let arguments = ["echo", "--listen", "127.0.0.1:0"];
-        let echo = Edge::spawn(super::PROGRAM.command(&place.directory, &arguments));
-        place.master = echo.address();
-        let edge = Edge::spawn(place.command(&[]));
-        upgrades(&place, &edge, 24, 3);
-        edge.expect_end(Some(0));
-        echo.stop();
-    }
 }
 
 fn many() -> usize {
