@@ -14,7 +14,7 @@ use voltlane_core::wire::frame::{FrameReader, encode_frame};
 use super::rig;
 
 /// A client that speaks WebSocket byte by byte, and answers nothing by itself.
-struct Raw(TcpStream);
+pub(super) struct Raw(TcpStream);
 
 impl Raw {
     fn connect(address: SocketAddr) -> Raw {
@@ -28,7 +28,7 @@ impl Raw {
     }
 
     /// Joins, and returns its id.
-    fn joined(address: SocketAddr) -> (Raw, ClientId) {
+    pub(super) fn joined(address: SocketAddr) -> (Raw, ClientId) {
         let mut raw = Raw::upgraded(address);
         let keys = KeyPair::from_bytes(&[7; 32]).expect("a key");
         let mut opening = Vec::new();
@@ -50,7 +50,7 @@ impl Raw {
         (raw, id)
     }
 
-    fn say(&mut self, bytes: &[u8]) {
+    pub(super) fn say(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).expect("it is taken");
     }
 
@@ -66,7 +66,7 @@ impl Raw {
     }
 
     /// Returns the first byte and the payload of the next frame, which is short.
-    fn frame(&mut self) -> (u8, Vec<u8>) {
+    pub(super) fn frame(&mut self) -> (u8, Vec<u8>) {
         let header = self.take(2);
         assert!(header[1] < 126, "a short frame without a mask");
         (header[0], self.take(header[1].into()))

@@ -1,5 +1,8 @@
 //! The layers of one connection, from its socket to the stream within.
 
+#[cfg(all(feature = "upgrade", feature = "websocket", unix))]
+mod moved;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,6 +20,8 @@ mod layers;
 mod listener;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 mod opened;
+#[cfg(all(feature = "upgrade", feature = "websocket", unix))]
+mod saved;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 mod stream;
 #[cfg(feature = "tls")]

@@ -339,16 +339,34 @@ impl<S: Stream> Stream for DoorStream<S> {
 
     #[cfg(all(feature = "upgrade", unix))]
     fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        match self.layers {
-            None => self.inner.socket(),
-            // The layers have a state that only this process has.
-            Some(_) => None,
-        }
+        let is_movable = match &self.layers {
+            None => true,
+            #[cfg(feature = "websocket")]
+            Some(layers) => layers.are_movable(),
+            #[cfg(not(feature = "websocket"))]
+            Some(_) => false,
+        };
+        self.inner.socket().filter(|_| is_movable)
     }
 
     #[cfg(all(feature = "upgrade", unix))]
-    fn from_socket(socket: std::os::fd::OwnedFd) -> io::Result<Self> {
-        S::from_socket(socket).map(DoorStream::plain)
+    fn save(&self, out: &mut Vec<u8>) {
+        #[cfg(feature = "websocket")]
+        if let Some(layers) = &self.layers {
+            layers.save(out);
+        }
+        #[cfg(not(feature = "websocket"))]
+        let _ = out;
+    }
+
+    #[cfg(all(feature = "upgrade", unix))]
+    fn from_socket(socket: std::os::fd::OwnedFd, saved: &[u8]) -> io::Result<Self> {
+        #[cfg(feature = "websocket")]
+        if !saved.is_empty() {
+            let layers = Layers::load(saved).ok_or(io::ErrorKind::InvalidData)?;
+            return Ok(DoorStream::layered(S::from_socket(socket, &[])?, layers));
+        }
+        S::from_socket(socket, saved).map(DoorStream::plain)
     }
 
     fn unpack(parcel: Self::Parcel) -> io::Result<Self> {

@@ -55,18 +55,26 @@ pub trait Stream: Unpin + Send + Sized + 'static {
         Poll::Ready(Ok(()))
     }
 
-    /// Returns its socket, if it is nothing else: whoever has the socket and knows what was read and written can go on with it.
+    /// Returns its socket, if whoever has the socket, knows what was read and written, and has what is [saved](Self::save) can go on with it.
     #[cfg(all(feature = "upgrade", unix))]
     fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 
-    /// Attaches a socket of another process to this thread's runtime. It may have become ready long ago.
+    /// Appends what it has beside its [socket](Self::socket), which may be payload. Nothing changes.
+    #[cfg(all(feature = "upgrade", unix))]
+    fn save(&self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
+    /// Attaches a socket of another process to this thread's runtime, with what was [saved](Self::save) there. It may have become ready long
+    /// ago.
     ///
     /// # Errors
-    /// When the runtime cannot register it, or has none. It is then closed.
+    /// When the runtime cannot register it, or has none, or what was saved is none of this. It is then closed.
     #[cfg(all(feature = "upgrade", unix))]
-    fn from_socket(socket: std::os::fd::OwnedFd) -> io::Result<Self> {
+    fn from_socket(socket: std::os::fd::OwnedFd, saved: &[u8]) -> io::Result<Self> {
+        let _ = saved;
         drop(socket);
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -145,7 +145,10 @@ impl<R: Reactor> Stream for TcpStream<R> {
     }
 
     #[cfg(all(feature = "upgrade", unix))]
-    fn from_socket(socket: std::os::fd::OwnedFd) -> io::Result<Self> {
+    fn from_socket(socket: std::os::fd::OwnedFd, saved: &[u8]) -> io::Result<Self> {
+        if !saved.is_empty() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         // Both directions are attempted once: what came before it was registered is not reported.
         Self::unpack(socket.into())
     }

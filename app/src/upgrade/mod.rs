@@ -19,7 +19,7 @@ use crate::config::Settings;
 /// What HELLO begins with.
 const MAGIC: [u8; 6] = *b"VLTAKE";
 /// The format of messages and of what is moved, and the only one that is taken.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 // The bounds of SPEC 41.4.
 

@@ -85,7 +85,7 @@ impl Fake {
     }
 
     fn hello(&self, key: &[u8]) {
-        self.say(&[b"HVLTAKE", &2_u32.to_le_bytes()[..], key].concat());
+        self.say(&[b"HVLTAKE", &3_u32.to_le_bytes()[..], key].concat());
     }
 }
 
@@ -115,7 +115,7 @@ fn a_partner() {
     let fake = Fake::connect(&path);
     match mode.as_str() {
         "magic" => return fake.say(b"HNOTVLT 0123456789"),
-        "format" => return fake.say(&[b"HVLTAKE", &3_u32.to_le_bytes()[..], &key].concat()),
+        "format" => return fake.say(&[b"HVLTAKE", &99_u32.to_le_bytes()[..], &key].concat()),
         "key" => fake.hello(&[2; 33]),
         "long" => return fake.say(&[b'H'; 5_000]),
         _ => fake.hello(&key),

@@ -272,7 +272,7 @@ impl World {
         for (number, edge) in self.edges.iter().enumerate() {
             let mut coming: Vec<_> = self.branches[number].down.iter().cloned().collect();
             coming.extend_from_slice(&moving.down[number]);
-            let moving = edge.save_moving(self.now, &coming, |_| true, false);
+            let moving = edge.save_moving(self.now, &coming, |_, _| true, false);
             parts.extend(moving.parts);
             connections.extend(moving.connections.iter().map(|key| (number, *key)));
         }

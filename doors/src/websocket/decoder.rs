@@ -1,7 +1,9 @@
 //! Decodes frames as they arrive.
 
-use std::fmt;
+#[cfg(all(feature = "upgrade", unix))]
+mod saved;
 
+use std::fmt;
 use std::mem;
 
 use super::close::{Close, CloseCode};

@@ -79,6 +79,32 @@ impl WsLayer {
         matches!(self.state, State::Frames(_)) && !self.has_closed
     }
 
+    /// Returns whether another process can go on with it: a server's, open in both directions.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(crate) fn is_movable(&self) -> bool {
+        self.is_open() && self.asking.is_none()
+    }
+
+    /// Appends all that another process needs to go on with it, if it is movable.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        if let State::Frames(decoder) = &self.state {
+            let is_open = decoder.save(out);
+            debug_assert!(is_open, "frames come to their end with the layer");
+        }
+    }
+
+    /// Creates the layer that was saved. `None` if these bytes are none that is written.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(crate) fn load(saved: &[u8]) -> Option<WsLayer> {
+        Some(WsLayer {
+            state: State::Frames(Decoder::load(Role::Server, saved)?),
+            asking: None,
+            farewell: Farewell::default(),
+            has_closed: false,
+        })
+    }
+
     pub(crate) fn part(&mut self, farewell: Farewell) {
         self.farewell = farewell;
     }

@@ -90,6 +90,23 @@ impl<S: Stream> Clients<S> {
         self.table.insert(key, stream, work);
     }
 
+    /// Inserts a client of another process. Its transport may hold bytes for the reader, or for the socket.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(super) fn insert_moved(
+        &mut self,
+        (now, key): (Time, ConnKey),
+        stream: S,
+        edge: &mut Edge,
+        work: &mut Work,
+    ) {
+        self.insert(now, key, stream, work);
+        if let Some(client) = self.table.find(key) {
+            // What it holds is sent before anything else is written.
+            client.channel.notes.write_blocked = true;
+            client.tell(edge, now);
+        }
+    }
+
     /// Reads what has arrived from a client that may be about to be replaced. Its end is left to be found later.
     fn read_out(
         &mut self,
@@ -271,7 +288,14 @@ impl<S: Stream> Clients<S> {
         false
     }
 
-    /// Returns the socket of this client, if that is all that its stream is.
+    /// Appends what the stream of this client has beside its socket. Returns false if another process cannot go on with it.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(super) fn save(&self, key: ConnKey, out: &mut Vec<u8>) -> bool {
+        let stream = self.table.movable(key);
+        stream.inspect(|stream| stream.save(out)).is_some()
+    }
+
+    /// Returns the socket of this client, if another process can go on with it.
     #[cfg(all(feature = "upgrade", unix))]
     pub(super) fn socket(&self, key: ConnKey) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.table.socket(key)

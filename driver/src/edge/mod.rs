@@ -188,10 +188,10 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         let mut coming = link.coming();
         coming.extend_from_slice(down);
         let clients = &side.clients;
-        let has_socket = |key| clients.socket(key).is_some();
+        let transport = |key, out: &mut Vec<u8>| clients.save(key, out);
         let link_has_socket = link.socket().is_some();
         side.edge
-            .save_moving(now, &coming, has_socket, link_has_socket)
+            .save_moving(now, &coming, transport, link_has_socket)
     }
 
     /// Returns the sockets that go with what was just [saved](Self::save_moving): that of the link, if it is moved, and those of the
@@ -237,12 +237,19 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         let now = self.0.now();
         let side = self.0.side_mut();
         let mut taken = 0;
-        for (place, key) in side.edge.take_over(now, snapshot).into_iter().enumerate() {
+        let keys = side.edge.take_over(now, snapshot).into_iter();
+        for (place, (key, saved)) in keys.zip(snapshot.transports()).enumerate() {
             if let Some(key) = key
                 && let Some(socket) = socket(place)
             {
-                let stream = L::Stream::from_socket(socket)?;
-                side.clients.insert(now, key, stream, &mut side.work);
+                let stream = L::Stream::from_socket(socket, saved)?;
+                let Clientele {
+                    edge,
+                    clients,
+                    work,
+                    ..
+                } = &mut *side;
+                clients.insert_moved((now, key), stream, edge, work);
                 taken += 1;
             }
         }

@@ -126,12 +126,18 @@ impl<S: Stream> Table<S> {
         client.filter(|client| client.key == key)
     }
 
-    /// Returns the socket of the client with this key, if that is all that its stream is.
+    /// Returns the stream of the client with this key, if it has a socket that another process can go on with.
     #[cfg(all(feature = "upgrade", unix))]
-    pub(super) fn socket(&self, key: ConnKey) -> Option<std::os::fd::BorrowedFd<'_>> {
+    pub(super) fn movable(&self, key: ConnKey) -> Option<&S> {
         let client = self.places.get(key.index())?.as_ref();
         let client = client.filter(|client| client.key == key && !client.channel.write_failed())?;
-        client.channel.stream().socket()
+        Some(client.channel.stream()).filter(|stream| stream.socket().is_some())
+    }
+
+    /// Returns its socket.
+    #[cfg(all(feature = "upgrade", unix))]
+    pub(super) fn socket(&self, key: ConnKey) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.movable(key)?.socket()
     }
 
     /// Like [`find`](Self::find), with its waker.

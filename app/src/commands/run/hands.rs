@@ -221,7 +221,7 @@ mod moved {
                 return Ok(None);
             };
             self.link = socket.try_clone().ok();
-            let stream = <Dialer<R> as Connector>::Stream::from_socket(socket);
+            let stream = <Dialer<R> as Connector>::Stream::from_socket(socket, &[]);
             let packed = stream.and_then(Stream::pack);
             let packed =
                 packed.map_err(|error| format!("the link cannot be taken over: {error}"))?;

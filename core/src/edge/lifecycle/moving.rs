@@ -37,6 +37,8 @@ pub struct Moving {
 struct MovedConn<'a> {
     id: ClientId,
     account: u16,
+    /// What its transport has beside its socket.
+    transport: &'a [u8],
     control: &'a [u8],
     read: &'a [u8],
     channel: Saved<'a>,
@@ -46,10 +48,12 @@ impl<'a> MovedConn<'a> {
     fn load(bytes: &'a [u8]) -> Option<Self> {
         let mut saved = Saved::new(bytes);
         let (id, account) = (ClientId::from_u64(saved.u64()?), saved.u16()?);
+        let transport = saved.bytes()?;
         let (control, read) = (saved.bytes()?, saved.bytes()?);
         Some(MovedConn {
             id,
             account,
+            transport,
             control,
             read,
             channel: saved,
@@ -57,9 +61,20 @@ impl<'a> MovedConn<'a> {
     }
 }
 
+impl Snapshot {
+    /// Returns what the transport of each connection of a client has beside its socket, in the order of these.
+    #[must_use]
+    pub fn transports(&self) -> Vec<&[u8]> {
+        let clients = self.contents().moved.clients.into_iter();
+        // A record that is none is no connection either.
+        let transport = |record| MovedConn::load(record).map_or(&[][..], |moved| moved.transport);
+        clients.map(transport).collect()
+    }
+}
+
 impl Edge {
-    /// Saves all that another process needs to go on with the sessions, and with the connections that `has_socket` says have nothing but a
-    /// socket. `link_has_socket` says the same of the link. `coming` is what is on its way from the trunk, as if it had come. Nothing changes
+    /// Saves all that another process needs to go on with the sessions, and with the connections of which `transport` appends what they have
+    /// beside a socket, and returns true. `link_has_socket` says that the link has nothing but a socket. `coming` is what is on its way from the trunk, as if it had come. Nothing changes
     /// here: if the other process fails, this machine serves on. If it takes over, this one must not write to what was moved any more. (SPEC
     /// 41.1(b))
     #[must_use]
@@ -67,7 +82,7 @@ impl Edge {
         &self,
         now: Time,
         coming: &[Downward],
-        has_socket: impl FnMut(ConnKey) -> bool,
+        transport: impl FnMut(ConnKey, &mut Vec<u8>) -> bool,
         link_has_socket: bool,
     ) -> Moving {
         let mut copy = self.fork();
@@ -75,7 +90,7 @@ impl Edge {
         copy.sources = SharedSources::new([0; 16]);
         let now = copy.advance(now);
         coming.iter().for_each(|input| copy.take_coming(now, input));
-        copy.save_moved(now, has_socket, link_has_socket)
+        copy.save_moved(now, transport, link_has_socket)
     }
 
     /// Takes what is on its way from the trunk, if need be without a branch.
@@ -97,7 +112,7 @@ impl Edge {
     fn save_moved(
         &mut self,
         now: Time,
-        mut has_socket: impl FnMut(ConnKey) -> bool,
+        mut transport: impl FnMut(ConnKey, &mut Vec<u8>) -> bool,
         link_has_socket: bool,
     ) -> Moving {
         self.saves = true;
@@ -117,8 +132,9 @@ impl Edge {
             from = index + 1;
             self.conns.live_mut(index).admission = Admission::EXEMPT;
             let key = self.conns.key(index);
-            let saved = self.conns.live(index).is_established() && has_socket(key);
-            match saved.then(|| self.save_conn(index)).flatten() {
+            let mut beside = Zeroizing::new(Vec::new());
+            let saved = self.conns.live(index).is_established() && transport(key, &mut beside);
+            match saved.then(|| self.save_conn(index, &beside)).flatten() {
                 Some(record) => {
                     connections.push(key);
                     records.push(record);
@@ -159,17 +175,20 @@ impl Edge {
     }
 
     /// Saves the connection at `index`, of a session. `None`: it is not moved.
-    fn save_conn(&mut self, index: u32) -> Option<Zeroizing<Vec<u8>>> {
+    fn save_conn(&mut self, index: u32, transport: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let session = self.conns.live(index).session()?;
         if self.open_held_frames(index, session).is_some() {
             return None;
         }
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live(session);
-        let held = conn.held_bytes().saturating_add(CONNECTION_BYTES);
+        let held = conn
+            .held_bytes()
+            .saturating_add(transport.len() + CONNECTION_BYTES);
         let mut out = Zeroizing::new(Vec::with_capacity(held));
         put_numbers(&mut out, &[entry.id.as_u64()]);
         out.extend_from_slice(&conn.account.to_le_bytes());
+        put_bytes(&mut out, transport);
         put_bytes(&mut out, conn.control());
         put_bytes(&mut out, conn.reader.held());
         let channel = conn.channel();

@@ -21,7 +21,7 @@ impl World {
     }
 
     fn moving(&self, link: bool) -> Moving {
-        let moving = self.edge.save_moving(self.now, &[], |_| true, link);
+        let moving = self.edge.save_moving(self.now, &[], |_, _| true, link);
         self.edge.audit();
         moving
     }
@@ -108,7 +108,7 @@ fn nothing_changes_where_it_is_saved() {
         let moving = world.moving(true);
         assert_eq!(moving.connections, [old.conn, one.conn]);
     }
-    let none = world.edge.save_moving(world.now, &[], |_| false, false);
+    let none = world.edge.save_moving(world.now, &[], |_, _| false, false);
     assert!(none.connections.is_empty() && !none.link);
     let rest = world.hear_bytes(old.conn);
     assert_eq!([begun, rest].concat(), frame(b"down"));
@@ -145,7 +145,7 @@ fn who_is_not_moved_comes_back_and_has_missed_nothing() {
     world.down(&one, b"down 1");
     let moving = world
         .edge
-        .save_moving(world.now, &[], |conn| conn == stranger, false);
+        .save_moving(world.now, &[], |conn, _| conn == stranger, false);
     assert!(moving.connections.is_empty(), "a stranger is not moved");
     assert_eq!(world.hand_over(&moving, 1), []);
     world.backend_comes();
