@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
@@ -24,10 +24,11 @@ use crate::disk;
 pub(crate) const SEGMENTS: u64 = 4;
 /// This part of a segment's bytes is left for a call with many bytes.
 const LEFT_PART: u64 = 8;
-/// Chunks that wait for the disk, each of about 64 KiB.
-const WAITING_CHUNKS: usize = 64;
+/// Chunks that wait for the disk, each of about 64 KiB: 32 MiB at most. A disk takes a break of a tenth of a second now and then, and a busy
+/// edge is told 200 MB in a second.
+const WAITING_CHUNKS: usize = 512;
 /// Buffers that are kept for further chunks.
-const KEPT_BUFFERS: usize = 4;
+const KEPT_BUFFERS: usize = 16;
 /// What a file begins with that may be moved away.
 const MAGIC: [u8; 8] = *b"VLRECORD";
 
@@ -216,9 +217,18 @@ impl Writer {
 
     fn write(&mut self, chunk: &mut [u8]) -> io::Result<()> {
         let (length, tag) = self.sealer.seal(chunk);
-        self.file.write_all(&length)?;
-        self.file.write_all(chunk)?;
-        self.file.write_all(&tag)
+        // One call of the system for all of it: the short ones would cost as much as the long one.
+        let mut parts = [&length[..], chunk, &tag].map(IoSlice::new);
+        let mut rest = &mut parts[..];
+        while !rest.is_empty() {
+            match self.file.write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => IoSlice::advance_slices(&mut rest, taken),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

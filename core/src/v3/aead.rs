@@ -6,6 +6,8 @@
 
 #[cfg(feature = "ring")]
 mod assembly;
+#[cfg(feature = "record")]
+pub(super) mod chunks;
 #[cfg(any(test, not(feature = "ring")))]
 mod portable;
 

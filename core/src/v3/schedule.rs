@@ -163,7 +163,7 @@ impl Master {
         number: u64,
         plain: &mut [u8],
     ) -> [u8; TAG_BYTES] {
-        aead::seal_record(key, number, number, plain)
+        aead::chunks::seal(key, number, plain)
     }
 
     /// Opens in its place what was [sealed](Self::seal_chunk).
@@ -174,7 +174,7 @@ impl Master {
         sealed: &mut [u8],
         tag: &[u8; TAG_BYTES],
     ) -> Result<(), OpenError> {
-        aead::open_record(key, number, number, sealed, tag)
+        aead::chunks::open(key, number, sealed, tag)
     }
 
     /// Masks an id as a handle, with 8 bytes that must be random.

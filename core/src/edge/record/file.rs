@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::wire::saved::{Saved, put_count};
 
 /// The format that is written, and the only one that is read.
-pub const RECORDING_FORMAT: u32 = 2;
+pub const RECORDING_FORMAT: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"VLRECORD";
 const NAME_BYTES: usize = 32;
