@@ -14,6 +14,7 @@ mod doors;
 #[cfg(feature = "engine")]
 mod engine;
 mod entry;
+mod file_errors;
 pub mod http;
 mod inherited;
 pub mod key_file;

@@ -19,6 +19,7 @@ use voltlane_core::keys::KeyPair;
 
 use crate::commands::random;
 use crate::disk;
+use crate::file_errors::{self, Kept};
 
 /// The segments that are kept, with the one that is written. (SPEC 42.5(d))
 pub(crate) const SEGMENTS: u64 = 4;
@@ -137,6 +138,7 @@ impl Sink for Chunks {
         match self.chunks.try_send(Chunk { bytes, begins }) {
             Ok(()) => Some(self.spares.try_recv().unwrap_or_default()),
             Err(TrySendError::Full(_)) => {
+                file_errors::count(Kept::Record);
                 warn!("the disk is too slow for the recording, which ends here; the edge goes on");
                 None
             }
@@ -173,6 +175,7 @@ impl Writer {
             let bytes = (chunk.bytes.len() + AROUND_CHUNK_BYTES) as u64;
             if self.written + bytes > self.most {
                 let (path, bytes) = (self.path.display(), self.written);
+                file_errors::count(Kept::Record);
                 warn!(%path, bytes, "the recording is full and ends here; the edge goes on");
                 break;
             }
@@ -190,7 +193,10 @@ impl Writer {
         let (path, bytes) = (self.path.display(), self.written);
         match synced {
             Ok(()) => info!(%path, bytes, "the recording is written"),
-            Err(error) => warn!(%path, %error, "the recording may not be on the disk"),
+            Err(error) => {
+                file_errors::count(Kept::Record);
+                warn!(%path, %error, "the recording may not be on the disk");
+            }
         }
     }
 
@@ -211,6 +217,7 @@ impl Writer {
     }
 
     fn tell(&self, error: &io::Error) {
+        file_errors::count(Kept::Record);
         let path = self.path.display();
         warn!(%path, %error, "the recording cannot be written and ends here; the edge goes on");
     }

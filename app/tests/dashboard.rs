@@ -39,6 +39,8 @@ fn metrics() -> Vec<Metric> {
         accepts: listener.clone(),
         expiries: listener.clone(),
         list_expiries: listener,
+        file_errors: vec![("record", 0)],
+        recording: Some(true),
         shards: vec![Shard::default()],
         backends: vec![Backend::default()],
         ..Snapshot::default()
@@ -327,6 +329,22 @@ const RULES: &[Rule] = &[
         severity: "warning",
         summary: "{{ $labels.instance }} has {{ $value | humanizePercentage }} of its descriptors open",
         remedy: "Raise its limit (ulimit -n, LimitNOFILE), or lower limits.max_connections.",
+    },
+    Rule {
+        name: "VoltlaneRecordingEnded",
+        expression: "voltlane_recording == 0",
+        held: "0s",
+        severity: "warning",
+        summary: "{{ $labels.instance }} is recorded no more",
+        remedy: "Its log says why. What was written until then can be replayed. Another recording begins when it is started again.",
+    },
+    Rule {
+        name: "VoltlaneFileError",
+        expression: "increase(voltlane_file_errors_total[10m]) > 0",
+        held: "0s",
+        severity: "warning",
+        summary: "{{ $labels.instance }} cannot use a file that it keeps: {{ $labels.file }}",
+        remedy: "It goes on without it, and its log says why: see whether its disk is full, and who may write there.",
     },
     Rule {
         name: "VoltlaneLogLost",

@@ -65,6 +65,8 @@ fn distinct() -> Snapshot {
     snapshot.expiries = vec![("web".into(), 2_000_000_000)];
     snapshot.list_expiries = vec![("web".into(), 2_000_000_002)];
     snapshot.log_lines_lost = one();
+    snapshot.file_errors = vec![("record", one()), ("snapshot", one())];
+    snapshot.recording = Some(true);
     snapshot.counters.join_time = times(5_001);
     snapshot.counters.resume_time = times(6_001);
     snapshot.turn_times = times(7_001);
@@ -209,6 +211,7 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
                     "version",
                     "listener",
                     "shard",
+                    "file",
                     "le"
                 ]
                 .contains(&key),
@@ -232,13 +235,13 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
     let closed = distinct().counters.closed;
     let refused =
         closed[CloseReason::BadProof as usize] + closed[CloseReason::ClaimLapsed as usize];
-    let counted = 22 + Rejected::ALL.len() + CloseReason::ALL.len() + EndReason::ALL.len() + 1;
+    let counted = 24 + Rejected::ALL.len() + CloseReason::ALL.len() + EndReason::ALL.len() + 1;
     for number in (1..=counted as u64).chain(1_001..=1_009) {
         let times = values.iter().filter(|&&value| value == number as f64);
         let times = times.count();
         let expected = match number {
-            // The build and the link are 1 as well.
-            1 => 3,
+            // The build, the link and the recording are 1 as well.
+            1 => 4,
             _ if number == refused => 2,
             _ => 1,
         };
@@ -255,6 +258,8 @@ fn every_label_is_there_from_the_start() {
             .collect()
     };
     let fresh = Snapshot {
+        file_errors: vec![("record", 0), ("snapshot", 0)],
+        recording: Some(true),
         // Listeners are there before anybody connects.
         accepts: vec![("main".into(), 0), ("web".into(), 0)],
         expiries: vec![("web".into(), 2_000_000_001)],

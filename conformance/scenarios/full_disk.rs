@@ -42,7 +42,8 @@ fn with_small_disk(
 #[test]
 fn a_full_disk_ends_the_recording_and_nothing_else() {
     let (directory, backend) = (Directory::new(), Backend::bind());
-    directory.write("connserver.toml", "[general]\nkey_file = \"edge.key\"\n");
+    let config = "[general]\nkey_file = \"edge.key\"\n[metrics]\naddress = \"127.0.0.1:0\"\n";
+    directory.write("connserver.toml", config);
     let master = backend.address().to_string();
     let arguments = [
         "run",
@@ -57,6 +58,9 @@ fn a_full_disk_ends_the_recording_and_nothing_else() {
         return;
     };
     let edge = Edge::spawn(command);
+    let figures = |name: &str| edge.metrics().value(name);
+    let errors = || figures("voltlane_file_errors_total{file=\"record\"}");
+    assert_eq!((figures("voltlane_recording"), errors()), (1, 0));
     let mut link = backend.accept();
     let mut client = ClientV3::join(edge.address());
     let data = vec![b'.'; 8 * 1024];
@@ -70,6 +74,14 @@ fn a_full_disk_ends_the_recording_and_nothing_else() {
     assert!(line.contains("No space left"), "{line}");
     client.send(b"still here");
     link.expect_data(client.id(), b"still here");
+    // The machine sees it when it has another chunk.
+    let mut sees_it = (0..64).map(|_| {
+        client.send(&data);
+        link.expect_data(client.id(), &data);
+        figures("voltlane_recording") == 0
+    });
+    assert!(sees_it.any(|ended| ended), "the metrics tell");
+    assert_eq!(errors(), 1);
     let lines = edge.log().matches("the recording").count();
     assert_eq!(lines, 1, "{}", edge.log());
     edge.signal(Signal::TERM);

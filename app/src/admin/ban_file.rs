@@ -16,6 +16,7 @@ use super::desk::Desk;
 use super::request::Refusal;
 use crate::config::parse_network;
 use crate::disk::{self, Readers};
+use crate::file_errors;
 
 /// The maximum length of the file: each note has 256 bytes at most, which JSON makes six times as long at worst.
 const MAX_FILE_BYTES: usize = MAX_BANS * 2 * 1024;
@@ -119,6 +120,7 @@ pub(super) fn save(desk: &Desk, path: &Path) -> Result<(), Refusal> {
     }
     let text = encode(&bans, now());
     disk::replace(path, text.as_bytes(), Readers::Owner).map_err(|error| {
+        file_errors::count(file_errors::Kept::Bans);
         tracing::warn!(%error, path = %path.display(), "bans are in effect, and are not kept for a restart");
         Refusal::new(503, format!("in effect until a restart; admin.ban_file: {error}"))
     })

@@ -41,6 +41,7 @@ use crate::admin::{AdminServer, Desk};
 use crate::config::{Settings, link_secret};
 use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
+use crate::file_errors;
 use crate::http::Server;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
 use crate::listeners::{
@@ -391,6 +392,7 @@ fn enter_run(runs: Option<&mut RunsFile>, shards: &mut [Edge]) {
 }
 
 fn warn_of_runs(error: &RunsFileError) {
+    file_errors::count(file_errors::Kept::Runs);
     warn!(%error, "runs of this edge are not kept: after a restart, clients of version 3 look for another edge until their sessions expire");
 }
 
@@ -408,6 +410,7 @@ async fn alone<R: Runtime>(
         lingering,
         accepts,
     } = entrances;
+    let is_recorded = watch::is_recorded(&edge);
     let sockets = sockets.into_iter().next().unwrap_or_default();
     let driver = drive::<R, _>(edge, sockets, lingering, backend)?.refusing(own);
     let mut driver = pin!(driver);
@@ -419,6 +422,7 @@ async fn alone<R: Runtime>(
     serves(vec![driver.errands()]);
     has_started();
     let mut watch = Watch::new(asked.into_iter().next(), Refusals::default());
+    watch.expects_recording(is_recorded);
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => handle.reconfigure(*config),
@@ -435,6 +439,7 @@ async fn alone<R: Runtime>(
             is_ending: orders.is_ending(),
             note: orders.note(),
             log_lines_lost: logging::lost_lines(),
+            file_errors: file_errors::counts(),
             accepts: accepts.counts(),
             expiries: accepts.expiries(),
             list_expiries: accepts.list_expiries(),

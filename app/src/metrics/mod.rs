@@ -40,6 +40,10 @@ pub struct Snapshot {
     pub note: Option<&'static str>,
     /// Log lines lost since the start.
     pub log_lines_lost: u64,
+    /// Errors of the files that the edge keeps since the start, by the names of the files.
+    pub file_errors: Vec<(&'static str, u64)>,
+    /// Whether the edge is recorded still, if it was to be.
+    pub recording: Option<bool>,
     /// Connections accepted by each listener that there is, by its name.
     pub accepts: Vec<(String, u64)>,
     /// When the first certificate of each listener within TLS expires, in seconds since 1970.
@@ -148,6 +152,8 @@ impl Snapshot {
         self.is_ending |= other.is_ending;
         self.note = self.note.or(other.note);
         self.log_lines_lost += other.log_lines_lost;
+        self.file_errors.extend_from_slice(&other.file_errors);
+        self.recording = self.recording.or(other.recording);
         self.accepts.extend_from_slice(&other.accepts);
         self.expiries.extend_from_slice(&other.expiries);
         self.list_expiries.extend_from_slice(&other.list_expiries);

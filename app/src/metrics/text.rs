@@ -37,6 +37,8 @@ impl Collector for Edge {
             gauges,
             is_ending,
             log_lines_lost,
+            file_errors,
+            recording,
             accepts,
             expiries,
             list_expiries,
@@ -190,6 +192,12 @@ impl Collector for Edge {
             "Lines of the log that were not read in time, or that could not be written",
             *log_lines_lost,
         )?;
+        page.count_each(
+            "file_errors",
+            "Errors of files that the edge keeps, and without which it goes on: the recording, saved sessions, its runs, bans",
+            "file",
+            file_errors.iter().copied(),
+        )?;
 
         page.each(
             "certificate_expiry_timestamp",
@@ -270,6 +278,13 @@ impl Collector for Edge {
             usize::from(gauges.is_draining),
         )?;
         page.show("bans", "Networks that an operator has banned", gauges.bans)?;
+        if let Some(goes_on) = recording {
+            page.show(
+                "recording",
+                "Whether the edge is recorded still, if it was to be",
+                usize::from(*goes_on),
+            )?;
+        }
 
         #[cfg(feature = "figures")]
         page.tell_figures(&self.0)?;

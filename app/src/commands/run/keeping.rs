@@ -14,6 +14,7 @@ mod kept {
 
     use crate::commands::random;
     use crate::config::Settings;
+    use crate::file_errors;
     use crate::runs_file::RunsFile;
     use crate::snapshot_file;
 
@@ -62,6 +63,7 @@ mod kept {
             let snapshot = match snapshot_file::take(&path, keys, runs.last(), window) {
                 Ok(snapshot) => snapshot,
                 Err(error) => {
+                    file_errors::count(file_errors::Kept::Snapshot);
                     warn!(%error, "the sessions of the last process do not go on");
                     None
                 }

@@ -24,6 +24,7 @@ use super::station::{Station, Stations};
 use super::watch::{Drains, Watch};
 use super::{Controls, Entrances, FirstThen, drive, listen_at};
 use crate::dial::Dialer;
+use crate::file_errors;
 use crate::listeners::{Listening, Sockets};
 use crate::logging;
 use crate::memory::has_started;
@@ -164,6 +165,7 @@ pub(super) async fn serve<R: Runtime>(
                 is_ending: orders.is_ending(),
                 note: orders.note(),
                 log_lines_lost: logging::lost_lines(),
+                file_errors: file_errors::counts(),
                 accepts: accepts.counts(),
                 expiries: accepts.expiries(),
                 list_expiries: accepts.list_expiries(),

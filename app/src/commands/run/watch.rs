@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use voltlane_core::edge::{Counters, Gauges, Histogram};
+use voltlane_core::edge::{Counters, Edge, Gauges, Histogram};
 use voltlane_driver::{Connector, EdgeDriver, Listener, Timer, TrunkDriver, Uplink};
 
 use crate::memory::Trimmer;
@@ -18,6 +18,19 @@ pub(super) trait Watched: Future<Output = ()> {
     fn turn_times(&self) -> &Histogram;
     /// Returns how many bytes the machine holds.
     fn footprint_bytes(&self) -> usize;
+
+    /// Returns whether the machine is recorded.
+    fn is_recorded(&self) -> bool {
+        false
+    }
+}
+
+/// Returns whether the machine is recorded.
+pub(super) fn is_recorded(_edge: &Edge) -> bool {
+    #[cfg(feature = "record")]
+    return _edge.is_recorded();
+    #[cfg(not(feature = "record"))]
+    false
 }
 
 impl<L: Listener, C: Uplink, T: Timer> Watched for EdgeDriver<L, C, T> {
@@ -35,6 +48,10 @@ impl<L: Listener, C: Uplink, T: Timer> Watched for EdgeDriver<L, C, T> {
 
     fn footprint_bytes(&self) -> usize {
         self.edge().footprint_bytes()
+    }
+
+    fn is_recorded(&self) -> bool {
+        is_recorded(self.edge())
     }
 }
 
@@ -67,6 +84,8 @@ pub(super) struct Watch {
     trimmer: Trimmer,
     /// Tells whether its backend drains, if it is over the trunk of one of several backends.
     drains: Option<Drains>,
+    /// Whether the machine was recorded from its beginning.
+    expects_recording: bool,
 }
 
 impl Watch {
@@ -76,7 +95,13 @@ impl Watch {
             refusals,
             trimmer: Trimmer::default(),
             drains: None,
+            expects_recording: false,
         }
+    }
+
+    /// Has the metrics tell whether the machine is recorded still, if it was at its beginning.
+    pub(super) fn expects_recording(&mut self, expects: bool) {
+        self.expects_recording = expects;
     }
 
     /// Tells that it is over the trunk of one of several backends, if there is something that tells whether that drains.
@@ -96,6 +121,7 @@ impl Watch {
         self.trimmer.watch(driver.footprint_bytes());
         self.refusals.watch(driver.counters());
         let drains = &self.drains;
+        let expects_recording = self.expects_recording;
         if let Some(asked) = &mut self.asked {
             asked.answer(cx.waker(), || Snapshot {
                 counters: driver.counters().clone(),
@@ -105,6 +131,7 @@ impl Watch {
                     .iter()
                     .map(|drains| Backend::of(&driver.gauges(), drains()))
                     .collect(),
+                recording: expects_recording.then(|| driver.is_recorded()),
                 ..process()
             });
         }
