@@ -51,7 +51,7 @@ pub(crate) enum RecordFileError {
 pub(crate) struct RecordFile {
     chunks: Option<SyncSender<Chunk>>,
     spares: Option<Receiver<Vec<u8>>>,
-    writer: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
     segments: Segments,
 }
 
@@ -100,7 +100,7 @@ impl RecordFile {
         Ok(RecordFile {
             chunks: Some(chunks),
             spares: Some(given),
-            writer,
+            writer: Some(writer),
             segments: Segments {
                 bytes: usize::try_from(most - most / LEFT_PART).unwrap_or(usize::MAX),
                 image_bytes: usize::try_from(most / 2).unwrap_or(usize::MAX),
@@ -120,10 +120,19 @@ impl RecordFile {
     }
 
     /// Waits until everything is written. The machine must have ended.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for RecordFile {
+    /// Waits until everything is written. The machine must have ended, as it has when a panic comes here: what it was told last tells most.
+    fn drop(&mut self) {
         self.chunks = None;
-        // It has told of everything.
-        let _ = self.writer.join();
+        if let Some(writer) = self.writer.take() {
+            // It has told of everything.
+            let _ = writer.join();
+        }
     }
 }
 
@@ -375,6 +384,28 @@ mod tests {
             record(create(&path, 4 << 20).expect("made"), 1);
         }
         assert_eq!(fs::read_dir(&directory.0).expect("there").count(), 4);
+    }
+
+    #[test]
+    fn a_panic_leaves_a_whole_last_chunk() {
+        let directory = Directory::new("recording-of-panic");
+        let path = directory.0.join("edge.record");
+        let file = create(&path, 4 << 20).expect("made");
+        let serves = thread::spawn(move || {
+            // In the order in which they are made where the edge serves: the machine goes first.
+            let mut file = file;
+            let mut edge = Edge::new(EdgeConfig::default(), keys(), [9; 32]);
+            let (segments, sink) = (file.segments(), file.sink());
+            edge.record(&[9; 32], segments, sink.expect("the first one"))
+                .expect("it is new");
+            for client in 0..7 {
+                let now = Time::from_millis(client);
+                let _ = edge.handle_accepted(now, [127, 0, 0, 1].into());
+            }
+            panic!("to see what is left");
+        });
+        serves.join().expect_err("it panics");
+        assert_eq!(run_again(&path), (7, 7));
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn run_again(directory: &Directory, name: &str) -> (u64, u64, u64) {
     let keys = read_key(&directory.file("edge.key")).expect("a key");
     let bytes = fs::read(&file).expect("recorded");
     let recording = Recording::open(&bytes, &keys.expect("a key")).expect("it opens");
+    assert_eq!(recording.torn_bytes(), 0, "the last chunk is whole");
     let mut replay = Replay::new(&recording).expect("a machine");
     let (records, _, difference) = replay.run().expect("good records");
     assert!(difference.is_none(), "{difference:?}");
@@ -71,6 +72,9 @@ fn the_recorded_machine_does_the_same_again_and_the_last_recording_is_kept() {
         assert_eq!(edge.shards(), 1, "a shard is recorded");
         let mut link = backend.accept();
         visit(&edge, &mut link);
+        // It goes on over a reload.
+        edge.signal(Signal::HUP);
+        edge.expect_log("the configuration was read again");
         edge.signal(Signal::TERM);
         while link.try_recv().is_some() {}
         drop(link);
