@@ -395,9 +395,9 @@ display: flex; gap: 14px; align-items: center; flex-wrap: wrap; margin-top: 14px
 input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 4px 8px;
 width: 260px; max-width: calc(100vw - 96px) } header p { overflow-wrap: anywhere } .legend { margin-left: auto; color: var(--faint) } .legend b, .legend i { display: inline-block; width: 18px; height: 9px;
 margin: 0 4px 0 10px; border-radius: 2px } #shown { color: var(--faint) }
-.lane { display: grid; grid-template-columns: 310px 1fr 250px; gap: 10px; align-items: center; min-height: 22px; font-size: 12px;
+.lane { display: grid; grid-template-columns: 310px 1fr 290px; gap: 10px; align-items: center; min-height: 22px; font-size: 12px;
 border-bottom: 1px solid var(--line) } .lane:hover { background: var(--card) }
-.who, .end { overflow: hidden; text-overflow: ellipsis; white-space: nowrap } .end { color: var(--faint) }
+.who { overflow: hidden; text-overflow: ellipsis; white-space: nowrap } .end { color: var(--faint); overflow-wrap: anywhere }
 .track { position: relative; height: 16px } .track b, .track i { position: absolute; min-width: 2px }
 .track b { top: 3px; height: 10px; border-radius: 2px } .track i { top: 7px; height: 2px }
 .fine { background: var(--a) } .lost { background: var(--c) } .shut { background: var(--bad) } .life { background: var(--faint) }
