@@ -1,5 +1,7 @@
 //! The command line.
 
+mod help;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -421,9 +423,7 @@ pub struct EchoArgs {
     version,
     about = "An edge server: many clients, one stream to the backend, and nobody lost over a dropped connection"
 )]
-#[command(
-    after_help = "Signals: SIGHUP has the configuration read again. SIGINT and SIGTERM end the edge in order, a second one at once."
-)]
+#[command(after_help = help::SIGNALS)]
 struct Cli {
     #[command(flatten)]
     run: ConfigArgs,
@@ -434,6 +434,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Sub {
     /// Serve, as without a command; SIGHUP has the configuration read again
+    #[command(after_help = help::SIGNALS)]
     Run(RunArgs),
     /// Show an edge, a backend and clients that keep dropping, all in this process
     #[cfg(feature = "tools")]
@@ -463,6 +464,7 @@ enum Sub {
     AdminToken,
     /// Have the edge at general.upgrade_socket start a new process, which takes over its clients: exit code 0 if it has, 1 if not
     #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    #[command(after_help = help::UPGRADE)]
     Upgrade(UpgradeArgs),
     /// Take over from the edge at general.upgrade_socket, and serve in its place
     #[cfg(all(feature = "upgrade", target_os = "linux"))]
@@ -771,6 +773,8 @@ mod tests {
             ("help", "check        Say whether the configuration is good"),
             ("help check", "Usage: voltlane-smol check [OPTIONS]"),
             ("run --help", "SIGHUP has the configuration read again"),
+            #[cfg(all(feature = "upgrade", target_os = "linux"))]
+            ("run --help", "SIGUSR2 has the program"),
             ("check --help", "Usage: voltlane-smol check [OPTIONS]"),
             (
                 "--version",

@@ -80,6 +80,9 @@ pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -
     // Fails only for an invalid signal.
     #[cfg(unix)]
     let _ = inherited::unblock(&[SIGHUP, SIGINT, SIGTERM]);
+    // Where nobody handles it, it would end the process.
+    #[cfg(all(feature = "upgrade", target_os = "linux"))]
+    let _ = inherited::unblock(&[signal_hook::consts::SIGUSR2]);
     match prepare(program, std::env::args_os(), Path::new(".")) {
         Err(ending) => ending.end(),
         Ok((task, note)) => {

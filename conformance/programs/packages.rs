@@ -389,12 +389,38 @@ fn the_debian_package_has_a_configuration_that_is_good_and_a_user() {
     let script = root.file("DEBIAN/postinst");
     let ran = run(postinst, &[script.to_str().expect("text"), "configure", ""]);
     assert_eq!(ran, (true, String::new()));
-    let told = fs::read_to_string(told).expect("it has told");
+    let said = fs::read_to_string(&told).expect("it has told");
     let first =
         "adduser --quiet --system --group --no-create-home --home /var/lib/voltlane voltlane";
-    assert_eq!(told.lines().next(), Some(first));
+    assert_eq!(said.lines().next(), Some(first));
     // An edge without a backend is not for the installation to start.
-    assert!(!told.contains("start"), "{told}");
+    assert!(!said.contains("start"), "{said}");
+    // An update restarts it only if the new program cannot take over.
+    if Path::new("/run/systemd/system").is_dir() {
+        for (code, restarts) in [(0, false), (1, true)] {
+            let stub = format!(
+                "#!/bin/sh\necho voltlane \"$@\" >> '{}'; exit {code}\n",
+                told.display()
+            );
+            stubs.write("voltlane", stub);
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(stubs.file("voltlane"), mode).expect("it is ours");
+            fs::write(&told, "").expect("it is ours");
+            let mut postinst = Command::new("/bin/sh");
+            postinst.env("PATH", stubs.path());
+            let ran = run(
+                postinst,
+                &[script.to_str().expect("text"), "configure", "0.1"],
+            );
+            assert_eq!(ran, (true, String::new()));
+            let said = fs::read_to_string(&told).expect("it has told");
+            assert!(
+                said.contains("voltlane upgrade --config /etc/voltlane/connserver.toml\n"),
+                "{said}"
+            );
+            assert_eq!(said.contains("try-restart"), restarts, "{said}");
+        }
+    }
 }
 
 #[test]

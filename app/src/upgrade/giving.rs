@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::SocketAddrUnix;
+use signal_hook::consts::SIGUSR2;
+use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 use voltlane_core::edge::{Part, Snapshot};
 use voltlane_core::keys::KeyPair;
@@ -76,9 +78,38 @@ pub(crate) struct Terms {
     pub(crate) in_effect: Arc<Mutex<InEffect>>,
 }
 
+/// SIGUSR2, which asks for a new process. (SPEC 41.5(b))
+pub(crate) struct Requests(Signals);
+
+impl Requests {
+    /// Takes the signal over for the whole process. One that comes before the process serves is answered once it does.
+    pub(crate) fn take() -> Result<Requests, UpgradeError> {
+        let signals = Signals::new([SIGUSR2]);
+        let signals = signals.map_err(|error| UpgradeError::System {
+            what: "SIGUSR2",
+            error,
+        })?;
+        Ok(Requests(signals))
+    }
+
+    /// Answers each one, on a thread of its own.
+    fn answer(mut self, with: impl Fn() + Send + 'static) -> Result<(), UpgradeError> {
+        let answer = move || self.0.forever().for_each(|_| with());
+        spawn("requests", answer)
+    }
+}
+
+fn spawn(name: &str, does: impl FnOnce() + Send + 'static) -> Result<(), UpgradeError> {
+    let spawned = thread::Builder::new().name(name.into()).spawn(does);
+    spawned.map(drop).map_err(|error| UpgradeError::System {
+        what: "a thread",
+        error,
+    })
+}
+
 impl Giver {
     /// Begins to listen at `path`, if there is one, on a thread of its own. The process before may have `passed` its socket there, at which
-    /// others wait already.
+    /// others wait already. A request by signal is answered in any case.
     ///
     /// # Errors
     /// When nobody can listen there.
@@ -86,23 +117,37 @@ impl Giver {
         path: Option<&Path>,
         passed: Option<OwnedFd>,
         terms: Terms,
+        requests: Requests,
     ) -> Result<Giver, UpgradeError> {
         let giver = Giver::default();
-        let Some(path) = path else {
-            return Ok(giver);
+        let listener = match (path, passed) {
+            (None, _) => {
+                requests.answer(|| {
+                    warn!("SIGUSR2: no new process can take over: set general.upgrade_socket, and general.key_file, and restart");
+                })?;
+                return Ok(giver);
+            }
+            (Some(_), Some(socket)) => socket,
+            (Some(path), None) => match listen(path) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    let why = error.to_string();
+                    requests.answer(move || {
+                        warn!(error = why, "SIGUSR2: no new process can take over");
+                    })?;
+                    return Err(error);
+                }
+            },
         };
-        let listener = match passed {
-            Some(socket) => socket,
-            None => listen(path)?,
-        };
-        let desk = Desk {
+        let desk = Arc::new(Desk {
             queue: giver.clone(),
             listener,
             terms,
             callers: Mutex::default(),
-        };
+        });
+        let own = Arc::clone(&desk);
+        requests.answer(move || Desk::begin(&own, None, Vec::new()))?;
         let serve = move || {
-            let desk = Arc::new(desk);
             loop {
                 match Partner::accept(&desk.listener) {
                     Ok(partner) => Desk::serve(&desk, partner),
@@ -113,11 +158,7 @@ impl Giver {
                 }
             }
         };
-        let started = thread::Builder::new().name("upgrade".into()).spawn(serve);
-        started.map_err(|error| UpgradeError::System {
-            what: "a thread",
-            error,
-        })?;
+        spawn("upgrade", serve)?;
         Ok(giver)
     }
 
@@ -180,8 +221,8 @@ struct Desk {
     /// Where it listens. The next process does so at the same socket.
     listener: OwnedFd,
     terms: Terms,
-    /// Who asked for the process of this number.
-    callers: Mutex<HashMap<i32, Arc<Partner>>>,
+    /// Who asked for the process of this number: a signal, or somebody who waits. One at most.
+    callers: Mutex<HashMap<i32, Option<Arc<Partner>>>>,
 }
 
 impl Desk {
@@ -202,20 +243,22 @@ impl Desk {
                     warn!(%error, "the new process did not take over; this one serves on");
                 }
             }
-            kind::UPGRADE => {
-                let own = Arc::clone(desk);
-                let start = move || own.upgrade(partner, &first.body);
-                if let Err(error) = thread::Builder::new().name("successor".into()).spawn(start) {
-                    warn!(%error, "no new process can be started");
-                }
-            }
+            kind::UPGRADE => Desk::begin(desk, Some(partner), first.body),
             _ => partner.refuse("this is no message that comes first"),
         }
     }
 
-    /// Starts a new process, which takes over, for a caller. Returns when that has failed: otherwise this process ends meanwhile.
-    fn upgrade(&self, caller: Partner, program: &[u8]) {
-        let caller = Arc::new(caller);
+    /// Begins to start a new process, on a thread of its own.
+    fn begin(desk: &Arc<Desk>, caller: Option<Partner>, program: Vec<u8>) {
+        let own = Arc::clone(desk);
+        if let Err(error) = spawn("successor", move || own.upgrade(caller, &program)) {
+            warn!(%error, "no new process can be started");
+        }
+    }
+
+    /// Starts a new process, which takes over, for a caller or a signal. Returns when that has failed: otherwise this process ends meanwhile.
+    fn upgrade(&self, caller: Option<Partner>, program: &[u8]) {
+        let caller = caller.map(Arc::new);
         let started = {
             // Held until the new process is in it, which may be quick.
             let mut callers = self.callers();
@@ -227,7 +270,7 @@ impl Desk {
             };
             started.map(|child| {
                 let pid = i32::try_from(child.id()).unwrap_or(0);
-                callers.insert(pid, Arc::clone(&caller));
+                callers.insert(pid, caller.clone());
                 (child, pid)
             })
         };
@@ -240,10 +283,12 @@ impl Desk {
             }
         };
         warn!(%problem, "the new process did not take over; this one serves on");
-        caller.refuse(&problem);
+        if let Some(caller) = caller {
+            caller.refuse(&problem);
+        }
     }
 
-    fn callers(&self) -> MutexGuard<'_, HashMap<i32, Arc<Partner>>> {
+    fn callers(&self) -> MutexGuard<'_, HashMap<i32, Option<Arc<Partner>>>> {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -293,7 +338,7 @@ impl Desk {
         ready.expect(kind::READY, "something before READY")?;
         self.wait_for_openings();
         let (failed, failure) = mpsc::channel();
-        let caller = self.callers().get(&pid).map(Arc::clone);
+        let caller = self.callers().get(&pid).cloned().flatten();
         self.queue.ask(Asked::GiveAway(Successor {
             partner,
             process,
@@ -453,6 +498,7 @@ pub(crate) fn give_away(
             pid: successor.pid,
             paused: stopped.elapsed(),
             caller: successor.caller,
+            failed: successor.failed,
         }),
     }
 }
@@ -519,6 +565,8 @@ pub(crate) struct Taken {
     pid: i32,
     paused: Duration,
     caller: Option<Arc<Partner>>,
+    /// Kept, so that nobody is told that it failed.
+    failed: mpsc::Sender<String>,
 }
 
 impl Taken {
@@ -529,6 +577,7 @@ impl Taken {
             pid,
             paused,
             caller,
+            failed: _failed,
         } = self;
         crate::supervisor::hand_over(pid);
         info!(

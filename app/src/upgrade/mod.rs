@@ -1,7 +1,7 @@
 //! A new process takes the place of one that serves, with its sockets (SPEC 41). Linux alone.
 //!
-//! The old process listens at `general.upgrade_socket` (`giving.rs`). The new one connects there (`taking.rs`). `voltlane upgrade` asks the
-//! old one to start the new one.
+//! The old process listens at `general.upgrade_socket` (`giving.rs`). The new one connects there (`taking.rs`). `voltlane upgrade`, or
+//! SIGUSR2, asks the old one to start the new one.
 
 mod giving;
 mod partner;
@@ -10,7 +10,7 @@ mod taking;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::giving::{Asked, Giver, Successor, Terms, give_away};
+pub(crate) use self::giving::{Asked, Giver, Requests, Successor, Terms, give_away};
 pub(crate) use self::taking::{Received, Taking};
 
 use self::partner::Partner;

@@ -3,6 +3,7 @@
 
 mod link3;
 mod partners;
+mod signal;
 mod websocket;
 
 use std::cell::RefCell;

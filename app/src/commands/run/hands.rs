@@ -50,15 +50,15 @@ mod moved {
     use crate::entry::ReadAgain;
     use crate::runs_file::RunsFile;
     use crate::upgrade::{
-        Asked, Giver, Received, STOPS_WITHIN, Successor, Taking, Terms, give_away,
+        Asked, Giver, Received, Requests, STOPS_WITHIN, Successor, Taking, Terms, give_away,
     };
 
     /// The places of the loops of all shards, and of the trunks of backends.
     type Shards<L, C, T> = Stations<EdgeDriver<L, C, T>>;
     type Trunks<K, T> = Stations<TrunkDriver<K, T>>;
 
-    /// A process that is taken over, before its machine stops.
-    pub(in crate::commands::run) struct Before(Option<Taking>);
+    /// A process that is taken over, before its machine stops, if one is, and the requests for the next one.
+    pub(in crate::commands::run) struct Before(Option<Taking>, Requests);
 
     impl Before {
         /// Connects to the process that is taken over, if one is.
@@ -67,8 +67,9 @@ mod moved {
             keys: &KeyPair,
             takes_over: bool,
         ) -> Result<Before, String> {
+            let requests = Requests::take().map_err(|error| error.to_string())?;
             if !takes_over {
-                return Ok(Before(None));
+                return Ok(Before(None, requests));
             }
             if settings.backends().len() > 1 {
                 let why = "with several backends no session is kept (master.addresses)";
@@ -76,7 +77,7 @@ mod moved {
             }
             let taking = Taking::begin(settings, keys);
             let taking = taking.map_err(|error| format!("no process is taken over: {error}"))?;
-            Ok(Before(Some(taking)))
+            Ok(Before(Some(taking), requests))
         }
 
         /// Takes its sockets of this listener.
@@ -96,6 +97,7 @@ mod moved {
                 received,
                 link: None,
                 giver: Giver::default(),
+                requests: Some(self.1),
                 keys: keys.clone(),
                 kept: Vec::new(),
                 halting: None,
@@ -109,6 +111,8 @@ mod moved {
         /// The socket of the link, if it came too.
         link: Option<OwnedFd>,
         giver: Giver,
+        /// Until the giver has them.
+        requests: Option<Requests>,
         keys: KeyPair,
         kept: Vec<Box<dyn Any + Send>>,
         /// A request that waits until all shards stand still.
@@ -282,7 +286,11 @@ mod moved {
                 args,
                 in_effect,
             };
-            match Giver::start(settings.general.upgrade_socket.as_deref(), passed, terms) {
+            let path = settings.general.upgrade_socket.as_deref();
+            let Some(requests) = self.requests.take() else {
+                return Ok(());
+            };
+            match Giver::start(path, passed, terms, requests) {
                 Ok(giver) => self.giver = giver,
                 Err(error) if takes_over => error!(%error, "no process can take over"),
                 Err(error) => return Err(io::Error::other(error)),
