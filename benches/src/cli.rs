@@ -15,7 +15,7 @@ use crate::load::carriage::{Carriage, by_name};
 use crate::load::process::{self, Cpus, Placement};
 use crate::load::program::{CONFIG, Program, StartError, become_program};
 use crate::load::{self, LoadError, Options, Scenario, scale};
-use crate::{attack, bare, compare, instructions, report, shards, v3};
+use crate::{attack, bare, compare, instructions, report, shards, upgrade, v3};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -54,6 +54,8 @@ enum Command {
     Link,
     /// What a client that comes back at another edge costs the backend
     Moves,
+    /// Upgrades under the numbered traffic of many clients: dropped connections, lost packets, and how long nobody is served
+    Upgrade(UpgradeArgs),
     /// Instructions per packet of the core and of WebSocket's layer, counted under callgrind
     Instructions(InstructionsArgs),
     /// Becomes a program under test; used by the load tool to start them
@@ -145,6 +147,21 @@ struct V3Args {
     /// Only rows whose title contains this
     #[arg(long, default_value = "")]
     only: String,
+}
+
+#[derive(Debug, Args)]
+struct UpgradeArgs {
+    #[command(flatten)]
+    common: Common,
+    /// A program that reads connserver.toml
+    #[arg(long, default_value = "voltlane")]
+    program: Program,
+    /// Number of clients; over plain TCP half of each version
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    clients: u32,
+    /// Number of upgrades, one after the other
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    times: u32,
 }
 
 #[derive(Debug, Args)]
@@ -365,6 +382,7 @@ pub fn main() -> ExitCode {
             print!("{}", crate::work::moves::report());
             Ok(())
         }
+        Command::Upgrade(args) => run_upgrade(&args),
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
         Command::Become {
             cpus,
@@ -413,6 +431,20 @@ fn run_shards(args: &ShardsArgs) -> Result<(), LoadError> {
         print!("{circumstances}\n\n{}", shards::table(&found));
     }
     Ok(())
+}
+
+fn run_upgrade(args: &UpgradeArgs) -> Result<(), Box<dyn Error>> {
+    let cpus = Cpus::available()?;
+    let options = args.common.options(CONFIG)?;
+    let mut circumstances = Circumstances::begin(&cpus)?;
+    let (clients, times) = (args.clients as usize, args.times as usize);
+    let found = upgrade::run(&args.program, clients, times, &options)?;
+    circumstances.end()?;
+    print!("{circumstances}\n\n{}", upgrade::table(&found));
+    match upgrade::is_whole(&found) {
+        true => Ok(()),
+        false => Err("an upgrade has dropped, lost or doubled something".into()),
+    }
 }
 
 fn run_v3(args: &V3Args) -> Result<(), Box<dyn Error>> {

@@ -11,6 +11,7 @@ pub mod instructions;
 pub mod load;
 pub mod report;
 pub mod shards;
+pub mod upgrade;
 pub mod v3;
 pub mod wire;
 pub mod work;

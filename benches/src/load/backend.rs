@@ -172,7 +172,7 @@ impl Drop for Backend {
 }
 
 /// Compares the number of a packet with the one that is expected. Returns how many are missing, and whether it came again.
-pub(super) fn check(expected: &mut u64, number: u64) -> (u64, u64) {
+pub(crate) fn check(expected: &mut u64, number: u64) -> (u64, u64) {
     if number < *expected {
         return (0, 1);
     }

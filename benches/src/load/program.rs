@@ -72,7 +72,11 @@ impl Program {
         !self.is_plain() && *self != Self::Bare
     }
 
-    fn binary(&self) -> Result<PathBuf, StartError> {
+    /// Returns the path of its binary.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn binary(&self) -> Result<PathBuf, StartError> {
         let found = match self {
             Self::Direct | Self::Bare => Some(OWN_BINARY.into()),
             Self::Voltlane | Self::OneShard => sibling(&std::env::current_exe()?, "voltlane"),
@@ -221,6 +225,12 @@ impl Running {
         self.child
             .as_mut()
             .is_none_or(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Returns the path of its configuration, if it has a directory.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        let directory = self.directory.as_ref();
+        directory.map(|directory| directory.join(CONFIG_FILE))
     }
 
     /// Returns what the program has written to standard error so far.
