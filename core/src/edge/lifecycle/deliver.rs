@@ -235,8 +235,7 @@ impl Edge {
             };
             if !fits {
                 packet.push(self.sessions.live_mut(index));
-                self.delivered(now, index);
-                self.give_up_last(index);
+                self.delivered(now, index, false);
                 return Outcome::Other;
             }
         }
@@ -343,10 +342,7 @@ impl Edge {
         if let Some(progress) = lent.numbers {
             progress.push_latest(lent.outbox, key, data);
         }
-        self.delivered(now, session);
-        if !fits {
-            self.give_up_last(session);
-        }
+        self.delivered(now, session, fits);
     }
 
     /// Returns what is missing for a packet of `length` bytes for a session whose packets are numbered, if anything. A LATEST has a `key`.
@@ -458,17 +454,20 @@ impl Edge {
         let waiting = progress.waiting_above(outbox, outbox.sent());
         if is_attached && has_room_for_volatile(waiting, &self.config.clients, &scaled) {
             progress.push_volatile(outbox, data);
-            self.delivered(now, session);
+            self.delivered(now, session, true);
         } else {
             progress.skip_volatile();
         }
     }
 
-    /// Handles that a packet of a class waits for the session.
-    fn delivered(&mut self, now: Time, session: u32) {
+    /// Handles that a packet waits for the session. It is given up if it does not fit: before memory is freed, which may end the session.
+    fn delivered(&mut self, now: Time, session: u32, fits: bool) {
         self.sessions.live_mut(session).mark_delivery();
         self.sessions.recount(session, &mut self.account);
         self.counters.packets_down += 1;
+        if !fits {
+            self.give_up_last(session);
+        }
         if let Place::Attached(conn) = self.sessions.live(session).place
             && self.has_output(conn, session)
         {

@@ -259,6 +259,34 @@ fn one_that_has_no_room_where_nothing_else_can_go_goes_itself() {
 }
 
 #[test]
+fn one_that_goes_itself_ends_no_session_for_want_of_memory() {
+    static LONG: [u8; 100_000] = [5; 100_000];
+    static SECOND: [u8; 95_000] = [6; 95_000];
+    for tell in [say, latest_of] {
+        let (mut world, mut backend, mut one) = giving_up(|config| {
+            config.clients.channel_bytes = 1_000;
+            config.clients.ring_bytes = 1_000;
+            config.limits.max_memory_bytes = 200_000;
+        });
+        say(&mut world, &mut backend, &one, &LONG);
+        assert!(world.hear_bytes(one.conn).len() > LONG.len());
+        world.leave(one.conn);
+        let (attempt, conn) = world.claim3(&mut one);
+        one.conn = conn;
+        world.send_early(&mut one, &attempt, conn);
+        // With the first one it would be more than 95 % of the bound.
+        tell(&mut world, &mut backend, &one, &SECOND);
+        assert_eq!(world.edge.counters().memory_over, 0);
+        world.exchange(&mut backend);
+        let came = world.answered(&mut one, attempt).unwrap();
+        assert_eq!(
+            came[1..],
+            [Came::Packet(1, LONG.to_vec()), Came::Gap(2, 1, 1)]
+        );
+    }
+}
+
+#[test]
 fn without_the_choice_or_after_it_was_taken_back_the_session_ends() {
     for takes_back in [false, true] {
         let mut world = world(|config| {
