@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::disk;
 
@@ -64,6 +65,11 @@ impl RunsFile {
         })
     }
 
+    /// Returns when the last run began, as far as the file beside `key_file` tells.
+    pub(crate) fn last_began(key_file: &Path) -> Option<SystemTime> {
+        std::fs::metadata(beside(key_file)).ok()?.modified().ok()
+    }
+
     /// Returns the runs before this one.
     pub(crate) fn earlier(&self) -> &[[u8; 8]] {
         &self.earlier
@@ -90,6 +96,8 @@ impl RunsFile {
             self.file.rewind()?;
             self.file.write_all(text.as_bytes())?;
             self.file.set_len(text.len() as u64)?;
+            // The time that the system gives a file may be some milliseconds before that of its clock.
+            self.file.set_modified(SystemTime::now())?;
             self.file.sync_all()
         };
         write().map_err(|error| RunsFileError::Unusable {

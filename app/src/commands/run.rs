@@ -137,6 +137,15 @@ async fn serve<R: Runtime>(
     if Home::is_leased(&settings) {
         supervisor.waits("waiting for the home of this edge (cluster.home)");
     }
+    if !takes_over {
+        home::wait_for_a_new_term(
+            settings
+                .general
+                .key_file
+                .as_deref()
+                .and_then(RunsFile::last_began),
+        );
+    }
     let home = Home::take(&settings)?;
     let exchange = metrics.clone();
     if settings.master.required_at_start && !takes_over {

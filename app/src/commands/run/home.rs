@@ -1,6 +1,6 @@
 //! The home of this process among several edges, and its term. (SPEC 40.1, 43.4)
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Returns the term of an edge without an engine: the seconds since 1970, which grow with each process of this edge (SPEC 34.4).
 fn clock_term() -> u32 {
@@ -8,6 +8,24 @@ fn clock_term() -> u32 {
     since.map_or(0, |since| {
         u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
     })
+}
+
+/// Waits until the second is over, if the process before this one began in it. Both would have one term, and a backend that still knows the
+/// other one would take this one for a second edge (SPEC 34.4(a)).
+pub(super) fn wait_for_a_new_term(before: Option<SystemTime>) {
+    if let Some(before) = before {
+        std::thread::sleep(left_of_second(before, SystemTime::now()));
+    }
+}
+
+/// Returns what is left of the second in which both times are: at most 1 s, and nothing if they are in two.
+fn left_of_second(before: SystemTime, now: SystemTime) -> Duration {
+    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (before, now) = (since(before), since(now));
+    match before.as_secs() == now.as_secs() {
+        true => Duration::from_secs(now.as_secs() + 1).saturating_sub(now),
+        false => Duration::ZERO,
+    }
 }
 
 #[cfg(feature = "engine")]
@@ -227,3 +245,28 @@ mod leased {
 }
 
 pub(super) use leased::Home;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_begins_in_the_second_of_another_one_waits_for_the_next() {
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        for (before, now, left) in [
+            (7_000, 7_000, 1_000),
+            (7_000, 7_250, 750),
+            (7_999, 7_999, 1),
+            (7_999, 8_000, 0),
+            // A clock was set back.
+            (8_000, 7_999, 0),
+        ] {
+            let expected = Duration::from_millis(left);
+            assert_eq!(
+                left_of_second(at(before), at(now)),
+                expected,
+                "{before}, {now}"
+            );
+        }
+    }
+}
