@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -230,4 +231,50 @@ fn clients_of_an_edge_that_dies_or_sleeps_come_back_at_another_one_and_nothing_i
         assert_eq!(application.handle.clients().len(), CLIENTS);
         drop((directory, of_second, of_third, third));
     }
+}
+
+/// The only edge of a backend dies and is started again, three times, with packets on their way in both directions. It has a home, and its
+/// clients have its address twice (SPEC 44.8), so they have tickets, and the backend sends again what the dead process took with it (SPEC 44.7).
+#[test]
+fn clients_of_the_only_edge_that_dies_and_starts_again_lose_nothing() {
+    for library in [Library::Tokio, Library::Smol] {
+        let mut application = Application::serve(library);
+        let directory = Directory::new();
+        let config = format!(
+            "{METRICS}general.key_file = \"edge.key\"\nmaster.protocol = \"3\"\ncluster.home = 1\n"
+        );
+        let mut edge = Edge::start_in(super::PROGRAM, &directory, application.address, &config);
+        let address = edge.address();
+        application.await_edges(1);
+        let mut clients: Vec<One> = (0..CLIENTS)
+            .map(|_| One::begin(library, &[address, address]))
+            .collect();
+        say(&mut clients, BURST);
+        until(&mut application, &mut clients, BURST);
+        for client in &clients {
+            flush(&client.sender);
+        }
+        for death in 1..=3 {
+            let before = 3 * death - 2;
+            say(&mut clients, (before + 1) * BURST);
+            edge.signal(Signal::KILL);
+            edge.expect_end(None);
+            // Its clients find nobody meanwhile.
+            say(&mut clients, (before + 2) * BURST);
+            edge = Edge::spawn(command_at(&directory, address, application.address));
+            say(&mut clients, (before + 3) * BURST);
+            until(&mut application, &mut clients, (before + 3) * BURST);
+            let resumes = clients.iter().map(|one| one.resumed as u64);
+            assert!(resumes.min() >= Some(death), "all have come back");
+        }
+        assert_eq!(application.handle.clients().len(), CLIENTS);
+        drop(edge);
+    }
+}
+
+/// Returns the command of the edge in this directory, at this address.
+fn command_at(directory: &Directory, address: SocketAddr, backend: SocketAddr) -> Command {
+    let (address, backend) = (address.to_string(), backend.to_string());
+    let arguments = ["--listen", &address, "--master", &backend];
+    super::PROGRAM.command(directory, &arguments)
 }
