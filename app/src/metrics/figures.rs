@@ -23,7 +23,7 @@ impl Page<'_> {
         } = snapshot;
         self.time(
             "opening",
-            "Time from the accept of a client to its session, or until that is resumed; within clients.handshake_timeout_secs",
+            "Time from the accept of a client to its session, or until that is resumed; within limits.handshake_timeout_secs",
             &[
                 (Some(("result", "joined")), &counters.join_time),
                 (Some(("result", "resumed")), &counters.resume_time),
