@@ -281,7 +281,7 @@ mod tests {
                 // Strangers that say nothing are not worth a warning.
                 CloseReason::HandshakeTimeout | CloseReason::KeptWaiting => false,
                 // The session goes on elsewhere, or its end has a reason of its own.
-                CloseReason::Replaced | CloseReason::SessionEnded => false,
+                CloseReason::Replaced | CloseReason::SessionEnded | CloseReason::Moved => false,
                 // Counted by what rejected it.
                 CloseReason::Rejected => false,
                 CloseReason::Shutdown => false,

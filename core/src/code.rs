@@ -69,7 +69,7 @@ codes! {
     TOO_FAST = 203, "source too fast";
     /// The edge has no room for this now.
     BUSY = 204, "busy";
-    /// Another edge has the session. Reserved.
+    /// Another backend of its edge has the session, or another edge.
     ELSEWHERE = 205, "elsewhere";
     /// This edge never had the session, as far as it can tell.
     NOT_HERE = 206, "not here";

@@ -287,7 +287,7 @@ fn imports_are_found_in_every_form() {
 }
 
 /// What changes the machine and is not recorded, and why.
-const NOT_RECORDED: [(&str, &str); 10] = [
+const NOT_RECORDED: [(&str, &str); 13] = [
     ("record", "it begins a recording"),
     ("record_on", "it begins one, too"),
     ("end_recording", "it ends one"),
@@ -303,6 +303,15 @@ const NOT_RECORDED: [(&str, &str); 10] = [
     ),
     (
         "discard_handover",
+        "an edge of several shards is not recorded",
+    ),
+    ("handle_move", "an edge of several shards is not recorded"),
+    (
+        "take_departing",
+        "an edge of several shards is not recorded",
+    ),
+    (
+        "handle_arriving",
         "an edge of several shards is not recorded",
     ),
     (

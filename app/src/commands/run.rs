@@ -308,7 +308,7 @@ async fn serve<R: Runtime>(
         let mut machines = machines_of(&config, &keys, each, *random());
         let term = home.term();
         machines.1.iter_mut().for_each(|edge| edge.set_term(term));
-        // With several backends nothing is kept (SPEC 45.6).
+        // With several backends nothing is kept (SPEC 45.7).
         keeping.restore(now, machines.0.first_mut(), &mut machines.1);
         let (trunk, edges) = (machines.0.first_mut(), &mut machines.1);
         if let Some(link) = hands.restore::<R>(now, trunk, edges)?

@@ -142,7 +142,7 @@ fn engine(settings: &Settings) -> Option<Fault> {
     None
 }
 
-/// Several backends are in place of one. What one session has to itself at a time is not there for them yet (SPEC 45.6).
+/// Several backends are in place of one. What one session has to itself at a time is not there for them yet (SPEC 45.7).
 #[cfg(feature = "backends")]
 fn backends(settings: &Settings) -> Option<Fault> {
     let backends = &settings.master.addresses.0;

@@ -6,7 +6,9 @@
 use core::iter::zip;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-/// The maximum number of backends of one edge (SPEC 45.7).
+use crate::id::ClientId;
+
+/// The maximum number of backends of one edge (SPEC 45.8).
 pub const MAX_BACKENDS: u8 = 16;
 
 /// What is known of each backend (SPEC 45.1), by all shards. With one backend it is empty.
@@ -22,6 +24,10 @@ pub(crate) struct Standing {
     is_up: AtomicBool,
     /// Whether an operator wants no more sessions there.
     is_draining: AtomicBool,
+    /// Whether it takes sessions of another one: it was granted what tells it where they go on (SPEC 45.6(g)).
+    takes_moved: AtomicBool,
+    /// Whether a shard has given it up, so that its next link begins anew (SPEC 45.6(d)).
+    begins_anew: AtomicBool,
 }
 
 impl Standing {
@@ -31,6 +37,16 @@ impl Standing {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Relaxed)
+    }
+
+    /// Has its next link begin anew.
+    pub(crate) fn begin_anew(&self) {
+        self.begins_anew.store(true, Relaxed);
+    }
+
+    /// Returns whether its next link, which is this one, begins anew.
+    pub(crate) fn takes_anew(&self) -> bool {
+        self.begins_anew.swap(false, Relaxed)
     }
 
     pub(crate) fn set_draining(&self, is_draining: bool) {
@@ -94,6 +110,53 @@ impl Backends {
         {
             standing.is_up.store(is_up, Relaxed);
         }
+    }
+
+    /// Reports whether the backend of this shard takes sessions of another one.
+    pub(crate) fn tell_takes_moved(&self, shard: u8, takes: bool) {
+        if let Some(standing) = self.standing(shard) {
+            standing.takes_moved.store(takes, Relaxed);
+        }
+    }
+
+    /// Returns the number of the backend of a shard, if there are several.
+    pub(crate) fn number_of(&self, shard: u8) -> Option<u8> {
+        self.standing(shard)?;
+        u8::try_from(usize::from(shard) / self.shards_of_each()).ok()
+    }
+
+    /// Returns the shard for the session `id`, which leaves the backend of the shard `own`. `waiting` is the number of sessions that wait for
+    /// room, by shard. `None`: there is no backend that takes it now.
+    pub(crate) fn choose_for_move(
+        &self,
+        own: u8,
+        id: ClientId,
+        waiting: &[AtomicUsize],
+    ) -> Option<u8> {
+        let each = self.shards_of_each();
+        let parts = zip(self.loads.chunks(each), waiting.chunks(each));
+        let backends = zip(&self.standings, parts).enumerate();
+        let open = backends.filter(|(backend, (standing, _))| {
+            *backend != usize::from(own) / each
+                && standing.is_up()
+                && standing.takes_moved.load(Relaxed)
+                && !standing.is_draining()
+        });
+        let (best, (_, (loads, _))) = open.min_by_key(|(_, (_, (loads, waiting)))| {
+            let clients: usize = loads.iter().map(Load::clients).sum();
+            let waits = waiting.iter().any(|waiting| waiting.load(Relaxed) > 0);
+            (waits, clients)
+        })?;
+        let home = usize::from(id.shard().as_u8());
+        if home / each == best {
+            // A frame of its backend is routed by the shard in its id.
+            return u8::try_from(home).ok();
+        }
+        let (place, _) = loads
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, load)| load.clients())?;
+        u8::try_from(best * each + place).ok()
     }
 
     /// Returns the backend of this number, if there are several.
@@ -216,6 +279,33 @@ mod tests {
         assert_eq!(backends.choose(0, &waiting(None)), None);
         drain(0, false);
         assert_eq!(backends.choose(4, &waiting(None)), Some(0));
+    }
+
+    #[test]
+    fn a_session_goes_to_another_backend_that_takes_it_and_there_to_the_shard_in_its_id() {
+        let backends = three([0, 0, 5, 3, 4, 2]);
+        let id = |shard: u8| ClientId::from_u64(u64::from(shard) << 56 | 7);
+        let choose = |own, shard| backends.choose_for_move(own, id(shard), &waiting(None));
+        assert_eq!(choose(0, 0), None, "they do not take it");
+        for shard in [0, 2, 4] {
+            backends.tell_takes_moved(shard, true);
+        }
+        assert_eq!(choose(0, 0), Some(5));
+        assert_eq!(choose(1, 4), Some(4), "that of its id");
+        assert_eq!(choose(2, 2), Some(0));
+        assert_eq!(
+            backends.choose_for_move(0, id(0), &waiting(Some(4))),
+            Some(3),
+            "no room"
+        );
+        let standing = backends.of_number(2).expect("it is there");
+        standing.set_draining(true);
+        assert_eq!(choose(0, 0), Some(3), "it drains");
+        backends.tell_link(2, false);
+        assert_eq!(choose(0, 0), None, "none is left");
+        let numbers = [0, 1, 2, 3, 4, 5].map(|shard| backends.number_of(shard));
+        assert_eq!(numbers, [0, 0, 1, 1, 2, 2].map(Some));
+        assert_eq!(Backends::new(1, 6).number_of(0), None);
     }
 
     #[test]

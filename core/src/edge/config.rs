@@ -234,6 +234,8 @@ pub struct MasterConfig {
     /// Which versions of the link a backend may ask for (SPEC 34.1(e)). A shard's branch has version 2. It does not change while the edge
     /// runs.
     pub protocol: LinkProtocol,
+    /// How long one of several backends may be down until its sessions go to others. 0: for ever. (SPEC 45.6(a))
+    pub repin_after: Duration,
     /// The secret that edge and backend prove to each other (SPEC 34.5). With one the link has version 3, whatever
     /// [`protocol`](Self::protocol) says. Another one counts from the next link on. In an edge that began without one and with another
     /// protocol than [`V3`](LinkProtocol::V3), it must not come later.
@@ -284,6 +286,7 @@ impl Default for MasterConfig {
             connect_timeout: Duration::from_secs(5),
             announce_all: false,
             protocol: LinkProtocol::V2,
+            repin_after: Duration::ZERO,
             secret: None,
         }
     }

@@ -154,6 +154,8 @@ reasons! {
         Parked = "parked",
         /// Nothing came from its client, though it was asked (version 3).
         Silent = "silent",
+        /// Its session goes to another backend (version 3).
+        Moved = "moved",
     }
 }
 
@@ -227,7 +229,7 @@ impl From<CloseReason> for Farewell {
             | CloseReason::MadeRoom
             | CloseReason::Refused => Farewell::Crowded,
             CloseReason::Rejected => Farewell::SourceCrowded,
-            CloseReason::Shutdown => Farewell::Ending,
+            CloseReason::Shutdown | CloseReason::Moved => Farewell::Ending,
             // Its client is the one that has closed.
             CloseReason::PeerError => Farewell::Over,
         }
@@ -274,6 +276,8 @@ pub struct Counters {
     pub takeovers: u64,
     /// Claims handed to another shard with their connections.
     pub handed_over: u64,
+    /// Sessions that came here from another backend.
+    pub moved: u64,
     /// Public-key agreements computed.
     pub agreements: u64,
     /// Times that a session lost its connection and was kept.
@@ -324,6 +328,7 @@ image!(Counters {
     resumed,
     takeovers,
     handed_over,
+    moved,
     agreements,
     went_away,
     client_bytes_in,
@@ -381,6 +386,7 @@ impl Counters {
             resumed,
             takeovers,
             handed_over,
+            moved,
             agreements,
             went_away,
             client_bytes_in,
@@ -418,6 +424,7 @@ impl Counters {
             (&mut self.resumed, resumed),
             (&mut self.takeovers, takeovers),
             (&mut self.handed_over, handed_over),
+            (&mut self.moved, moved),
             (&mut self.agreements, agreements),
             (&mut self.went_away, went_away),
             (&mut self.client_bytes_in, client_bytes_in),

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the machine's fields, and its interface to its adapter |
 //! | `contract.rs` | what it and its adapter exchange besides bytes |
-//! | `backends.rs` | which of several backends a newcomer goes to |
+//! | `backends.rs`, `pins.rs` | which of several backends a session goes to, and which went to another one |
 //! | `config.rs`, `counters.rs`, `histogram.rs` | its configuration, its counters and gauges |
 //! | `conns/` | connections: their table, states and waits, and which of them makes room for others |
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
@@ -103,6 +103,8 @@ mod downlink;
 mod histogram;
 mod lifecycle;
 mod memory;
+#[cfg(feature = "backends")]
+mod pins;
 #[cfg(feature = "record")]
 pub mod record;
 mod sessions;
@@ -146,6 +148,8 @@ pub use door::bans::{BanError, MAX_BAN_NOTE_BYTES, MAX_BANS};
 pub use door::proxy;
 pub use histogram::Histogram;
 pub use lifecycle::attempt::EARLY_TIMEOUT;
+#[cfg(feature = "backends")]
+pub use lifecycle::departing::{Departing, MOST_DEPARTING};
 pub use lifecycle::handover::Handover;
 pub use lifecycle::last_words::{GoAwayCode, LAST_WORDS_BYTES};
 #[cfg(feature = "upgrade")]
@@ -164,6 +168,8 @@ use conns::state::{Phase, State};
 use conns::wait::Wait;
 use door::limits::{Bucket, Storm};
 use door::sources::SharedSources;
+#[cfg(feature = "backends")]
+use lifecycle::departing::Departures;
 #[cfg(feature = "cluster")]
 use lifecycle::moves::Moves;
 use lifecycle::settled::Settling;
@@ -258,6 +264,9 @@ pub struct Edge {
     /// What it has of sessions that move between edges.
     #[cfg(feature = "cluster")]
     moves: Moves,
+    /// What it has of sessions that go to another backend.
+    #[cfg(feature = "backends")]
+    departures: Departures,
     /// Whether an operator wants no more sessions.
     is_draining: bool,
     shutdown_at: Option<Time>,
@@ -326,6 +335,8 @@ impl Edge {
             moved_link: None,
             #[cfg(feature = "cluster")]
             moves: Moves::default(),
+            #[cfg(feature = "backends")]
+            departures: Departures::default(),
             is_draining: false,
             shutdown_at: None,
             counters: Counters::default(),

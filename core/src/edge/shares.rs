@@ -8,6 +8,8 @@ use core::net::IpAddr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "backends")]
+use crate::id::ClientId;
 use crate::id::ShardId;
 use crate::time::Time;
 
@@ -17,6 +19,8 @@ use crate::edge::config::{EdgeConfig, LimitsConfig};
 use crate::edge::door::bans::Bans;
 use crate::edge::door::limits::Bucket;
 use crate::edge::door::listeners::Listeners;
+#[cfg(feature = "backends")]
+use crate::edge::pins::Pins;
 
 /// A resource with a bound for all shards together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,12 @@ struct Common {
     /// The backends, if there are several. A recording does not have them: it is of an edge without shards.
     #[cfg(feature = "backends")]
     backends: Backends,
+    /// Sessions that went to another backend.
+    #[cfg(feature = "backends")]
+    pins: Mutex<Pins>,
+    /// Their number, which is read for each claim.
+    #[cfg(feature = "backends")]
+    pinned: AtomicUsize,
 }
 
 impl Common {
@@ -91,7 +101,29 @@ impl Common {
             waiting: (0..shards).map(|_| AtomicUsize::default()).collect(),
             #[cfg(feature = "backends")]
             backends: Backends::default(),
+            #[cfg(feature = "backends")]
+            pins: Mutex::default(),
+            #[cfg(feature = "backends")]
+            pinned: AtomicUsize::new(0),
         }
+    }
+}
+
+#[cfg(feature = "backends")]
+impl Common {
+    fn change_pins<T>(&self, change: impl FnOnce(&mut Pins) -> T) -> T {
+        // A change leaves the table consistent even if another thread panics.
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = change(&mut pins);
+        self.pinned.store(pins.len(), Relaxed);
+        outcome
+    }
+
+    fn pin_of(&self, id: ClientId) -> Option<(ShardId, bool)> {
+        if self.pinned.load(Relaxed) == 0 {
+            return None;
+        }
+        self.change_pins(|pins| pins.find(id))
     }
 }
 
@@ -383,6 +415,32 @@ impl Shares {
         self.common.backends.choose(own, &self.common.waiting)
     }
 
+    /// Returns the shard of another backend for a session that leaves that of the shard `own`.
+    #[cfg(feature = "backends")]
+    pub(super) fn choose_for_move(&self, own: u8, id: ClientId) -> Option<u8> {
+        let common = &self.common;
+        common.backends.choose_for_move(own, id, &common.waiting)
+    }
+
+    /// Returns whether a session went to another backend.
+    #[cfg(feature = "backends")]
+    #[inline]
+    pub(super) fn has_pins(&self) -> bool {
+        self.common.pinned.load(Relaxed) > 0
+    }
+
+    /// Returns the shard of a session that went to another backend, and whether it is on its way there.
+    #[cfg(feature = "backends")]
+    pub(super) fn pin_of(&self, id: ClientId) -> Option<(ShardId, bool)> {
+        self.common.pin_of(id)
+    }
+
+    /// Looks at the sessions that went to another backend, or changes them.
+    #[cfg(feature = "backends")]
+    pub(super) fn change_pins<T>(&self, change: impl FnOnce(&mut Pins) -> T) -> T {
+        self.common.change_pins(change)
+    }
+
     /// Returns what steers the backends.
     #[cfg(feature = "backends")]
     pub(super) fn control(&self) -> BackendControl {
@@ -541,6 +599,26 @@ impl TrunkShare {
     #[cfg(feature = "backends")]
     pub(crate) fn tell_link(&self, is_up: bool) {
         self.common.backends.tell_link(self.first.as_u8(), is_up);
+    }
+
+    /// Reports whether its backend takes sessions of another one.
+    #[cfg(feature = "backends")]
+    pub(crate) fn tell_takes_moved(&self, takes: bool) {
+        let backends = &self.common.backends;
+        backends.tell_takes_moved(self.first.as_u8(), takes);
+    }
+
+    /// Returns whether the link that a backend asks for begins anew, since it was given up.
+    #[cfg(feature = "backends")]
+    pub(crate) fn begins_anew(&self) -> bool {
+        let standing = self.common.backends.standing(self.first.as_u8());
+        standing.is_some_and(Standing::takes_anew)
+    }
+
+    /// Returns the shard of a session that went to another backend.
+    #[cfg(feature = "backends")]
+    pub(crate) fn pin_of(&self, id: ClientId) -> Option<ShardId> {
+        self.common.pin_of(id).map(|(shard, _)| shard)
     }
 
     /// Returns how many sessions wait for room at this one of its shards.

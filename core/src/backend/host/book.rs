@@ -248,6 +248,14 @@ impl Book {
         entry.filter(|entry| entry.is_told || entry.is_addressed)
     }
 
+    /// Forgets the end of a session that has come back: it was at another backend of its edge (SPEC 45.6), or its edge lacked it for a while.
+    pub(super) fn revive(&mut self, id: ClientId) {
+        if matches!(self.ended.get(&id), Some(&(Code::ELSEWHERE | Code::GONE))) {
+            self.ended.remove(&id);
+            self.ended_in_order.retain(|ended| *ended != id);
+        }
+    }
+
     /// Returns how a session ended, if that is remembered.
     pub(super) fn ended(&self, id: ClientId) -> Option<Code> {
         self.ended.get(&id).copied()

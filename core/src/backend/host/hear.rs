@@ -383,6 +383,9 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
         ToBackend::Own { id, own } => {
             v3.owns = v3.owns.map(|left| left.saturating_sub(1));
             let picture = v3.picture;
+            if own.state != OwnState::Ended {
+                book.revive(id);
+            }
             let Some(entry) = book.hear(id) else {
                 return Event::Stale { id };
             };

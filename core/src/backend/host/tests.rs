@@ -343,6 +343,33 @@ fn both_ends_must_count_alike() {
 }
 
 #[test]
+fn a_session_that_ended_since_it_was_elsewhere_comes_back_and_one_that_was_kicked_does_not() {
+    for (code, comes) in [(205, true), (301, true), (401, false), (302, false)] {
+        let mut world = World::joined();
+        let ended = Ended {
+            code: Code::from_u16(code).expect("a code"),
+            up: Ledger::default(),
+            down: Ledger::default(),
+            text: "",
+        };
+        world.tell(ToBackend::Ended { id: ID, ended });
+        let heard = world.tell(own(ID));
+        let expected: &[Heard] = match comes {
+            true => &[Heard::Joined(ID, true)],
+            false => &[],
+        };
+        let heard: Vec<_> = heard
+            .into_iter()
+            .filter(|one| matches!(one, Heard::Joined(..)))
+            .collect();
+        assert_eq!(heard, expected, "{code}");
+        // 0: nobody has this id.
+        let number = world.host.send(ID, b"x").expect("room");
+        assert_eq!(number > 0, comes);
+    }
+}
+
+#[test]
 fn a_picture_is_complete_at_its_mark_and_who_is_not_in_it_has_ended() {
     let mut world = World::joined();
     let red = GroupId(7);

@@ -124,6 +124,7 @@ setters! { MasterConfig:
     with_max_frame_bytes(max_frame_bytes: u32),
     with_announce_all(announce_all: bool),
     with_protocol(protocol: LinkProtocol),
+    with_repin_after(repin_after: Duration),
     with_secret(secret: Option<LinkSecret>),
 }
 

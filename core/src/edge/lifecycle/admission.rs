@@ -520,7 +520,8 @@ impl Edge {
             | CloseReason::PeerError
             | CloseReason::Parked
             | CloseReason::Silent
-            | CloseReason::Shutdown => return,
+            | CloseReason::Shutdown
+            | CloseReason::Moved => return,
         };
         let admission = self.conns.live(index).admission;
         self.sources.lock().punish(now, admission, offence);

@@ -79,6 +79,10 @@ impl Edge {
 
     /// Returns the session of an id that was claimed, or how it ended (step 5).
     fn claimed_session(&self, now: Time, id: ClientId) -> Result<u32, Verdict> {
+        #[cfg(feature = "backends")]
+        if self.has_left(id) {
+            return Err(self.in_a_moment());
+        }
         let found = self.sessions.lookup(id);
         let Some(session) = found.filter(|&found| self.sessions.live(found).numbered().is_some())
         else {

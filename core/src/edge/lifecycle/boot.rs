@@ -14,7 +14,7 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
 use crate::edge::lifecycle::notices::living;
-use crate::edge::sessions::Place;
+use crate::edge::sessions::{Place, Session};
 use crate::edge::uplink::Uplink;
 use crate::edge::uplink::hold::{Version2, Wrong};
 use crate::edge::uplink::rewrite::{Waiting, drop_beyond, to_new_boot, to_version_2, waiting_of};
@@ -25,6 +25,9 @@ use crate::edge::uplink::version::Granting;
 struct Gone {
     /// Packets, by session.
     packets: BTreeMap<ClientId, u64>,
+    /// Sessions whose ENDED it has.
+    #[cfg(feature = "backends")]
+    ended: Vec<ClientId>,
     /// Sessions whose JOINED it has.
     #[cfg(feature = "cluster")]
     joined: Vec<ClientId>,
@@ -36,6 +39,10 @@ impl Gone {
             Some((id, [flag::DATA, ..])) => {
                 let id = ClientId::from_u64(u64::from_le_bytes(*id));
                 *self.packets.entry(id).or_default() += 1;
+            }
+            #[cfg(feature = "backends")]
+            Some((id, [flag::ENDED, ..])) => {
+                self.ended.push(ClientId::from_u64(u64::from_le_bytes(*id)));
             }
             #[cfg(feature = "cluster")]
             Some((id, [flag::JOINED, ..])) => {
@@ -78,6 +85,11 @@ impl Edge {
                 (self.link_queue.version.received(), 0)
             }
             Granting::Anew => {
+                #[cfg(feature = "backends")]
+                {
+                    let is_divided = self.uplink.link().is_none() && ask.run == Some(self.run);
+                    self.departures.divide(is_divided);
+                }
                 let ended = self.begin_boot(features);
                 // A backend that thinks that it goes on is told (SPEC 34.3(c)).
                 match ask.run == Some(self.run) {
@@ -86,7 +98,8 @@ impl Edge {
                 }
             }
         };
-        let living = self.sessions.iter().filter_map(|(_, entry)| living(entry));
+        let staying = self.sessions.iter().filter(|(_, entry)| self.stays(entry));
+        let living = staying.filter_map(|(_, entry)| living(entry));
         let sessions = living.count().saturating_add(ended);
         #[cfg(feature = "cluster")]
         let (home, granted) = match self.config.home {
@@ -158,6 +171,10 @@ impl Edge {
 
     /// Handles a LINK_ACK.
     pub(crate) fn hear_ack(&mut self, now: Time, ack: LinkAck) {
+        #[cfg(feature = "backends")]
+        if self.departures.is_divided() {
+            return;
+        }
         let queue = &mut self.link_queue;
         let mut gone = Gone::default();
         let heard = queue
@@ -184,6 +201,8 @@ impl Edge {
                         self.take_acknowledged(now, session);
                     }
                 }
+                #[cfg(feature = "backends")]
+                self.hear_ended(now, &gone.ended);
                 self.link_heard(now);
             }
             Err(wrong) => self.handle_wrong(wrong),
@@ -253,6 +272,8 @@ impl Edge {
         self.link_queue.unseal();
         #[cfg(feature = "cluster")]
         self.drop_old_frames();
+        #[cfg(feature = "backends")]
+        self.depart_from_new_boot(self.now);
         let waiting = self.waiting_for_backend();
         let (mut frames, ended) = self.owns(&waiting, features);
         self.link_queue
@@ -362,28 +383,51 @@ impl Edge {
             };
             Some((id, own))
         });
-        let living = self.sessions.iter().filter_map(|(index, entry)| {
+        let living = self.sessions.iter().filter(|(_, entry)| self.stays(entry));
+        let living = living.filter_map(|(index, entry)| {
             let state = match entry.place {
                 Place::Attached(_) => OwnState::Attached,
                 Place::Away => OwnState::Away,
                 Place::Ended => return None,
             };
             let waiting = waiting.get(&entry.id).copied().unwrap_or_default();
-            let up = match entry.numbers() {
-                Some(numbers) => numbers.received(),
-                None => entry.packets_up(),
-            };
-            let own = Own {
-                counter: self.counter_of(index),
-                next_up: up.saturating_sub(waiting.packets).saturating_add(1),
-                numbered_down: entry.numbered_down(),
-                settled_down: entry.settled_down(),
-                state,
-                joined_follows: waiting.joined,
-                note: entry.note(),
-            };
-            Some((entry.id, own))
+            Some((entry.id, self.own_of(index, entry, state, waiting)))
         });
         ended.chain(living).collect()
+    }
+
+    /// Returns an OWN of the session at `index`, of which this waits.
+    pub(crate) fn own_of<'a>(
+        &self,
+        index: u32,
+        entry: &'a Session,
+        state: OwnState,
+        waiting: Waiting,
+    ) -> Own<'a> {
+        let up = match entry.numbers() {
+            Some(numbers) => numbers.received(),
+            None => entry.packets_up(),
+        };
+        Own {
+            counter: self.counter_of(index),
+            next_up: up.saturating_sub(waiting.packets).saturating_add(1),
+            numbered_down: entry.numbered_down(),
+            settled_down: entry.settled_down(),
+            state,
+            joined_follows: waiting.joined,
+            note: entry.note(),
+        }
+    }
+
+    /// Returns whether the session does not leave for another backend.
+    #[cfg(feature = "backends")]
+    fn stays(&self, entry: &Session) -> bool {
+        !self.departures.has(entry.id)
+    }
+
+    #[cfg(not(feature = "backends"))]
+    #[expect(clippy::unused_self, reason = "as if there could be another one")]
+    fn stays(&self, _: &Session) -> bool {
+        true
     }
 }

@@ -110,6 +110,11 @@ impl Edge {
         }
         let full = self.count_absence(session, admission);
         self.tell_away(session);
+        #[cfg(feature = "backends")]
+        if self.departures.lets_go() {
+            // It leaves, and others need not make room for the moment.
+            return;
+        }
         if self.saves && self.shutdown_at.is_some() {
             // All of them go away at once, and come back (SPEC 39.1(b)).
             return;
@@ -194,6 +199,8 @@ impl Edge {
         }
         self.log_end(now, session, reason, kick);
         self.tell_of_end(session, place, reason, kick);
+        #[cfg(feature = "backends")]
+        self.forget_departure(id);
         self.sessions.retire(id);
         self.end_absence(now, session);
         if self.counters.count_ended(reason) == 1 {

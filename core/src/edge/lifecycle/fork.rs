@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::edge::Edge;
+#[cfg(feature = "backends")]
+use crate::edge::lifecycle::departing::Departures;
 use crate::queue::CountedTwice;
 
 impl Edge {
@@ -63,6 +65,9 @@ impl Edge {
             moved_link: self.moved_link.clone(),
             #[cfg(feature = "cluster")]
             moves: self.moves.clone(),
+            // Those are of several shards, of which none is copied.
+            #[cfg(feature = "backends")]
+            departures: Departures::default(),
             is_draining: self.is_draining,
             shutdown_at: self.shutdown_at,
             counters: self.counters.clone(),

@@ -70,6 +70,10 @@ impl Edge {
     /// Returns the shard that has the session of this id, if there is one. If an earlier process of this run had more shards than this one,
     /// the first shard has the sessions of those that are missing (SPEC 39.4(c)).
     pub(crate) fn home_of(&self, id: ClientId) -> ShardId {
+        #[cfg(feature = "backends")]
+        if let Some((shard, _)) = self.shares.pin_of(id) {
+            return shard;
+        }
         let shard = id.shard();
         let takes_strays = self.takes_strays;
         // Another edge may have more shards (SPEC 44.6(g)).
@@ -203,6 +207,11 @@ impl Edge {
         let index = key.0.index;
         self.watch_handshake(now, index);
         match handover.to {
+            // Its session went on from here meanwhile.
+            #[cfg(feature = "backends")]
+            Elsewhere::Claim(id) if self.is_elsewhere(id) => {
+                self.offer_handover(now, index, Elsewhere::Claim(id));
+            }
             Elsewhere::Claim(id) if self.conns.live_mut(index).opening().0.has_opened_claim() => {
                 self.handle_attempt(now, index, id);
                 // Its first early record may be behind the Claim.

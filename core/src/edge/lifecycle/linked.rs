@@ -54,6 +54,8 @@ impl HasLink for Edge {
     fn handle_link_connected(&mut self, now: Time) {
         noted!(self, now, LinkConnected);
         self.step(now, |edge, now| {
+            #[cfg(feature = "backends")]
+            edge.backend_came();
             if edge.uplink.connected(now, &mut edge.counters) {
                 #[cfg(feature = "upgrade")]
                 if edge.take_link() {
@@ -72,6 +74,13 @@ impl HasLink for Edge {
     fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         noted!(self, now, LinkClosed(cause));
         self.step(now, |edge, now| {
+            #[cfg(feature = "backends")]
+            {
+                edge.departures.divide(false);
+                if edge.uplink.is_open() {
+                    edge.backend_went(now);
+                }
+            }
             edge.uplink.closed(
                 now,
                 cause,

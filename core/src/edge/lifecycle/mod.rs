@@ -10,6 +10,7 @@
 //! | `resume.rs` | a session of version 2 is resumed | 4.3, 5, 9.2, 9.3 |
 //! | `attempt.rs` | a session of version 3 is resumed | 23 |
 //! | `moves.rs` | a session goes on at this edge, or no longer | 44 |
+//! | `departing.rs` | a session goes to another backend | 45.6 |
 //! | `forward.rs`, `line.rs` | packets up, and the line for room on the link | 7.1, 10.4 |
 //! | `deliver.rs`, `write.rs` | packets down, and what clients take of them | 7, 10.2, 10.3, 24.6 |
 //! | `numbered.rs`, `alarm.rs` | acknowledgements, and when a connection of version 3 is looked at | 24.3, 25.1, 25.3 |
@@ -32,6 +33,8 @@ pub(crate) mod alarm;
 pub(crate) mod attempt;
 pub(crate) mod boot;
 pub(crate) mod deliver;
+#[cfg(feature = "backends")]
+pub(crate) mod departing;
 pub(crate) mod ending;
 #[cfg(any(test, feature = "testkit", feature = "upgrade"))]
 pub(crate) mod fork;

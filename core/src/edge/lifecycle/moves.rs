@@ -19,7 +19,7 @@ use crate::edge::memory::account::Pressure;
 use crate::edge::sessions::saved::SavedSession;
 use crate::edge::sessions::{Linked, Numbered, Place};
 use crate::edge::shares::Bound;
-use crate::edge::uplink::rewrite::rewrite;
+use crate::edge::uplink::rewrite::{head_of, rewrite};
 use crate::id::ClientId;
 use crate::link::v3::{Adopt, Adopted, Disowned, Feature, Peer, ToBackend, flag};
 use crate::protocol::{
@@ -518,14 +518,6 @@ impl Edge {
         }
         self.moves.adopting = adopting;
     }
-}
-
-/// Returns the id and the flag of a frame for the backend.
-fn head_of(body: &[u8]) -> Option<(ClientId, u8)> {
-    let Some((id, [flag, ..])) = body.split_first_chunk() else {
-        return None;
-    };
-    Some((ClientId::from_u64(u64::from_le_bytes(*id)), *flag))
 }
 
 /// Returns the packets of a session that wait in a queue.

@@ -5,7 +5,11 @@ use core::time::Duration;
 
 use crate::id::ClientId;
 use crate::ledger::Ledger;
+#[cfg(feature = "backends")]
+use crate::link::tagged::TAG_BYTES;
 use crate::link::tagged::{Flag, HEADER_BYTES};
+#[cfg(feature = "backends")]
+use crate::link::v3::OwnState;
 use crate::link::v3::{
     Direction, Ended, Feature, JOINED_BYTES, Joined, Kick, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, Peer,
     Refusal, Resumed, ToBackend,
@@ -20,6 +24,8 @@ use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::lifecycle::welcome::millis;
 use crate::edge::sessions::{Place, Session};
 use crate::edge::uplink::queue::{LinkQueue, push_tagged};
+#[cfg(feature = "backends")]
+use crate::edge::uplink::rewrite::Waiting;
 
 /// The number of answers to packets for unknown ids and to frames that are refused at once; then one per interval. The others are only
 /// counted.
@@ -174,6 +180,42 @@ impl Edge {
         }
     }
 
+    /// Tells the backend that the session goes to another one, behind everything that it has sent (SPEC 45.6(b)).
+    #[cfg(feature = "backends")]
+    pub(crate) fn tell_elsewhere(&mut self, session: u32) {
+        let entry = self.sessions.live(session);
+        let (up, down) = ledgers_of(entry);
+        let ended = Ended {
+            code: Code::ELSEWHERE,
+            up,
+            down,
+            text: "",
+        };
+        let frame = ToBackend::Ended {
+            id: entry.id,
+            ended,
+        };
+        self.tell_frame(session, &frame);
+    }
+
+    /// Tells the backend of a session that goes on here, of which this waits (SPEC 45.6(c)).
+    #[cfg(feature = "backends")]
+    pub(crate) fn tell_own(&mut self, session: u32, waiting: Waiting) {
+        let entry = self.sessions.live(session);
+        let own = self.own_of(session, entry, OwnState::Away, waiting);
+        let frame = encoded(&ToBackend::Own { id: entry.id, own });
+        self.tell(session, data_bytes(&frame), |frames, _| {
+            frames.push_frame(&frame, &[]);
+        });
+    }
+
+    /// Tells the backend what an earlier one of the session has not acknowledged.
+    #[cfg(feature = "backends")]
+    pub(crate) fn tell_body(&mut self, session: u32, body: &[u8]) {
+        let data_bytes = body.len().saturating_sub(TAG_BYTES);
+        self.tell(session, data_bytes, |frames, _| frames.push_body(body));
+    }
+
     /// Tells a backend of version 2 about the session, behind everything that it has sent so far.
     fn tell_tagged(&mut self, session: u32, flag: Flag, data: &[u8]) {
         self.tell(session, data.len(), |frames, id| {
@@ -199,6 +241,11 @@ impl Edge {
     ) {
         let entry = self.sessions.live_mut(session);
         let id = entry.id;
+        // Its backend was told that it is elsewhere, and nothing follows that.
+        #[cfg(feature = "backends")]
+        if self.departures.has(id) {
+            return;
+        }
         if !entry.waiting && self.line.is_empty() && self.link_queue.has_room(data_bytes) {
             push(&mut self.link_queue.frames, id);
             self.uplink.seal_full(&mut self.link_queue);

@@ -40,6 +40,8 @@ impl Edge {
             self.rearm(now, index, &old);
             from = index + 1;
         }
+        #[cfg(feature = "backends")]
+        self.repin_changed();
         // The link may have more room than before.
         self.serve_line(now);
     }

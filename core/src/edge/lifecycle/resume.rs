@@ -29,6 +29,10 @@ const COUNTS_AGAIN_AFTER_SECS: u32 = 60;
 impl Edge {
     /// Handles a claim of `id`. The client gets a challenge in every case.
     pub(crate) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
+        #[cfg(feature = "backends")]
+        if self.has_left(id) {
+            return self.close_conn(now, index, CloseKind::Abort, CloseReason::Moved);
+        }
         let target = self.claimable(now, id);
         if let Some(session) = target {
             self.agree(now, session);
@@ -83,6 +87,11 @@ impl Edge {
         proof: &[u8],
     ) -> Result<(), CloseReason> {
         let Claim { id, genuine, .. } = self.conns.live(index).claim();
+        #[cfg(feature = "backends")]
+        if self.has_left(id) {
+            self.close_conn(now, index, CloseKind::Abort, CloseReason::Moved);
+            return Ok(());
+        }
         let session = genuine.then(|| self.claimable(now, id)).flatten();
         let key = session.and_then(|session| self.sessions.live(session).key());
         let (opening, _) = self.conns.live_mut(index).opening();
@@ -138,7 +147,12 @@ impl Edge {
         let State::Handshake(Phase::Wait(id)) = self.conns.live(index).state() else {
             unreachable!("only who is in WAIT has this timer")
         };
-        match self.claimable(now, *id) {
+        let id = *id;
+        #[cfg(feature = "backends")]
+        if self.has_left(id) {
+            return self.close_conn(now, index, CloseKind::Abort, CloseReason::Moved);
+        }
+        match self.claimable(now, id) {
             Some(session) => {
                 self.resume(now, index, session);
                 self.conns.mark_ready(index);

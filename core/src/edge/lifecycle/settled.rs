@@ -85,6 +85,10 @@ impl Edge {
         if !features.is_some_and(|features| features.has(Feature::Settled)) {
             return;
         }
+        #[cfg(feature = "backends")]
+        if self.departures.has(self.sessions.live(session).id) {
+            return;
+        }
         self.begin_settling(session);
         let entry = self.sessions.live_mut(session);
         let settled = entry.settled_down();

@@ -75,6 +75,8 @@ impl Edge {
     /// Returns when something is due of a link that may have version 3.
     fn version_deadline(&self) -> Option<Deadline> {
         let dues = [self.link_queue.version.deadline(), self.settling.deadline()];
+        #[cfg(feature = "backends")]
+        let dues = dues.into_iter().chain([self.departures.deadline()]);
         let at = dues.into_iter().flatten().min()?;
         Some(Deadline {
             at,
@@ -101,6 +103,8 @@ impl Edge {
         if self.link_queue.version.may_be_version_3() {
             self.link_timeout(now);
             self.tell_settled(now);
+            #[cfg(feature = "backends")]
+            self.depart_due(now);
         }
         self.shed_load(now);
     }

@@ -8,6 +8,8 @@ use crate::edge::Edge;
 use crate::edge::config::EdgeConfig;
 #[cfg(feature = "testkit")]
 use crate::edge::counters::Counters;
+#[cfg(feature = "backends")]
+use crate::edge::lifecycle::departing::Departures;
 use crate::edge::record::call::{Fields, put_config};
 use crate::image::{Image, Out, Taken};
 use crate::protocol::Offer;
@@ -72,6 +74,9 @@ macro_rules! machine {
                     moved_link,
                     #[cfg(feature = "cluster")]
                     moves,
+                    // An edge of several backends is not recorded.
+                    #[cfg(feature = "backends")]
+                    departures: _,
                     $keys,
                     $($field),*
                 } = self;
@@ -110,6 +115,8 @@ macro_rules! machine {
                     moved_link,
                     #[cfg(feature = "cluster")]
                     moves,
+                    #[cfg(feature = "backends")]
+                    departures: Departures::default(),
                     $keys,
                     $($field),*
                 };

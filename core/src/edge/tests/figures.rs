@@ -233,6 +233,7 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         resumed: n,
         takeovers: n,
         handed_over: n,
+        moved: n,
         agreements: n,
         went_away: n,
         client_bytes_in: n,

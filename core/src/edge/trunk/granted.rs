@@ -11,6 +11,8 @@
 //! - A frame for a group goes to each shard; a list of members is split.
 
 use crate::edge::DeadlineReason;
+#[cfg(feature = "backends")]
+use crate::edge::TrunkShare;
 use crate::edge::contract::Deadline;
 use crate::edge::trunk::counts::Counts;
 use crate::edge::trunk::{Branch, BranchState, Trunk};
@@ -71,6 +73,12 @@ impl Trunk {
         }
         let features = self.link.proving.offered().grant(ask.features);
         let now = self.now;
+        #[cfg(feature = "backends")]
+        if self.share.as_ref().is_some_and(TrunkShare::begins_anew)
+            && let Some(counts) = &mut self.counts
+        {
+            counts.forget();
+        }
         let goes_on = match &mut self.counts {
             Some(counts) => counts.resume(now, &ask, features),
             None => {
@@ -153,8 +161,24 @@ impl Trunk {
             && !self.branches.iter().any(waits)
         {
             counts.make_grant();
+            self.tell_takes_moved();
         }
     }
+
+    /// Tells the shards of other backends whether this one takes their sessions: it is told where each goes on, and acknowledges (SPEC 45.6(g)).
+    #[cfg(feature = "backends")]
+    fn tell_takes_moved(&self) {
+        if let (Some(share), Some(counts)) = (&self.share, &self.counts) {
+            let features = counts.link.features;
+            share.tell_takes_moved(
+                features.has(Feature::EndToEnd) && features.has(Feature::Notices),
+            );
+        }
+    }
+
+    #[cfg(not(feature = "backends"))]
+    #[expect(clippy::unused_self, reason = "as if there could be another one")]
+    fn tell_takes_moved(&self) {}
 
     fn handle_wrong(&mut self, wrong: Wrong) {
         let hold = &mut self.hold;
@@ -391,8 +415,22 @@ impl Trunk {
         let shard = id.shard().as_u8().wrapping_sub(self.first.as_u8());
         match usize::from(shard) < self.branches.len() {
             true => ShardId::new(shard),
-            false => ShardId::default(),
+            false => self.shard_moved(id).unwrap_or_default(),
         }
+    }
+
+    /// Returns the shard here of a session that came from another backend.
+    #[cfg(feature = "backends")]
+    fn shard_moved(&self, id: ClientId) -> Option<ShardId> {
+        let shard = self.share.as_ref()?.pin_of(id)?.as_u8();
+        let shard = shard.wrapping_sub(self.first.as_u8());
+        (usize::from(shard) < self.branches.len()).then(|| ShardId::new(shard))
+    }
+
+    #[cfg(not(feature = "backends"))]
+    #[expect(clippy::unused_self, reason = "as if there could be another one")]
+    fn shard_moved(&self, _: ClientId) -> Option<ShardId> {
+        None
     }
 }
 

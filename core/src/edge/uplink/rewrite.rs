@@ -93,6 +93,22 @@ fn flag_of(body: &[u8]) -> u8 {
     body.get(TAG_BYTES - 1).copied().unwrap_or_default()
 }
 
+/// Returns the id and the flag of a frame for the backend.
+#[cfg(any(feature = "backends", feature = "cluster"))]
+pub(crate) fn head_of(body: &[u8]) -> Option<(ClientId, u8)> {
+    let Some((id, [flag, ..])) = body.split_first_chunk() else {
+        return None;
+    };
+    Some((ClientId::from_u64(u64::from_le_bytes(*id)), *flag))
+}
+
+/// Returns whether a frame of a session that goes to another backend goes along: what no backend has acknowledged, but no notices that OWN
+/// says, too (SPEC 45.6(d)).
+#[cfg(feature = "backends")]
+pub(crate) fn is_repeated(body: &[u8]) -> bool {
+    matches!(flag_of(body), flag::DATA | flag::JOINED | flag::TOKEN)
+}
+
 /// Passes each frame to `each`, with the queue that takes the place of this one.
 pub(crate) fn rewrite(frames: &mut FrameQueue, mut each: impl FnMut(&[u8], &mut FrameQueue)) {
     frames.rewind();

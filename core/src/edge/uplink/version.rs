@@ -465,6 +465,16 @@ impl LinkVersion {
         }
     }
 
+    /// Forgets what was sent and acknowledged, when there is no link: the next one begins anew, and `frames` may change.
+    #[cfg(feature = "backends")]
+    pub(crate) fn begin_again(&mut self, frames: &mut FrameQueue) {
+        frames.rewind();
+        if let Some(counted) = &mut self.counted {
+            counted.link.forget();
+            (counted.sent, counted.owned) = (Sent::default(), 0);
+        }
+    }
+
     // ---- what is handed up to the trunk
 
     /// Sets how many OWN the frames begin with, for a boot that knows nothing.

@@ -7,6 +7,8 @@ mod gaps;
 #[cfg(all(feature = "backend", feature = "cluster", feature = "client"))]
 mod moves;
 mod orders;
+#[cfg(feature = "backends")]
+mod pins;
 #[cfg(feature = "backend")]
 mod saved;
 #[cfg(feature = "backend")]
