@@ -315,6 +315,10 @@ pub enum CtlCall {
         #[cfg(feature = "backends")]
         #[arg(long, value_name = "N", conflicts_with = "spread_secs")]
         backend: Option<u8>,
+        /// Its sessions go to the other backends, each where the backend acknowledged the last of it; with --undo: no more do
+        #[cfg(feature = "backends")]
+        #[arg(long = "move", requires = "backend")]
+        moves: bool,
     },
     /// Have the configuration read again, as SIGHUP does
     Reload,

@@ -90,6 +90,7 @@ const ROWS: [(&str, &[&str]); 6] = [
             "takeovers",
             "challenges",
             "hand_overs",
+            "sessions_moved",
             "key_agreements",
             "opening",
         ],

@@ -41,6 +41,7 @@ fn distinct() -> Snapshot {
         &mut counters.resumed,
         &mut counters.takeovers,
         &mut counters.handed_over,
+        &mut counters.moved,
         &mut counters.agreements,
         &mut counters.went_away,
         &mut counters.client_bytes_in,

@@ -33,6 +33,7 @@ mod names;
 mod operation;
 mod own_address;
 mod pairings;
+mod pins;
 mod production;
 mod program;
 mod published;

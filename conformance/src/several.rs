@@ -30,22 +30,42 @@ pub struct Serving {
     pub thread: JoinHandle<()>,
 }
 
-/// Serves up to this many edges at a free port.
+/// Serves up to this many edges at a free port, with version 3 of the link.
 ///
 /// # Panics
 /// If it cannot listen.
 #[must_use]
 pub fn serve_several(library: Library, edges: usize) -> Serving {
+    serve(library, edges, false)
+}
+
+/// Serves one edge at a free port, with version 3 of the link, and sends each packet back before it takes the next event.
+///
+/// # Panics
+/// If it cannot listen.
+#[must_use]
+pub fn serve_echo(library: Library) -> Serving {
+    serve(library, 1, true)
+}
+
+fn serve(library: Library, edges: usize, echoes: bool) -> Serving {
     let (tell, events) = channel();
     let (tell_place, place) = channel();
     let serve = async move |begun: Builder| {
-        let listening = begun.ask_for_version_3().edges(edges).listen_at();
+        let asking = begun.ask_for_version_3();
+        let listening = match edges {
+            1 => asking.listen_at(),
+            edges => asking.edges(edges).listen_at(),
+        };
         let (mut backend, places) = listening.await.expect("a free port");
         let handle = Backend::handle(&backend);
         tell_place
-            .send((places[0], handle))
+            .send((places[0], handle.clone()))
             .expect("the test waits");
         while let Some(event) = backend.recv().await {
+            if let (true, Event::Packet { id, data, .. }) = (echoes, &event) {
+                handle.try_send(*id, data).expect("its session is here");
+            }
             if tell.send(event).is_err() {
                 return;
             }

@@ -472,7 +472,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__ctl__subcmd__drain)
-            opts="-h --spread-secs --undo --backend --json --help"
+            opts="-h --spread-secs --undo --backend --move --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -129,6 +129,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_s
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l spread-secs -d 'Within how many seconds they are to leave; 0: they are not asked' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l backend -d 'Only at this one of several backends, whose number is in the status: nobody is asked to leave' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l undo -d 'Undo it'
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l move -d 'Its sessions go to the other backends, each where the backend acknowledged the last of it; with --undo: no more do'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l json -d 'Print the answer as JSON'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l json -d 'Print the answer as JSON'

@@ -71,6 +71,14 @@ fn dispatch(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
         ("DELETE", ["v1", "backends", number, "drain"]) => {
             none().and_then(|()| drain_backend(desk, number, false))
         }
+        #[cfg(feature = "backends")]
+        ("POST", ["v1", "backends", number, "move"]) => {
+            none().and_then(|()| move_backend(desk, number, true))
+        }
+        #[cfg(feature = "backends")]
+        ("DELETE", ["v1", "backends", number, "move"]) => {
+            none().and_then(|()| move_backend(desk, number, false))
+        }
         ("POST", ["v1", "reload"]) => none().and_then(|()| reload()),
         ("POST", ["v1", "log_level"]) => none().and_then(|()| log_level(request)),
         _ => Err(Refusal::new(
@@ -412,13 +420,10 @@ fn drain_all(desk: &Desk, within: Option<Duration>) -> Result<(), Refusal> {
 /// Has one of several backends get no more sessions, or undoes it.
 #[cfg(feature = "backends")]
 fn drain_backend(desk: &Desk, number: &str, is_draining: bool) -> Answer {
-    let backend = number.parse::<u8>();
-    let backend = backend.map_err(|_| {
-        Refusal::new(
-            400,
-            "the number of a backend is a whole number from 0: /v1/status has them",
-        )
-    })?;
+    let backend = number_of_backend(number)?;
+    if !is_draining {
+        order_moves(desk, backend, false)?;
+    }
     // All shards share what is known of the backends.
     let control = desk.ask(0, |edge, _| edge.backends())?;
     match control.drain(backend, is_draining) {
@@ -428,6 +433,35 @@ fn drain_backend(desk: &Desk, number: &str, is_draining: bool) -> Answer {
             Err(Refusal::new(404, says))
         }
     }
+}
+
+/// Has the sessions of one of several backends go to others, and none begin there; or undoes it.
+#[cfg(feature = "backends")]
+fn move_backend(desk: &Desk, number: &str, moves: bool) -> Answer {
+    let backend = number_of_backend(number)?;
+    drain_backend(desk, number, moves)?;
+    order_moves(desk, backend, moves)?;
+    ok(json!({ "backend": backend, "draining": moves, "moving": moves }))
+}
+
+#[cfg(feature = "backends")]
+fn order_moves(desk: &Desk, backend: u8, moves: bool) -> Result<(), Refusal> {
+    for shard in 0..desk.shards() {
+        desk.ask(shard, move |edge, now| {
+            edge.handle_move(now, backend, moves);
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(feature = "backends")]
+fn number_of_backend(number: &str) -> Result<u8, Refusal> {
+    number.parse().map_err(|_| {
+        Refusal::new(
+            400,
+            "the number of a backend is a whole number from 0: /v1/status has them",
+        )
+    })
 }
 
 /// The log tells what comes of it, as after SIGHUP.

@@ -96,9 +96,11 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
         CtlCall::Drain {
             undo,
             backend: Some(backend),
+            moves,
             ..
         } => {
-            let path = format!("/v1/backends/{backend}/drain");
+            let what = if *moves { "move" } else { "drain" };
+            let path = format!("/v1/backends/{backend}/{what}");
             let value = match undo {
                 true => caller.call("DELETE", &path, None)?,
                 false => post(&path, json!({}))?,

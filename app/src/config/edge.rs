@@ -204,6 +204,10 @@ impl Settings {
         config.master.channel_bytes = size(master.channel_bytes);
         config.master.max_frame_bytes = master.max_frame_bytes;
         config.master.announce_all = master.announce == Announce::All;
+        #[cfg(feature = "backends")]
+        {
+            config.master.repin_after = seconds(master.repin_secs);
+        }
         config.master.protocol = match master.protocol {
             LinkProtocol::V2 => edge::LinkProtocol::V2,
             LinkProtocol::Auto => edge::LinkProtocol::Auto,

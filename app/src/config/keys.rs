@@ -394,6 +394,10 @@ settings! {
         /// How long data sent to the backend may stay unacknowledged before the link is given up. The edge waits for
         /// a backend that acknowledges but has no room. 0: the system decides, after about a quarter of an hour.
         user_timeout_secs: u32 = 35, 0..=HOUR;
+        /// How long one of several backends may be down until its sessions go to the others, with all that it has not
+        /// acknowledged. Both need version 3 of the link, with acknowledgements. 0: they wait for it.
+        #[cfg(feature = "backends")]
+        repin_secs: u32 = 0, 0..=HOUR;
     }
 
     /// Several edges at one backend.

@@ -121,6 +121,11 @@ impl Collector for Edge {
             counters.handed_over,
         )?;
         page.count(
+            "sessions_moved",
+            "Sessions that went from one backend of the edge to another",
+            counters.moved,
+        )?;
+        page.count(
             "key_agreements",
             "Public-key agreements computed",
             counters.agreements,

@@ -428,6 +428,18 @@ impl<L: Listener> Clientele<L> {
             return;
         };
         self.mailbox_source.serve();
+        // They come before claims of them.
+        #[cfg(feature = "backends")]
+        for left in (0..HANDOVERS_PER_TURN).rev() {
+            let Some(session) = neighbours.receive_session() else {
+                break;
+            };
+            self.edge.handle_arriving(now, session);
+            if left == 0 {
+                // There may be more, for the next turn.
+                return;
+            }
+        }
         for _ in 0..HANDOVERS_PER_TURN {
             let Some((handover, parcel)) = neighbours.receive() else {
                 self.has_mail = false;
@@ -445,6 +457,24 @@ impl<L: Listener> Clientele<L> {
             }
         }
     }
+
+    /// Leaves sessions that go to other backends for their shards. Those for which there is no room are left for later.
+    #[cfg(feature = "backends")]
+    fn send_sessions(&mut self, now: Time) {
+        let Some(neighbours) = &self.neighbours else {
+            return;
+        };
+        let edge = &mut self.edge;
+        while let Some(shard) = edge.departing_to() {
+            if !neighbours.send_session(shard, || edge.take_departing(now)) {
+                return;
+            }
+        }
+    }
+
+    #[cfg(not(feature = "backends"))]
+    #[expect(clippy::unused_self, reason = "as if there could be another backend")]
+    fn send_sessions(&mut self, _: Time) {}
 
     /// Does one errand.
     fn do_errand(&mut self, now: Time) {
@@ -604,9 +634,11 @@ impl<L: Listener> Side for Clientele<L> {
         }
         self.take_mail(now);
         self.do_errand(now);
+        self.send_sessions(now);
     }
 
     fn write(&mut self, now: Time) {
+        self.send_sessions(now);
         self.serve_clients(now);
     }
 

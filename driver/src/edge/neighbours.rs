@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use voltlane_core::ShardId;
+#[cfg(feature = "backends")]
+use voltlane_core::edge::Departing;
 use voltlane_core::edge::Handover;
 
 use crate::Stream;
@@ -20,6 +22,9 @@ pub struct Neighbours<S: Stream> {
 
 struct Mailbox<S: Stream> {
     waiting: VecDeque<(Handover, S::Parcel)>,
+    /// Sessions that come from another backend.
+    #[cfg(feature = "backends")]
+    sessions: VecDeque<Departing>,
     owner: Owner,
 }
 
@@ -40,6 +45,8 @@ impl<S: Stream> Neighbours<S> {
         let mailbox = || {
             Mutex::new(Mailbox {
                 waiting: VecDeque::new(),
+                #[cfg(feature = "backends")]
+                sessions: VecDeque::new(),
                 owner: Owner::Awaited,
             })
         };
@@ -58,7 +65,7 @@ impl<S: Stream> Neighbours<S> {
             return;
         };
         mailbox.owner = Owner::Listening(waker.clone());
-        let has_mail = !mailbox.waiting.is_empty();
+        let has_mail = mailbox.has_mail();
         drop(mailbox);
         if has_mail {
             waker.wake_by_ref();
@@ -91,10 +98,56 @@ impl<S: Stream> Neighbours<S> {
         self.mailbox(self.own)?.waiting.pop_front()
     }
 
+    /// Leaves the session that `take` returns for this shard, if that has room. Returns whether there was one.
+    #[cfg(feature = "backends")]
+    pub(super) fn send_session(
+        &self,
+        shard: ShardId,
+        take: impl FnOnce() -> Option<Departing>,
+    ) -> bool {
+        let Some(mut mailbox) = self.mailbox(shard) else {
+            return false;
+        };
+        let owner = match &mailbox.owner {
+            Owner::Awaited => None,
+            Owner::Listening(owner) => Some(owner.clone()),
+            Owner::Ended => return false,
+        };
+        if mailbox.sessions.len() >= WAITING_MAX {
+            return false;
+        }
+        // Taken only now, since it is nowhere else.
+        let Some(session) = take() else {
+            return false;
+        };
+        mailbox.sessions.push_back(session);
+        drop(mailbox);
+        if let Some(owner) = owner {
+            owner.wake();
+        }
+        true
+    }
+
+    /// Takes the next session that was left here.
+    #[cfg(feature = "backends")]
+    pub(super) fn receive_session(&self) -> Option<Departing> {
+        self.mailbox(self.own)?.sessions.pop_front()
+    }
+
     fn mailbox(&self, shard: ShardId) -> Option<MutexGuard<'_, Mailbox<S>>> {
         let mailbox = self.mailboxes.get(usize::from(shard.as_u8()))?;
         // A push or a pop leaves the queue consistent even if something panics.
         Some(mailbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S: Stream> Mailbox<S> {
+    fn has_mail(&self) -> bool {
+        #[cfg(feature = "backends")]
+        if !self.sessions.is_empty() {
+            return true;
+        }
+        !self.waiting.is_empty()
     }
 }
 

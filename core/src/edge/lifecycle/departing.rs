@@ -300,6 +300,10 @@ impl Edge {
         if all.is_empty() {
             return;
         }
+        tracing::warn!(
+            sessions = all.len(),
+            "the backend is down for too long, and sessions go to others"
+        );
         self.link_queue.unseal();
         self.link_queue
             .version

@@ -91,6 +91,8 @@ impl Trunk {
             self.counts = Some(Box::new(counts));
         }
         tracing::info!(%features, goes_on, "the backend asked for version 3 of the link");
+        // Its shards may still have what was granted before.
+        self.tell_takes_moved(false);
         self.ask_shards(&ask, goes_on);
         self.hear_asked();
     }
@@ -161,24 +163,23 @@ impl Trunk {
             && !self.branches.iter().any(waits)
         {
             counts.make_grant();
-            self.tell_takes_moved();
+            self.tell_takes_moved(true);
         }
     }
 
     /// Tells the shards of other backends whether this one takes their sessions: it is told where each goes on, and acknowledges (SPEC 45.6(g)).
     #[cfg(feature = "backends")]
-    fn tell_takes_moved(&self) {
+    fn tell_takes_moved(&self, is_granted: bool) {
         if let (Some(share), Some(counts)) = (&self.share, &self.counts) {
             let features = counts.link.features;
-            share.tell_takes_moved(
-                features.has(Feature::EndToEnd) && features.has(Feature::Notices),
-            );
+            let takes = features.has(Feature::EndToEnd) && features.has(Feature::Notices);
+            share.tell_takes_moved(is_granted && takes);
         }
     }
 
     #[cfg(not(feature = "backends"))]
     #[expect(clippy::unused_self, reason = "as if there could be another one")]
-    fn tell_takes_moved(&self) {}
+    fn tell_takes_moved(&self, _: bool) {}
 
     fn handle_wrong(&mut self, wrong: Wrong) {
         let hold = &mut self.hold;
