@@ -324,6 +324,14 @@ const RULES: &[Rule] = &[
         remedy: "Its processors are busy: see voltlane_process_cpu_seconds_total and voltlane_shard_packets_total, and give it more of them.",
     },
     Rule {
+        name: "VoltlaneBackendSlow",
+        expression: "histogram_quantile(0.99, sum without (shard) (rate(voltlane_link_wait_seconds_bucket[5m]))) > 0.5",
+        held: "5m",
+        severity: "warning",
+        summary: "Packets wait {{ $value | humanizeDuration }} for a backend of {{ $labels.instance }}",
+        remedy: "The backend reads too slowly, or its network does: clients wait for room when master.channel_capacity is reached.",
+    },
+    Rule {
         name: "VoltlaneDescriptors",
         expression: "voltlane_process_open_descriptors / voltlane_process_max_descriptors > 0.8",
         held: "5m",

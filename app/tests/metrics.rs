@@ -71,6 +71,7 @@ fn distinct() -> Snapshot {
     snapshot.counters.join_time = times(5_001);
     snapshot.counters.resume_time = times(6_001);
     snapshot.turn_times = times(7_001);
+    snapshot.link_waits = times(9_001);
     let shard = |number: u64| Shard {
         connections: 8_001 + number,
         sessions: 8_011 + number,

@@ -17,6 +17,7 @@ impl Page<'_> {
         let Snapshot {
             counters,
             turn_times,
+            link_waits,
             shards,
             process,
             ..
@@ -33,6 +34,11 @@ impl Page<'_> {
             "turn",
             "Time of a turn of a loop that another followed at once; what came meanwhile has waited as long",
             &[(None, turn_times)],
+        )?;
+        self.time(
+            "link_wait",
+            "Time that packets for a backend waited, each time that its link took less than there was; the oldest of them waited as long",
+            &[(None, link_waits)],
         )?;
         let numbers: Vec<String> = (0..shards.len()).map(|number| number.to_string()).collect();
         let numbers = || numbers.iter().map(String::as_str);

@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub list_expiries: Vec<(String, u64)>,
     /// How long turns of the loops took that were followed at once by another.
     pub turn_times: Histogram,
+    /// How long packets for a backend waited, each time that its link took less than there was.
+    pub link_waits: Histogram,
     /// The backends, by their numbers, if there are several; of a loop, the one that it is the trunk of.
     pub backends: Vec<Backend>,
     /// The figures of each shard, by its number.
@@ -158,6 +160,7 @@ impl Snapshot {
         self.expiries.extend_from_slice(&other.expiries);
         self.list_expiries.extend_from_slice(&other.list_expiries);
         self.turn_times.add(&other.turn_times);
+        self.link_waits.add(&other.link_waits);
         self.backends.extend_from_slice(&other.backends);
         if self.backends.iter().any(|backend| backend.is_up) {
             // What is wrong with another one does not make the edge useless (SPEC 45.4(d)).

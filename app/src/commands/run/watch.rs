@@ -19,6 +19,11 @@ pub(super) trait Watched: Future<Output = ()> {
     /// Returns how many bytes the machine holds.
     fn footprint_bytes(&self) -> usize;
 
+    /// Returns how long packets for the backend waited, if it has the link and tells.
+    fn link_waits(&self) -> Option<&Histogram> {
+        None
+    }
+
     /// Returns whether the machine is recorded.
     fn is_recorded(&self) -> bool {
         false
@@ -46,6 +51,11 @@ impl<L: Listener, C: Uplink, T: Timer> Watched for EdgeDriver<L, C, T> {
         self.turn_times()
     }
 
+    #[cfg(feature = "figures")]
+    fn link_waits(&self) -> Option<&Histogram> {
+        self.link_waits()
+    }
+
     fn footprint_bytes(&self) -> usize {
         self.edge().footprint_bytes()
     }
@@ -66,6 +76,11 @@ impl<C: Connector, T: Timer> Watched for TrunkDriver<C, T> {
 
     fn turn_times(&self) -> &Histogram {
         self.turn_times()
+    }
+
+    #[cfg(feature = "figures")]
+    fn link_waits(&self) -> Option<&Histogram> {
+        self.link_waits()
     }
 
     /// The shards give back memory, the trunk's too.
@@ -127,6 +142,7 @@ impl Watch {
                 counters: driver.counters().clone(),
                 gauges: driver.gauges(),
                 turn_times: Watched::turn_times(&*driver).clone(),
+                link_waits: Watched::link_waits(&*driver).cloned().unwrap_or_default(),
                 backends: drains
                     .iter()
                     .map(|drains| Backend::of(&driver.gauges(), drains()))
