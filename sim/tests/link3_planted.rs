@@ -19,7 +19,8 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         | Bug::EdgeAcknowledgesNothing
         | Bug::UpNeverAcknowledged => &["K12"],
         Bug::AcknowledgedBeforeTaken | Bug::AcknowledgedWhenReceived => &["K2"],
-        Bug::PictureCountsTooFew => &["K2", "K5", "K12"],
+        // A session that a picture lacked ends, and joins again when it is told of (SPEC 45.6(i)).
+        Bug::PictureCountsTooFew => &["K2", "K4", "K5", "K12"],
         Bug::MemberDoubled
         | Bug::MemberByJoined
         | Bug::KeysAreShared
