@@ -10,8 +10,9 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tracing::{info, warn};
 use voltlane_core::edge::record::{AROUND_CHUNK_BYTES, Sealer, Segments, Sink};
@@ -30,6 +31,8 @@ const LEFT_PART: u64 = 8;
 const WAITING_CHUNKS: usize = 512;
 /// Buffers that are kept for further chunks.
 const KEPT_BUFFERS: usize = 16;
+/// How long a process that is taken over waits for what is not written yet. Its clients wait as long.
+const WRITES_WITHIN: Duration = Duration::from_secs(1);
 /// What a file begins with that may be moved away.
 const MAGIC: [u8; 8] = *b"VLRECORD";
 
@@ -52,6 +55,8 @@ pub(crate) struct RecordFile {
     chunks: Option<SyncSender<Chunk>>,
     spares: Option<Receiver<Vec<u8>>>,
     writer: Option<JoinHandle<()>>,
+    /// Without a sender once the writer has ended.
+    written: Option<Receiver<()>>,
     segments: Segments,
 }
 
@@ -93,14 +98,19 @@ impl RecordFile {
             sealer,
             most,
         };
+        let (ends, written) = mpsc::channel();
         let writer = thread::Builder::new()
             .name("recorder".into())
-            .spawn(move || writer.run(&waiting, &spares))
+            .spawn(move || {
+                writer.run(&waiting, &spares);
+                drop(ends);
+            })
             .map_err(unusable)?;
         Ok(RecordFile {
             chunks: Some(chunks),
             spares: Some(given),
             writer: Some(writer),
+            written: Some(written),
             segments: Segments {
                 bytes: usize::try_from(most - most / LEFT_PART).unwrap_or(usize::MAX),
                 image_bytes: usize::try_from(most / 2).unwrap_or(usize::MAX),
@@ -117,6 +127,17 @@ impl RecordFile {
     pub(crate) fn sink(&mut self) -> Option<Box<dyn Sink>> {
         let (chunks, spares) = (self.chunks.take()?, self.spares.take()?);
         Some(Box::new(Chunks { chunks, spares }))
+    }
+
+    /// Returns what waits until everything is written, at most 1 s, for a process that ends as it is. The machine must be recorded no more. To be
+    /// called once.
+    pub(crate) fn last_writes(&mut self) -> Option<impl FnOnce() + Send + use<>> {
+        let written = self.written.take()?;
+        Some(move || {
+            if written.recv_timeout(WRITES_WITHIN) == Err(RecvTimeoutError::Timeout) {
+                warn!("the disk is too slow for the end of the recording, which is not whole");
+            }
+        })
     }
 
     /// Waits until everything is written. The machine must have ended.

@@ -124,6 +124,41 @@ fn the_last_segments_of_a_long_recording_are_kept_and_run_again_alone() {
     assert!((2 << 20..=4 << 20).contains(&bytes), "{bytes}");
 }
 
+/// SPEC 42.1(g): what the first process was told until the second one had its clients.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_recording_of_a_process_that_another_one_takes_over_from_is_whole() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let socket = directory.file("upgrade.sock");
+    let config = format!(
+        "[general]\nkey_file = \"edge.key\"\nupgrade_socket = {socket:?}\nshards = 1\n[metrics]\naddress = \"\"\n"
+    );
+    directory.write("connserver.toml", &config);
+    let master = backend.address().to_string();
+    let place = ["127.0.0.1:0", "--master", &master];
+    let arguments = [&RECORDS[..], &place].concat();
+    let edge = Edge::spawn(PROGRAM.command(&directory, &arguments));
+    let mut link = backend.accept();
+    visit(&edge, &mut link);
+    let mut client = ClientV3::join(edge.address());
+    let arguments = [&["take-over", "--listen"][..], &place].concat();
+    let next = Edge::spawn(PROGRAM.command(&directory, &arguments));
+    next.expect_log("took over from the process before");
+    edge.expect_log("the recording is written");
+    edge.expect_end(Some(0));
+    assert_eq!(run_again(&directory, "edge.record"), (3, 1, 1));
+    // The next process is not recorded, and leaves the file as it is.
+    let written = fs::read(directory.file("edge.record")).expect("recorded");
+    client.send(b"on");
+    link.expect_data(client.id(), b"on");
+    next.signal(Signal::TERM);
+    while link.try_recv().is_some() {}
+    drop(link);
+    next.expect_end(Some(0));
+    assert_eq!(fs::read(directory.file("edge.record")).ok(), Some(written));
+    assert!(!directory.file("edge.record.1").exists());
+}
+
 #[test]
 fn an_edge_without_a_key_file_is_not_recorded_and_other_files_stay() {
     let directory = Directory::new();

@@ -279,6 +279,7 @@ async fn serve<R: Runtime>(
         let seed = random();
         let mut edge = Edge::new(config, keys.clone(), *seed);
         recorded.record(&mut edge, &seed)?;
+        hands.wait_for(recorded.last_writes());
         edge.set_term(home.term());
         let now = R::Timer::default().now();
         keeping.restore(now, None, std::slice::from_mut(&mut edge));

@@ -44,6 +44,7 @@ mod moved {
     use crate::cli::ConfigArgs;
     use crate::commands::InEffect;
     use crate::commands::random;
+    use crate::commands::run::recorded::LastWrites;
     use crate::commands::run::station::Stations;
     use crate::config::{Listener as ListenerSettings, Settings};
     use crate::dial::Dialer;
@@ -100,6 +101,7 @@ mod moved {
                 requests: Some(self.1),
                 keys: keys.clone(),
                 kept: Vec::new(),
+                last_writes: None,
                 halting: None,
             })
         }
@@ -115,6 +117,8 @@ mod moved {
         requests: Option<Requests>,
         keys: KeyPair,
         kept: Vec<Box<dyn Any + Send>>,
+        /// What this process waits for before it ends for another one.
+        last_writes: Option<LastWrites>,
         /// A request that waits until all shards stand still.
         halting: Option<Halting>,
     }
@@ -205,6 +209,11 @@ mod moved {
     }
 
     impl Hands {
+        /// Has this process wait for that before it ends for another one.
+        pub(in crate::commands::run) fn wait_for(&mut self, last_writes: Option<LastWrites>) {
+            self.last_writes = last_writes;
+        }
+
         /// Gives the machines, which have no client yet, what came. Returns the link, if it came too.
         pub(in crate::commands::run) fn restore<R: Runtime>(
             &mut self,
@@ -338,7 +347,14 @@ mod moved {
                     }
                     Asked::GiveAway(_) if is_ending => warn_of_end(),
                     Asked::GiveAway(successor) => {
-                        give(successor, &self.keys, Instant::now(), None, &mut [driver]);
+                        let writes = &mut self.last_writes;
+                        give(
+                            successor,
+                            (&self.keys, writes),
+                            Instant::now(),
+                            None,
+                            &mut [driver],
+                        );
                     }
                 }
             }
@@ -410,7 +426,7 @@ mod moved {
 
         /// Does what was asked, as all stand still.
         fn stands<L, C, T, K>(
-            &self,
+            &mut self,
             asked: Standing,
             since: Instant,
             (shards, trunk): (&Shards<L, C, T>, &Trunks<K, T>),
@@ -435,7 +451,7 @@ mod moved {
                         drivers.iter_mut().map(|driver| &mut **driver).collect();
                     give(
                         successor,
-                        &self.keys,
+                        (&self.keys, &mut self.last_writes),
                         since,
                         trunk_driver.map(as_saved),
                         &mut drivers,
@@ -492,7 +508,7 @@ mod moved {
     /// has changed.
     fn give<L: Listener, C: Uplink, T: Timer>(
         successor: Successor,
-        keys: &KeyPair,
+        (keys, last_writes): (&KeyPair, &mut Option<LastWrites>),
         stopped: Instant,
         trunk: Option<OfTrunk<'_>>,
         drivers: &mut [&mut EdgeDriver<L, C, T>],
@@ -531,6 +547,9 @@ mod moved {
                 driver.end_recording();
                 driver.close_all_but(moved);
                 connections += moved.len();
+            }
+            if let Some(wait) = last_writes.take() {
+                wait();
             }
             taken.end(connections);
         }
@@ -670,6 +689,12 @@ mod moved {
             _: &mut [Edge],
         ) -> Result<Option<<<Dialer<R> as Connector>::Stream as Stream>::Parcel>, String> {
             Ok(None)
+        }
+
+        pub(in crate::commands::run) fn wait_for(
+            &mut self,
+            _: Option<crate::commands::run::recorded::LastWrites>,
+        ) {
         }
 
         pub(in crate::commands::run) fn arrivals(&mut self) -> Arrivals {

@@ -1,11 +1,15 @@
 //! The recording of the edge, for `run --record`.
 
+/// Waits for what a process has still to write when another one has taken over.
+pub(super) type LastWrites = Box<dyn FnOnce() + Send>;
+
 #[cfg(feature = "record")]
 mod made {
     use tracing::info;
     use voltlane_core::edge::Edge;
     use voltlane_core::keys::KeyPair;
 
+    use super::LastWrites;
     use crate::config::Settings;
     use crate::entry::ReadAgain;
     use crate::record_file::{RecordFile, RecordFileError};
@@ -51,6 +55,12 @@ mod made {
             }
         }
 
+        /// Returns what waits until everything is written, once the machine is recorded no more.
+        pub(in crate::commands::run) fn last_writes(&mut self) -> Option<LastWrites> {
+            let writes = self.0.as_mut()?.last_writes()?;
+            Some(Box::new(writes))
+        }
+
         /// Waits until everything is written, once the machine is gone.
         pub(in crate::commands::run) fn finish(self) {
             if let Some(file) = self.0 {
@@ -91,6 +101,10 @@ mod made {
             _: &[u8; 32],
         ) -> Result<(), String> {
             Ok(())
+        }
+
+        pub(in crate::commands::run) fn last_writes(&mut self) -> Option<super::LastWrites> {
+            None
         }
 
         pub(in crate::commands::run) fn finish(self) {}
