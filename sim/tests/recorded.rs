@@ -1,9 +1,11 @@
 //! What an edge was told is recorded, and the same machine does the same again. (SPEC 42)
 
+use std::collections::{BTreeSet, HashSet};
+
 use sim::plan::generate;
 use sim::recorded::{self, Addresses, Timeline};
 use sim::{block, engine, link3, v3};
-use voltlane_core::edge::record::{Recording, RecordingError, Replay, Sealer};
+use voltlane_core::edge::record::{Call, Recording, RecordingError, Replay, Sealer};
 use voltlane_core::keys::KeyPair;
 
 const FEW: u64 = 12;
@@ -156,6 +158,59 @@ fn lines_have_every_call_and_nothing_of_packets() {
         "{lines}"
     );
     assert!(!lines.contains("DIFFERENT"));
+}
+
+/// Returns what of a recording must not be shared: addresses as text, and the ends of all that the machine was told, as they are and in
+/// hexadecimal digits.
+fn secrets_of(recording: &Recording) -> BTreeSet<Vec<u8>> {
+    let mut secrets = BTreeSet::new();
+    let mut add = |bytes: &[u8]| {
+        for part in [bytes.first_chunk::<12>(), bytes.last_chunk::<12>()] {
+            let Some(part) = part else { continue };
+            let digits: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
+            secrets.extend([part.to_vec(), digits.into_bytes()]);
+        }
+    };
+    let mut peers = BTreeSet::new();
+    let mut replay = Replay::new(recording).expect("a machine");
+    while let Some(step) = replay.step().expect("good records") {
+        match step.call {
+            Call::Accepted { peer, .. } => drop(peers.insert(peer.to_string().into_bytes())),
+            Call::ClientBytes { bytes, .. } | Call::LinkBytes(bytes) => add(bytes),
+            Call::Entropy { random, .. } => add(random),
+            _ => {}
+        }
+    }
+    add(&*edge_key().to_bytes());
+    secrets.append(&mut peers);
+    secrets
+}
+
+#[test]
+fn what_is_redacted_has_no_packet_no_key_and_no_address() {
+    let mut secrets = 0;
+    for seed in 0..FEW / 3 {
+        let plan = generate(seed);
+        let mut files = recorded::of(|| drop(engine::run(&plan)));
+        files.extend(recorded::of(|| drop(v3::run(seed))));
+        files.extend(recorded::of(|| drop(link3::run(seed))));
+        for file in files {
+            let recording = recorded::open(&file);
+            let mut shared = Vec::new();
+            recorded::write_lines(&recording, &mut shared).expect("a buffer takes all");
+            let timeline = Timeline::of(&recording, Addresses::Numbered).expect("good records");
+            shared.extend(recorded::render("edge.record", &timeline).bytes());
+            let hidden = secrets_of(&recording);
+            let all: HashSet<&[u8]> = hidden.iter().map(Vec::as_slice).collect();
+            let lengths: BTreeSet<usize> = hidden.iter().map(Vec::len).collect();
+            for length in lengths {
+                let shown = shared.windows(length).find(|window| all.contains(window));
+                assert_eq!(shown, None, "seed {seed}");
+            }
+            secrets += hidden.len();
+        }
+    }
+    assert!(secrets > 1000, "{secrets}");
 }
 
 #[test]
