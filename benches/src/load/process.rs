@@ -44,8 +44,8 @@ pub struct Memory {
 /// When the process is gone.
 pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     let mut time = own_cpu_time(pid)?;
-    for worker in workers(pid)? {
-        let more = own_cpu_time(worker)?;
+    // A worker may end between the listing and the reading.
+    for more in workers(pid)?.into_iter().flat_map(own_cpu_time) {
         time.user += more.user;
         time.system += more.system;
         time.total += more.total;
@@ -92,8 +92,8 @@ fn workers(pid: u32) -> io::Result<Vec<u32>> {
 /// When the process is gone.
 pub fn memory(pid: u32) -> io::Result<Memory> {
     let mut memory = own_memory(pid)?;
-    for worker in workers(pid)? {
-        let more = own_memory(worker)?;
+    // One that has ended has none.
+    for more in workers(pid)?.into_iter().flat_map(own_memory) {
         memory.resident += more.resident;
         memory.peak += more.peak;
     }
