@@ -1,4 +1,4 @@
-//! What an upgrade costs clients: numbered traffic both ways while one process after the other takes over (SPEC 41).
+//! The cost of upgrades for clients: numbered traffic both ways while one process after the other takes over (SPEC 41).
 
 use std::fmt::Write as _;
 use std::io;
@@ -27,11 +27,11 @@ const WITHIN: Duration = Duration::from_secs(30);
 const TURN: Duration = Duration::from_millis(1);
 const PACKET_BYTES: usize = 64;
 
-/// What was measured.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub struct Found {
     clients: usize,
-    /// Who they are.
+    /// The clients, in words.
     kinds: String,
     /// Connections that broke.
     dropped: u64,

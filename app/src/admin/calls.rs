@@ -439,8 +439,11 @@ fn drain_backend(desk: &Desk, number: &str, is_draining: bool) -> Answer {
 #[cfg(feature = "backends")]
 fn move_backend(desk: &Desk, number: &str, moves: bool) -> Answer {
     let backend = number_of_backend(number)?;
+    // The end of a drain ends the moves.
     drain_backend(desk, number, moves)?;
-    order_moves(desk, backend, moves)?;
+    if moves {
+        order_moves(desk, backend, true)?;
+    }
     ok(json!({ "backend": backend, "draining": moves, "moving": moves }))
 }
 

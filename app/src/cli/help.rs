@@ -1,4 +1,4 @@
-//! What a command's help says below its options.
+//! The text below the options in a command's help.
 
 #[cfg(all(feature = "upgrade", target_os = "linux"))]
 pub(super) const SIGNALS: &str = "Signals: SIGHUP has the configuration read again. SIGUSR2 has the program, as it is on disk now, take over all clients, as upgrade does. SIGINT and SIGTERM end the edge in order, a second one at once.";

@@ -221,7 +221,7 @@ struct Desk {
     /// Where it listens. The next process does so at the same socket.
     listener: OwnedFd,
     terms: Terms,
-    /// Who asked for the process of this number: a signal, or somebody who waits. One at most.
+    /// The process that was asked for, by its number, and its caller: a signal, or somebody who waits. One at most.
     callers: Mutex<HashMap<i32, Option<Arc<Partner>>>>,
 }
 

@@ -117,7 +117,7 @@ mod moved {
         requests: Option<Requests>,
         keys: KeyPair,
         kept: Vec<Box<dyn Any + Send>>,
-        /// What this process waits for before it ends for another one.
+        /// The last writes, for which this process waits before it ends for another one.
         last_writes: Option<LastWrites>,
         /// A request that waits until all shards stand still.
         halting: Option<Halting>,
