@@ -4,6 +4,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::num::NonZeroU8;
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -13,7 +15,7 @@ use voltlane_core::edge::trunk::{Batch, Downward, Trunk, Upward};
 use voltlane_core::edge::{ConnKey, Duty, Edge, EdgeConfig, HasLink, Snapshot};
 use voltlane_core::keys::KeyPair;
 use voltlane_core::protocol::OfferedVersions;
-use voltlane_core::{ShardId, Time};
+use voltlane_core::{Closed, ShardId, Time};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -338,4 +340,43 @@ fn nothing_is_lost_or_doubled_wherever_shards_stand_still() {
             );
         }
     }
+}
+
+/// Counts the lines of the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn what_is_saved_of_a_link_that_goes_on_is_no_line_of_the_log() {
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let mut world = World::new(1);
+        world.talk();
+        let before = lines.0.load(Ordering::Relaxed);
+        assert!(before > 0, "the link came up");
+        world.hand_over(0, 1);
+        assert_eq!(lines.0.load(Ordering::Relaxed), before);
+        world.trunk.handle_link_closed(world.now, Closed::Eof);
+        assert_eq!(lines.0.load(Ordering::Relaxed), before + 1);
+    });
 }

@@ -28,36 +28,9 @@ impl HasLink for Trunk {
 
     fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         let now = self.advance(now);
-        let Some(was_up) = self.link.closed(now, cause, &mut self.rng) else {
-            return;
-        };
-        // The shards have their branches already, if it was to go on.
-        #[cfg(feature = "upgrade")]
-        let was_up = was_up || self.moved_link.take().is_some();
-        self.counters.link_down += 1;
-        self.hold.closed();
-        self.tell_link();
-        self.queue.rewind();
-        self.announcements.clear();
-        if let Some(counts) = &mut self.counts {
-            counts.lose_link();
-            self.queue.clear();
+        if let Some(was_up) = self.link.closed(now, cause, &mut self.rng) {
+            self.lose_link(was_up);
         }
-        if !was_up {
-            return;
-        }
-        for branch in &mut self.branches {
-            branch.state = match branch.state {
-                BranchState::Asked | BranchState::Announcing | BranchState::Open => {
-                    BranchState::Ending
-                }
-                // Frames for a shard that has not got its branch yet wait for its next one.
-                other => other,
-            };
-            branch.tells_release = false;
-            branch.tells_version = false;
-        }
-        self.settle();
     }
 
     fn link_wants_close(&self) -> bool {
@@ -153,5 +126,36 @@ impl Trunk {
         } else {
             self.queue.output()
         }
+    }
+
+    /// Handles that the link is down, and whether it was up.
+    pub(super) fn lose_link(&mut self, was_up: bool) {
+        // The shards have their branches already, if it was to go on.
+        #[cfg(feature = "upgrade")]
+        let was_up = was_up || self.moved_link.take().is_some();
+        self.counters.link_down += 1;
+        self.hold.closed();
+        self.tell_link();
+        self.queue.rewind();
+        self.announcements.clear();
+        if let Some(counts) = &mut self.counts {
+            counts.lose_link();
+            self.queue.clear();
+        }
+        if !was_up {
+            return;
+        }
+        for branch in &mut self.branches {
+            branch.state = match branch.state {
+                BranchState::Asked | BranchState::Announcing | BranchState::Open => {
+                    BranchState::Ending
+                }
+                // Frames for a shard that has not got its branch yet wait for its next one.
+                other => other,
+            };
+            branch.tells_release = false;
+            branch.tells_version = false;
+        }
+        self.settle();
     }
 }

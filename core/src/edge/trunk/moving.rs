@@ -2,11 +2,9 @@
 
 use zeroize::Zeroizing;
 
-use crate::Closed;
 use crate::edge::snapshot::{OF_CONNECTIONS, OF_TRUNK, Part, Snapshot};
 use crate::edge::trunk::{Branch, BranchState, Trunk};
 use crate::edge::uplink::batch::{Batch, Downward, Sealed, Upward};
-use crate::edge::uplink::link::HasLink as _;
 use crate::edge::uplink::moved::MovedLink;
 use crate::id::ShardId;
 use crate::queue::FrameQueue;
@@ -35,7 +33,10 @@ impl Trunk {
         let link = link_has_socket.then(|| copy.movable_link()).flatten();
         let down = copy.all_shards();
         let down = down.map(|shard| copy.give_all(now, shard)).collect();
-        copy.handle_link_closed(now, Closed::Asked);
+        // The link of the copy ends, and nobody is told: that of the original goes on.
+        if let Some(was_up) = copy.link.let_go(now) {
+            copy.lose_link(was_up);
+        }
         let mut batches = copy.queue.take_all();
         if copy.counts.is_none() {
             // What is counted is with the shards.

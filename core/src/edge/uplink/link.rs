@@ -265,13 +265,23 @@ impl Link {
             self.backoff.reset();
         }
         self.set_pauses();
-        self.state = LinkState::Down {
-            retry_at: now + self.backoff.next_delay(rng),
+        let retry_at = now + self.backoff.next_delay(rng);
+        self.let_go(retry_at)
+    }
+
+    /// Forgets the stream: the state is `Down`, and the next attempt follows at `retry_at`. Nothing is learnt of the backend. Returns as
+    /// [`closed`](Self::closed) does.
+    pub(crate) fn let_go(&mut self, retry_at: Time) -> Option<bool> {
+        let was_up = match self.state {
+            LinkState::Down { .. } => return None,
+            LinkState::Connecting { .. } => false,
+            LinkState::Up { .. } => true,
         };
+        self.state = LinkState::Down { retry_at };
         self.wants_close = false;
         self.proving.reset();
         self.reader = BusyFrameReader::default();
-        Some(lasted.is_some())
+        Some(was_up)
     }
 
     pub(crate) fn is_up(&self) -> bool {
