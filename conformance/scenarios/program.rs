@@ -258,7 +258,7 @@ fn a_second_signal_ends_it_at_once() {
     rig.edge.signal(Signal::TERM);
     rig.edge.expect_log("another signal ends it at once");
     rig.edge.signal(Signal::TERM);
-    rig.edge.expect_end(Some(143));
+    rig.edge.expect_end(Some(3));
 }
 
 /// `timeout` signals the process and then its group. Two of one kind may become one before they arrive, so they are different here.

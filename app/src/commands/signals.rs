@@ -1,5 +1,5 @@
 //! SIGINT and SIGTERM. Until the process serves, either ends it at once, whatever it waits for, such as a resolver or an unresponsive
-//! backend. Afterwards the first one asks for an orderly end, and a later one ends the process at once.
+//! backend. Afterwards the first one asks for an orderly end, and a later one ends the process at once, with an exit code of its own.
 //!
 //! `timeout` and some other parents send a signal twice, to the process and to its group. So a second one right behind the first does not
 //! count.
@@ -24,6 +24,8 @@ use crate::logging;
 
 /// The time after the first signal in which further ones do not count.
 const SAME_WITHIN: Duration = Duration::from_millis(500);
+/// The exit code of a process that did not end in order, since it was asked a second time (SPEC 9.8(f)).
+const ENDED_AT_ONCE: i32 = 3;
 
 /// Ready once the process was asked to end.
 pub(super) struct Stop(Asker);
@@ -47,7 +49,7 @@ pub(super) fn stop() -> io::Result<Stop> {
     let armed = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // This does not depend on a running loop.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
+        flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, Arc::clone(&armed))?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let asker = Asker(Arc::default());

@@ -76,7 +76,7 @@ fn before_the_end_the_edge_is_not_ready_and_accepts_clients() {
     }
     rig.edge.expect_log("another signal ends it at once");
     rig.edge.signal(Signal::TERM);
-    rig.edge.expect_end(Some(143));
+    rig.edge.expect_end(Some(3));
 }
 
 #[test]
@@ -116,5 +116,5 @@ fn a_second_signal_ends_a_drain_at_once() {
     rig.edge.signal(Signal::TERM);
     rig.edge.expect_log("another signal ends it at once");
     rig.edge.signal(Signal::TERM);
-    rig.edge.expect_end(Some(143));
+    rig.edge.expect_end(Some(3));
 }
