@@ -311,8 +311,8 @@ impl Edge {
     }
 
     /// Asks all clients of version 3 to leave, by GOAWAY with `code`, and closes those that are still there after `within` (SPEC 25.3). Until
-    /// then they are served as before. They leave at different times, so that no more come back in a second than an edge can resume. Clients
-    /// of version 2 cannot be asked. They are closed at even distances within the time (SPEC 9.8(d)).
+    /// then they are served as before. They leave at different times within it. Clients of version 2 cannot be asked. They are closed at even
+    /// distances within the time (SPEC 9.8(d)).
     ///
     /// An adapter calls it before its clients are to go to another process or address. Before an [end](Edge::handle_shutdown) that comes at
     /// once there is no need: it tells them, too.
@@ -350,11 +350,11 @@ impl Edge {
     }
 
     pub(crate) fn ask_all_to_leave(&mut self, now: Time, code: GoAwayCode, within: Duration) {
-        let latest = self.time_to_come_back().min(within);
+        // They have the whole time, and so leave no faster than those of version 2 (SPEC 25.3(c)).
         let go_away = GoAway {
             code: code.into(),
             earliest_ms: 0,
-            latest_ms: millis(latest),
+            latest_ms: millis(within),
             drain_ms: millis(within),
         };
         let mut from = 0;
