@@ -360,7 +360,7 @@ fn the_debian_package_has_a_configuration_that_is_good_and_a_user() {
         in_effect.collect::<Vec<_>>(),
         [
             "key_file = \"/var/lib/voltlane/edge.key\"",
-            "address = \"127.0.0.1:9100\"",
+            "upgrade_socket = \"/run/voltlane/upgrade.sock\"",
             "address = \"unix:/run/voltlane/admin.sock\"",
             "ban_file = \"/var/lib/voltlane/bans\"",
         ]

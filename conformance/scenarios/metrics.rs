@@ -1,11 +1,11 @@
 //! The metrics of an edge over HTTP.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use conformance::metrics::get;
-use conformance::{Client, Directory, Frames, PATIENCE};
+use conformance::{Client, Directory, Edge, Frames, PATIENCE};
 
 use super::{METRICS, rig};
 
@@ -134,10 +134,48 @@ fn a_health_check_of_a_container_says_what_the_edge_says() {
     let (code, says) = health(&["--alive"]);
     assert_eq!(code, Some(1));
     assert!(says.contains(": no answer from 127.0.0.1:"), "{says}");
-    directory.write("connserver.toml", "");
+    directory.write("connserver.toml", "metrics.address = \"\"\n");
     let (code, says) = health(&[]);
     assert_eq!(code, Some(1));
     assert!(says.contains("metrics.address is empty"), "{says}");
     directory.write("connserver.toml", "metrics = 1\n");
     assert_eq!(health(&[]).0, Some(2));
+}
+
+/// Without a word about it there are metrics, as long as nobody else has their port. One that was asked for is demanded.
+#[test]
+fn the_usual_address_of_the_metrics_gives_way_and_another_does_not() {
+    const USUAL: &str = "127.0.0.1:9100";
+    let backend = conformance::Backend::bind();
+    let auto = "metrics.address = \"auto\"\n";
+    // Another edge of this machine may have it.
+    let edge = Edge::start(super::PROGRAM, backend.address(), auto);
+    let told = [
+        format!(" metrics address={USUAL}"),
+        "their usual address cannot be had".to_owned(),
+    ];
+    let line = edge.first_line(|line| told.iter().any(|told| line.contains(told)));
+    assert!(line.is_some(), "{}", edge.log());
+    edge.stop();
+    // Now somebody has it for certain: this test, or a program that does not go away.
+    let until = Instant::now() + PATIENCE;
+    let mut taken = TcpListener::bind(USUAL);
+    while taken.is_err() && Instant::now() < until {
+        std::thread::yield_now();
+        taken = TcpListener::bind(USUAL);
+    }
+    let edge = Edge::start(super::PROGRAM, backend.address(), auto);
+    let line = edge.expect_log("their usual address cannot be had");
+    assert!(line.contains("WARN") && line.contains(USUAL), "{line}");
+    edge.stop();
+    let directory = Directory::new();
+    directory.write(
+        "connserver.toml",
+        format!("metrics.address = \"{USUAL}\"\n"),
+    );
+    let command = super::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
+    let finished = conformance::Process::start(command).end();
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    let says = format!("cannot serve metrics on {USUAL}");
+    assert!(finished.stderr.contains(&says), "{}", finished.stderr);
 }

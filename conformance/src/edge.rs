@@ -16,6 +16,9 @@ const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
 /// The number of shards of an edge whose configuration does not set it, whatever machine it runs on. `VL_SHARDS` overrides it.
 const SHARDS: &str = "2";
 const SHARDS_KEY: &str = "general.shards = ";
+/// The usual address of the metrics is one, and edges of scenarios are many.
+const NO_METRICS: &str = "metrics.address = \"\"\n";
+
 /// Makes an edge as patient with a handshake as a scenario is: either may be suspended for a while on a busy machine.
 const HANDSHAKE_KEY: &str = "limits.handshake_timeout_secs = ";
 
@@ -30,6 +33,9 @@ fn with_defaults(config: &str) -> String {
         if !config.contains(key) {
             text.insert_str(0, &format!("{key}{value}\n"));
         }
+    }
+    if !config.contains("metrics.address") && !config.contains("[metrics]") {
+        text.insert_str(0, NO_METRICS);
     }
     text
 }

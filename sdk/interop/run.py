@@ -317,7 +317,7 @@ async def chromium() -> AsyncIterator[Site]:
 @contextlib.asynccontextmanager
 async def edge(directory: str, backend: str, origin: str) -> AsyncIterator[dict[str, str]]:
     """An edge with a listener for each door. Gives their addresses."""
-    config = 'general.shards = 1\nmaster.protocol = "auto"\n'
+    config = 'general.shards = 1\nmaster.protocol = "auto"\nmetrics.address = ""\n'
     for door in [*DOORS, PAGE_DOOR]:
         address = f"unix:{directory}/edge.sock" if door == "unix" else "127.0.0.1:0"
         config += f'[[listener]]\nname = "{door}"\naddress = "{address}"\n'

@@ -26,7 +26,7 @@ pub(crate) enum Unhealthy {
     #[error("no answer from {0}: {1}")]
     NoAnswer(Address, io::Error),
     /// Something answers that is no edge.
-    #[error("{0} answers as no edge does")]
+    #[error("{0} answers as no edge does: another program has this port (metrics.address)")]
     Foreign(Address),
     /// The edge answers that it is not ready, and why.
     #[error("{0}")]
@@ -35,8 +35,7 @@ pub(crate) enum Unhealthy {
 
 /// Asks the edge with these settings. Returns its answer if it is healthy: it runs and, unless `alive` is enough, has a backend.
 pub(crate) fn ask(settings: &Settings, alive: bool) -> Result<String, Unhealthy> {
-    let address = settings.metrics.address.as_ref();
-    let address = address.ok_or(Unhealthy::NoAddress)?;
+    let address = &settings.metrics_address().ok_or(Unhealthy::NoAddress)?;
     if address.port() == 0 {
         return Err(Unhealthy::AnyPort(address.clone()));
     }
@@ -111,7 +110,8 @@ mod tests {
 
     fn asked_at(address: &str) -> Settings {
         let mut settings = Settings::default();
-        settings.metrics.address = Some(address.parse().expect("an address"));
+        let address: Address = address.parse().expect("an address");
+        settings.metrics.address = Some(address.into());
         settings
     }
 
@@ -169,7 +169,9 @@ mod tests {
 
     #[test]
     fn without_an_address_or_an_edge_the_remedy_is_said() {
-        let error = ask(&Settings::default(), false).expect_err("none");
+        let mut nowhere = Settings::default();
+        nowhere.metrics.address = None;
+        let error = ask(&nowhere, false).expect_err("none");
         assert!(error.to_string().contains("set it, as to"), "{error}");
         let error = ask(&asked_at("127.0.0.1:0"), false).expect_err("none");
         assert!(error.to_string().contains("name one"), "{error}");

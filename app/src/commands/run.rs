@@ -38,7 +38,7 @@ use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 #[cfg(feature = "admin")]
 use crate::admin::{AdminServer, Desk};
-use crate::config::{Settings, link_secret};
+use crate::config::{MetricsAddress, Settings, link_secret};
 use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
 use crate::file_errors;
@@ -104,7 +104,7 @@ async fn serve<R: Runtime>(
         several => several + 1 + settings.backends().len(),
     };
     let (metrics, mut asked) = Exchange::of(loops);
-    let is_asked = settings.metrics.address.is_some() || settings.admin.address.is_some();
+    let is_asked = settings.metrics_address().is_some() || settings.admin.address.is_some();
     let is_asked = is_asked || Home::is_leased(&settings);
     if !is_asked && !Supervisor::is_there() {
         asked.clear();
@@ -376,12 +376,17 @@ fn open_desk(settings: &Settings, desk: &Desk) -> Result<Option<AdminServer>, St
 
 /// Opens the page of metrics, if there is to be one.
 fn open_metrics(settings: &Settings, metrics: Exchange) -> Result<Option<Server>, String> {
-    let Some(address) = &settings.metrics.address else {
+    let Some(address) = settings.metrics_address() else {
         return Ok(None);
     };
-    let started = metrics::serve(address, metrics);
-    let started = started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?;
-    Ok(Some(started))
+    match metrics::serve(&address, metrics) {
+        Ok(started) => Ok(Some(started)),
+        Err(error) if settings.metrics.address == Some(MetricsAddress::Auto) => {
+            warn!(%address, %error, "no metrics and no answers to health checks: their usual address cannot be had; set metrics.address");
+            Ok(None)
+        }
+        Err(error) => Err(format!("cannot serve metrics on {address}: {error}")),
+    }
 }
 
 /// Returns the runs of the edge with this key file, if they can be kept. Without one the key is new at every start, and no client looks for

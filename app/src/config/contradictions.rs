@@ -8,6 +8,7 @@ use voltlane_core::protocol::Version;
 use super::address::Address;
 use super::keys::{Listener, Settings};
 use super::load::Build;
+use super::metrics_address::MetricsAddress;
 use super::place::Place;
 use super::problem::{Fault, Origin, Problem};
 use super::value::{ClientAuth, Enforce, Forwarded, LinkProtocol, ProxyProtocol};
@@ -31,7 +32,7 @@ fn admin(settings: &Settings) -> Option<Fault> {
             "admin.address is set, and this program was built without the admin interface",
         ));
     }
-    let metrics = settings.metrics.address.clone().map(Place::Net);
+    let metrics = own_metrics(settings);
     let taken = [
         ("listener.address", Some(&settings.listener.address)),
         ("metrics.address", metrics.as_ref()),
@@ -182,7 +183,10 @@ fn backends(settings: &Settings) -> Option<Fault> {
 }
 
 /// Returns the backend that is at `own`, an address of the edge, and the key that names it.
-fn own_backend<'a>(settings: &'a Settings, own: &Place) -> Option<(&'static str, &'a Place)> {
+pub(super) fn own_backend<'a>(
+    settings: &'a Settings,
+    own: &Place,
+) -> Option<(&'static str, &'a Place)> {
     let mut backends = settings.backends().iter();
     let backend = backends.find(|backend| leads_to(own, backend))?;
     #[cfg(feature = "backends")]
@@ -190,6 +194,14 @@ fn own_backend<'a>(settings: &'a Settings, own: &Place) -> Option<(&'static str,
         return Some(("master.addresses", backend));
     }
     Some(("master.address", backend))
+}
+
+/// Returns the address of the metrics that somebody chose. The usual one gives way to all others.
+fn own_metrics(settings: &Settings) -> Option<Place> {
+    match settings.metrics.address.clone()? {
+        MetricsAddress::At(address) => Some(Place::Net(address)),
+        MetricsAddress::Auto => None,
+    }
 }
 
 /// Sockets of a service manager are listeners' alone.
@@ -265,7 +277,7 @@ const RULES: &[Rule] = &[
         })
     }),
     (&["metrics.address", "master.address"], |settings| {
-        let metrics = Place::Net(settings.metrics.address.clone()?);
+        let metrics = own_metrics(settings)?;
         own_backend(settings, &metrics).map(|(key, master)| {
             Fault::new(format!(
                 "{key} ({master}) leads to metrics.address ({metrics}): the edge would be its own backend"
@@ -273,7 +285,7 @@ const RULES: &[Rule] = &[
         })
     }),
     (&["metrics.address", "listener.address"], |settings| {
-        let metrics = Place::Net(settings.metrics.address.clone()?);
+        let metrics = own_metrics(settings)?;
         let listener = &settings.listener.address;
         (metrics == *listener && listener.is_definite()).then(|| {
             Fault::new(format!(

@@ -119,7 +119,7 @@ impl Settings {
     fn descriptors_for_clients(&self, descriptors: u64) -> u64 {
         let more_shards = u64::from(self.shards().get() - 1);
         let mut reserved = RESERVED_DESCRIPTORS + more_shards * RESERVED_DESCRIPTORS_PER_SHARD;
-        if self.metrics.address.is_some() {
+        if self.metrics_address().is_some() {
             reserved += RESERVED_DESCRIPTORS_OF_METRICS;
         }
         #[cfg(feature = "admin")]
@@ -281,6 +281,7 @@ mod tests {
     #[test]
     fn connections_follow_the_descriptors_unless_they_are_given() {
         let mut settings = Settings::default();
+        settings.metrics.address = None;
         settings.general.shards = 1;
         let connections = |settings: &Settings, limit| {
             settings
@@ -313,7 +314,7 @@ mod tests {
         // 16 more are kept for two more shards, and 960 are left.
         assert_eq!(connections(&settings, Some(1024)), 960 - 3 * 40);
         assert_eq!(lingering(&settings, Some(1024)), 40);
-        settings.metrics.address = Some(Address::loopback(1));
+        settings.metrics.address = Some(Address::loopback(1).into());
         assert_eq!(connections(&settings, Some(1024)), 920 - 3 * 38);
         settings.limits.max_connections = 10;
         assert_eq!(connections(&settings, Some(1024)), 10);

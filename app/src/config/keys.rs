@@ -13,12 +13,12 @@ use voltlane_driver::unix::SOCKET_MODE;
 
 use voltlane_core::protocol::OfferedVersions;
 
-use super::address::Address;
 use super::certificates::CertificateList;
 #[cfg(feature = "cluster")]
 use super::cluster::{ClusterName, EngineServers};
 use super::link_tls::{PinList, ServerName};
 use super::listeners::ListenerName;
+use super::metrics_address::MetricsAddress;
 use super::networks::Networks;
 #[cfg(feature = "backends")]
 use super::place::PlaceList;
@@ -541,8 +541,9 @@ settings! {
     /// Metrics of the edge for Prometheus, and its health.
     metrics: Metrics {
         /// Address to answer HTTP on: /metrics, /healthz (the edge runs) and /readyz (and has a backend). It shows
-        /// only totals; still, keep it inside your network. Empty: none.
-        address: Option<Address> = None, 0..=u16::MAX;
+        /// only totals; still, keep it inside your network. "auto": 127.0.0.1:9100, or none if that port is taken. An
+        /// address that is taken keeps the edge from starting. Empty: none.
+        address: Option<MetricsAddress> = Some(MetricsAddress::Auto), 0..=u16::MAX;
     }
 
     /// Interface by which an operator looks at the edge and steers it: `voltlane ctl`, `voltlane top`. It shows no packet

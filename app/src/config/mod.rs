@@ -17,6 +17,7 @@ pub(crate) mod link_secret;
 mod link_tls;
 mod listeners;
 mod load;
+mod metrics_address;
 mod networks;
 mod place;
 mod problem;
@@ -47,6 +48,7 @@ pub use keys::{
 pub use link_tls::{PinList, ServerName};
 pub use listeners::{ListenerName, MAX_LISTENERS};
 pub use load::{Argument, Loaded, Sources};
+pub use metrics_address::MetricsAddress;
 pub use networks::Networks;
 #[cfg(feature = "admin")]
 pub(crate) use networks::network as parse_network;

@@ -396,7 +396,12 @@ fn own_config(launch: &Launch) -> String {
             format!("listener.transport = \"{name}\"\n")
         }
     };
-    [versions, &transport, certificate, &launch.config].concat()
+    // Of several edges at once only one would have the usual address.
+    let metrics = match launch.config.contains("metrics") {
+        true => "",
+        false => "metrics.address = \"\"\n",
+    };
+    [metrics, versions, &transport, certificate, &launch.config].concat()
 }
 
 /// Applies the settings of a program and replaces this process by it. Returns only if that fails.

@@ -40,7 +40,7 @@ export class Edge {
   static async start(backend, config = "", directory = scratch(), listen = "127.0.0.1:0") {
     const edge = new Edge();
     edge.directory = directory;
-    writeFileSync(join(directory, "connserver.toml"), `general.shards = 2\n${config}`);
+    writeFileSync(join(directory, "connserver.toml"), `general.shards = 2\nmetrics.address = ""\n${config}`);
     edge.process = spawn(program(), ["--listen", listen, "--master", backend], { cwd: directory });
     edge.process.stderr.setEncoding("utf8").on("data", (text) => edge.lines.push(text));
     edge.process.stdout.setEncoding("utf8").on("data", (text) => edge.lines.push(text));

@@ -42,7 +42,7 @@ async def within(awaited: Awaitable[T]) -> T:
 async def edge(backend: str, config: str = "", more: tuple[str, ...] = ()) -> AsyncIterator[str]:
     """An edge in front of a backend. Gives its address."""
     with tempfile.TemporaryDirectory() as directory:
-        pathlib.Path(directory, "connserver.toml").write_text(config)
+        pathlib.Path(directory, "connserver.toml").write_text('metrics.address = ""\n' + config)
         log = pathlib.Path(directory, "log")
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(

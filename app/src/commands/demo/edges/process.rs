@@ -220,7 +220,7 @@ impl Place {
         let mut config = format!(
             "[general]\nshards = 1\nkey_file = \"edge.key\"\n\n[listener]\naddress = \"{address}\"\n\n\
              [master]\naddress = \"{backend}\"\nprotocol = \"3\"\n\n\
-             [clients]\nmissed_packets_buffer_size = {MISSED_PACKETS}\n\n[cluster]\nhome = {home}\n"
+             [clients]\nmissed_packets_buffer_size = {MISSED_PACKETS}\n\n[metrics]\naddress = \"\"\n\n[cluster]\nhome = {home}\n"
         );
         #[cfg(feature = "engine")]
         if let Some(engine) = self.engine() {
