@@ -19,6 +19,8 @@ mod layered {
     use voltlane_driver::Runtime;
 
     use crate::config::{Listener, ProxyProtocol, Transport};
+    #[cfg(feature = "tls")]
+    use crate::handshakes::Handshakes;
 
     /// The listener of a runtime, with its door.
     pub(crate) type Framed<R> = DoorListener<<R as Runtime>::Listener>;
@@ -33,6 +35,8 @@ mod layered {
         certificates: Vec<voltlane_doors::tls::Certificate>,
         #[cfg(feature = "tls")]
         lists: Option<voltlane_doors::tls::RevocationLists>,
+        #[cfg(feature = "tls")]
+        handshakes: Handshakes,
     }
 
     impl Doors {
@@ -82,11 +86,19 @@ mod layered {
                     false => (None, Vec::new(), None),
                 };
                 if let Some(tls) = &self.tls {
-                    door = door.with_tls(tls.clone());
+                    door = door
+                        .with_tls(tls.clone())
+                        .with_handshakes(self.handshakes.counter());
                 }
             }
             self.door.replace(door);
             Ok(())
+        }
+
+        /// Returns how long handshakes took, if the listener has TLS.
+        #[cfg(feature = "tls")]
+        pub(crate) fn handshakes(&self) -> Option<Handshakes> {
+            self.tls.as_ref().map(|_| self.handshakes.clone())
         }
 
         /// Returns when the first certificate expires, in seconds since 1970. `None` if there is none.

@@ -3,6 +3,7 @@
 //! A program is [`main`] with its [`Runtime`](voltlane_driver::Runtime).
 #![deny(unsafe_code)]
 
+mod accepts;
 #[cfg(feature = "admin")]
 mod admin;
 pub mod cli;
@@ -15,6 +16,8 @@ mod doors;
 mod engine;
 mod entry;
 mod file_errors;
+#[cfg(feature = "tls")]
+mod handshakes;
 pub mod http;
 mod inherited;
 pub mod key_file;

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,7 @@ use voltlane_core::edge::{EdgeConfig, ListenerConfig};
 use voltlane_driver::unix::{UnixFile, UnixListening, UnixPlace};
 use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
 
+use crate::accepts::{Accepts, Count};
 use crate::config::{Change, Listener, ListenerName, Place, Settings};
 use crate::doors::{Doors, Frame, Framed};
 use crate::listen;
@@ -296,43 +297,6 @@ fn listen_at_file(
     shared.collect()
 }
 
-/// How many connections each listener has accepted.
-#[derive(Clone, Default)]
-pub(crate) struct Accepts(Arc<Mutex<Vec<Count>>>);
-
-struct Count {
-    name: ListenerName,
-    accepts: Arc<AtomicU64>,
-    expires: Option<u64>,
-    lists_expire: Option<u64>,
-}
-
-impl Accepts {
-    /// Returns the number of each listener.
-    pub(crate) fn counts(&self) -> Vec<(String, u64)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = all.iter();
-        let counts = counts.map(|of| (of.name.to_string(), of.accepts.load(Ordering::Relaxed)));
-        counts.collect()
-    }
-
-    /// Returns when the certificates of each listener that has some expire, in seconds since 1970.
-    pub(crate) fn expiries(&self) -> Vec<(String, u64)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expiries = all.iter();
-        let expiries = expiries.filter_map(|of| Some((of.name.to_string(), of.expires?)));
-        expiries.collect()
-    }
-
-    /// Returns when the lists of revoked certificates of each listener that has some are out of date, in seconds since 1970.
-    pub(crate) fn list_expiries(&self) -> Vec<(String, u64)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expiries = all.iter();
-        let expiries = expiries.filter_map(|of| Some((of.name.to_string(), of.lists_expire?)));
-        expiries.collect()
-    }
-}
-
 /// A change of the sockets that shards have.
 pub(crate) enum SocketChange {
     /// Listen at these.
@@ -569,13 +533,10 @@ impl Listeners {
             accepts: Arc::clone(&open.entrance.accepts),
             expires: open.doors.expires(),
             lists_expire: open.doors.lists_expire(),
+            #[cfg(feature = "tls")]
+            handshakes: open.doors.handshakes(),
         });
-        let counts = counts.collect();
-        *self
-            .accepts
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = counts;
+        self.accepts.publish(counts.collect());
     }
 
     /// Reads the certificates again under the settings in effect, mostly because their files were renewed.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use voltlane_app::metrics::{Backend, Shard, Snapshot, encode};
+use voltlane_core::edge::Histogram;
 
 /// A metric as the page of `/metrics` describes it.
 struct Metric {
@@ -16,8 +17,8 @@ struct Metric {
     help: String,
     kind: String,
     unit: String,
-    /// The one label that it has, if it has one.
-    label: Option<String>,
+    /// The labels that it has.
+    labels: Vec<String>,
 }
 
 impl Metric {
@@ -39,6 +40,7 @@ fn metrics() -> Vec<Metric> {
         accepts: listener.clone(),
         expiries: listener.clone(),
         list_expiries: listener,
+        handshakes: vec![("main".to_owned(), "full", Histogram::default())],
         file_errors: vec![("record", 0)],
         recording: Some(true),
         shards: vec![Shard::default()],
@@ -56,7 +58,7 @@ fn metrics() -> Vec<Metric> {
                 help: help.trim_end_matches('.').to_owned(),
                 kind: String::new(),
                 unit: String::new(),
-                label: None,
+                labels: Vec::new(),
             }),
             (["#", "TYPE", _, kind], Some(metric)) => metric.kind = (*kind).to_owned(),
             (["#", "UNIT", _, unit], Some(metric)) => metric.unit = (*unit).to_owned(),
@@ -64,9 +66,9 @@ fn metrics() -> Vec<Metric> {
             (_, Some(metric)) => {
                 let labels = line.split_once('{').map_or("", |(_, rest)| rest);
                 let names = labels.split(',').filter_map(|pair| pair.split_once('='));
-                let mut names = names.map(|(name, _)| name);
                 // That of a histogram's bounds is a part of it.
-                metric.label = names.find(|name| *name != "le").map(str::to_owned);
+                let names = names.map(|(name, _)| name).filter(|name| *name != "le");
+                metric.labels = names.map(str::to_owned).collect();
             }
             (_, None) => panic!("{line}"),
         }
@@ -106,6 +108,7 @@ const ROWS: [(&str, &[&str]); 6] = [
             "closes",
             "joins_paced",
             "handshakes_paced",
+            "tls_handshake",
             "sources",
         ],
     ),
@@ -127,8 +130,8 @@ fn row_of(metric: &Metric) -> usize {
 fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
     let sample = metric.sample();
     let selected = format!("{sample}{{instance=~\"$instance\"}}");
-    let by = metric.label.as_deref();
-    let by = by.map_or("instance".to_owned(), |label| format!("instance, {label}"));
+    let all = || std::iter::once("instance").chain(metric.labels.iter().map(String::as_str));
+    let by = all().collect::<Vec<_>>().join(", ");
     let is_time = metric.name.ends_with("timestamp_seconds");
     let expression = match &*metric.kind {
         "histogram" => {
@@ -147,10 +150,8 @@ fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
         ("counter", _) => "cps",
         _ => "short",
     };
-    let legend = metric.label.as_ref();
-    let legend = legend.map_or("{{instance}}".to_owned(), |label| {
-        format!("{{{{instance}}}} {{{{{label}}}}}")
-    });
+    let legend = all().map(|label| format!("{{{{{label}}}}}"));
+    let legend = legend.collect::<Vec<_>>().join(" ");
     let title = match &*metric.kind {
         "histogram" => format!("{} (99th percentile)", metric.help),
         _ if is_time => format!("{}: time left", metric.help),

@@ -65,6 +65,10 @@ fn distinct() -> Snapshot {
     snapshot.accepts = vec![("main".into(), one()), ("web".into(), one())];
     snapshot.expiries = vec![("web".into(), 2_000_000_000)];
     snapshot.list_expiries = vec![("web".into(), 2_000_000_002)];
+    snapshot.handshakes = vec![
+        ("web".into(), "full", times(10_001)),
+        ("web".into(), "left", times(11_001)),
+    ];
     snapshot.log_lines_lost = one();
     snapshot.file_errors = vec![("record", one()), ("snapshot", one())];
     snapshot.recording = Some(true);
@@ -266,6 +270,9 @@ fn every_label_is_there_from_the_start() {
         accepts: vec![("main".into(), 0), ("web".into(), 0)],
         expiries: vec![("web".into(), 2_000_000_001)],
         list_expiries: vec![("web".into(), 2_000_000_003)],
+        handshakes: ["full", "left"]
+            .map(|end| ("web".into(), end, Histogram::default()))
+            .into(),
         shards: vec![Shard::default(); 2],
         ..Snapshot::default()
     };

@@ -225,6 +225,14 @@ fn clients_without_a_good_certificate_are_refused_below_the_machine() {
     }
     greet(Some("client")).expect("it is let in");
     assert_eq!(rig.edge.metrics().value(BROKEN), 4);
+    // The time of each handshake is counted by how it ended.
+    let ended = |how: &str| {
+        format!("voltlane_tls_handshake_seconds_count{{listener=\"main\",result=\"{how}\"}}")
+    };
+    wait_for(&rig, &ended("failed"), 4);
+    wait_for(&rig, &ended("full"), 1);
+    drop(connect(rig.address()));
+    wait_for(&rig, &ended("left"), 1);
     let list = "voltlane_revocation_list_expiry_timestamp_seconds{listener=\"main\"}";
     assert!(rig.edge.metrics().value(list) > 4_000_000_000);
     rig.stop();

@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use crate::fault::DoorFault;
 #[cfg(feature = "tls")]
+use crate::handshake::{Handshake, HandshakeEnd};
+#[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
 #[cfg(feature = "websocket")]
 use crate::websocket::layer::{Side, WsEnd, WsLayer};
 #[cfg(feature = "proxy")]
 use voltlane_core::edge::proxy::ProxyHeader;
+#[cfg(feature = "tls")]
+use voltlane_driver::Time;
 
 /// The maximum number of bytes that one write takes: with the header of a message they fill one record of TLS.
 pub const MAX_WRITE_BYTES: usize = 16_380;
@@ -106,6 +110,9 @@ pub(crate) struct Layers {
     pub(crate) header: Option<Box<ProxyHeader>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Box<TlsLayer>>,
+    /// Its handshake, until that has ended, if somebody is to be told.
+    #[cfg(feature = "tls")]
+    pub(crate) handshake: Option<Box<Handshake>>,
     #[cfg(feature = "websocket")]
     pub(crate) ws: Option<WsLayer>,
     /// What was read and had no room in the reader's buffer. Hardly ever there, so it is not to cost much when it is not.
@@ -275,6 +282,24 @@ impl Layers {
         tracing::debug!(%fault, "a door ends a connection");
         self.end = Some(End::Answered);
         self.fault.get_or_insert_with(|| Box::new(fault));
+    }
+
+    /// Tells of the handshake of TLS if it has ended. `is_over`: the connection ends.
+    #[cfg(feature = "tls")]
+    pub(crate) fn note_handshake(&mut self, now: Time, is_over: bool) {
+        let Some(tls) = self.tls.as_ref().filter(|_| self.handshake.is_some()) else {
+            return;
+        };
+        let end = match () {
+            () if tls.is_open() && tls.is_resumed() => HandshakeEnd::Resumed,
+            () if tls.is_open() => HandshakeEnd::Full,
+            () if self.fault.is_some() => HandshakeEnd::Failed,
+            () if is_over => HandshakeEnd::Left,
+            () => return,
+        };
+        if let Some(handshake) = self.handshake.take() {
+            handshake.end(now, end);
+        }
     }
 
     /// Returns whether a key exchange waits to be permitted.

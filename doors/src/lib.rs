@@ -14,6 +14,8 @@ pub mod client;
 mod connector;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 mod fault;
+#[cfg(feature = "tls")]
+mod handshake;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 mod layers;
 #[cfg(any(feature = "tls", feature = "websocket"))]
@@ -33,6 +35,8 @@ pub mod websocket;
 pub use self::connector::DoorConnector;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 pub use self::fault::DoorFault;
+#[cfg(feature = "tls")]
+pub use self::handshake::{HandshakeEnd, TellHandshake};
 #[cfg(any(feature = "tls", feature = "websocket"))]
 pub use self::layers::MAX_WRITE_BYTES;
 #[cfg(any(feature = "tls", feature = "websocket"))]

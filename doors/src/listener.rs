@@ -10,6 +10,8 @@ use std::time::Duration;
 use voltlane_driver::{Listener, Stream};
 
 use crate::DoorStream;
+#[cfg(feature = "tls")]
+use crate::handshake::Handshake;
 use crate::layers::Layers;
 #[cfg(feature = "websocket")]
 use crate::layers::Pings;
@@ -22,6 +24,8 @@ pub const MAX_HANDSHAKE_BYTES: usize = 8 * 1024;
 pub struct Door {
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::ServerTls>,
+    #[cfg(feature = "tls")]
+    tell_handshake: Option<crate::TellHandshake>,
     #[cfg(feature = "websocket")]
     websocket: Option<Arc<crate::websocket::http::Rules>>,
     #[cfg(feature = "websocket")]
@@ -49,6 +53,14 @@ impl Door {
     #[must_use]
     pub fn with_tls(mut self, tls: crate::tls::ServerTls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Tells of each handshake of TLS that has ended, how it ended and how long it took.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_handshakes(mut self, tell: crate::TellHandshake) -> Self {
+        self.tell_handshake = Some(tell);
         self
     }
 
@@ -90,7 +102,9 @@ impl Door {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let tls = crate::tls::TlsLayer::server(tls, MAX_HANDSHAKE_BYTES);
-            layers.get_or_insert_default().tls = Some(tls.map_err(io::Error::other)?.into());
+            let layers = layers.get_or_insert_default();
+            layers.tls = Some(tls.map_err(io::Error::other)?.into());
+            layers.handshake = self.tell_handshake.as_ref().map(Handshake::new);
         }
         #[cfg(feature = "websocket")]
         if let Some(rules) = &self.websocket {

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use voltlane_driver::{Acknowledgements, Ends, Farewell, PeerEnd, Stream};
+use voltlane_driver::{Acknowledgements, Ends, Farewell, PeerEnd, Stream, Time};
 
 use crate::fault::DoorFault;
 use crate::layers::{End, Layers, MAX_OUT_BYTES, Scratch, Sink};
@@ -491,12 +491,33 @@ impl<S: Stream> Stream for DoorStream<S> {
         held + self.inner.held_bytes()
     }
 
-    fn meter_handshake(&mut self) {
+    fn meter_handshake(&mut self, now: Time) {
         #[cfg(feature = "tls")]
-        if let Some(tls) = self.layers.as_mut().and_then(|own| own.tls.as_mut()) {
-            tls.meter();
+        if let Some(layers) = &mut self.layers {
+            if let Some(tls) = &mut layers.tls {
+                tls.meter();
+            }
+            if let Some(handshake) = &mut layers.handshake {
+                handshake.begin(now);
+            }
         }
-        self.inner.meter_handshake();
+        self.inner.meter_handshake(now);
+    }
+
+    fn note_handshake(&mut self, now: Time, is_over: bool) {
+        #[cfg(feature = "tls")]
+        if let Some(layers) = &mut self.layers {
+            layers.note_handshake(now, is_over);
+        }
+        self.inner.note_handshake(now, is_over);
+    }
+
+    fn peer_name(&self) -> Option<String> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.layers.as_ref().and_then(|own| own.tls.as_ref()) {
+            return tls.peer_name();
+        }
+        self.inner.peer_name()
     }
 
     fn awaits_handshake(&self) -> bool {

@@ -98,7 +98,7 @@ pub use branch::BranchConnector;
 pub use client::Client;
 pub use crew::{Crew, Task};
 #[cfg(feature = "edge")]
-pub use edge::{EdgeDriver, EdgeHandle, Errands, MAX_ERRANDS, Neighbours, Openings};
+pub use edge::{EdgeDriver, EdgeHandle, Errands, MAX_ERRANDS, Neighbours, Openings, Peers};
 #[cfg(feature = "edge")]
 pub use handle::Handle;
 #[doc(hidden)]
@@ -110,4 +110,4 @@ pub use transport::{Acknowledgements, Connect, Connector, Ends, Listener, PeerEn
 pub use trunk::{TrunkDriver, TrunkHandle};
 #[cfg(feature = "edge")]
 pub use uplink::Uplink;
-pub use voltlane_core::Farewell;
+pub use voltlane_core::{Farewell, Time};

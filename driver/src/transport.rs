@@ -133,7 +133,18 @@ pub trait Stream: Unpin + Send + Sized + 'static {
     }
 
     /// Makes costly work of the opening, such as a key exchange for a stranger, wait until it is [permitted](Self::permit_handshake).
-    fn meter_handshake(&mut self) {}
+    ///
+    /// `now` is when the connection was accepted.
+    fn meter_handshake(&mut self, _now: Time) {}
+
+    /// Tells the time, after the transport has taken bytes of its own or when the stream `is_over`, so that it knows how long a costly
+    /// handshake took.
+    fn note_handshake(&mut self, _now: Time, _is_over: bool) {}
+
+    /// Returns the name that the peer has proven, for an operator: that in the certificate of a client.
+    fn peer_name(&self) -> Option<String> {
+        None
+    }
 
     /// Returns whether costly work of the opening could be done now and waits to be permitted. Until then a read is `Pending`, and no waker
     /// is registered.

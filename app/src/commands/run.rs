@@ -36,6 +36,7 @@ use self::orders::{Order, Orders};
 use self::recorded::Recorded;
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
+use crate::accepts::Accepts;
 #[cfg(feature = "admin")]
 use crate::admin::{AdminServer, Desk};
 use crate::config::{MetricsAddress, Settings, link_secret};
@@ -44,9 +45,7 @@ use crate::entry::ReadAgain;
 use crate::file_errors;
 use crate::http::Server;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
-use crate::listeners::{
-    Accepts, Bound, Entrance, Listeners, Listening, Opening, OwnSocket, Sockets,
-};
+use crate::listeners::{Bound, Entrance, Listeners, Listening, Opening, OwnSocket, Sockets};
 use crate::logging;
 use crate::memory::{has_started, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
@@ -458,6 +457,7 @@ async fn alone<R: Runtime>(
             accepts: accepts.counts(),
             expiries: accepts.expiries(),
             list_expiries: accepts.list_expiries(),
+            handshakes: accepts.handshakes(),
             ..Snapshot::default()
         });
         orders.report(|| handle.poll_done(cx).is_ready());

@@ -16,6 +16,7 @@ impl Page<'_> {
     pub(super) fn tell_figures(&mut self, snapshot: &Snapshot) -> fmt::Result {
         let Snapshot {
             counters,
+            handshakes,
             turn_times,
             link_waits,
             shards,
@@ -26,19 +27,30 @@ impl Page<'_> {
             "opening",
             "Time from the accept of a client to its session, or until that is resumed; within limits.handshake_timeout_secs",
             &[
-                (Some(("result", "joined")), &counters.join_time),
-                (Some(("result", "resumed")), &counters.resume_time),
+                (&[("result", "joined")], &counters.join_time),
+                (&[("result", "resumed")], &counters.resume_time),
             ],
+        )?;
+        let labels: Vec<_> = handshakes
+            .iter()
+            .map(|(listener, end, _)| [("listener", listener.as_str()), ("result", *end)])
+            .collect();
+        let times = handshakes.iter().map(|(_, _, times)| times);
+        let times = labels.iter().map(|labels| &labels[..]).zip(times);
+        self.time(
+            "tls_handshake",
+            "Time from the accept of a client to the end of its TLS handshake; left: the connection ended before",
+            &times.collect::<Vec<_>>(),
         )?;
         self.time(
             "turn",
             "Time of a turn of a loop that another followed at once; what came meanwhile has waited as long",
-            &[(None, turn_times)],
+            &[(&[], turn_times)],
         )?;
         self.time(
             "link_wait",
             "Time that packets for a backend waited, each time that its link took less than there was; the oldest of them waited as long",
-            &[(None, link_waits)],
+            &[(&[], link_waits)],
         )?;
         let numbers: Vec<String> = (0..shards.len()).map(|number| number.to_string()).collect();
         let numbers = || numbers.iter().map(String::as_str);
@@ -109,27 +121,27 @@ impl Page<'_> {
         ConstCounter::new(value.as_secs_f64()).encode(metric)
     }
 
-    /// A histogram for each value of a label, or one without a label.
+    /// A histogram for each of these labels, or one without any.
     fn time(
         &mut self,
         name: &str,
         help: &str,
-        times: &[(Option<(&str, &str)>, &Histogram)],
+        times: &[(&[(&str, &str)], &Histogram)],
     ) -> fmt::Result {
         let unit = Some(&Unit::Seconds);
         let mut family = self
             .0
             .encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        for (label, times) in times {
+        for (labels, times) in times {
             let bounds = Histogram::BOUNDS.map(|bound| bound.as_secs_f64());
             let bounds = bounds.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(times.counts().iter().copied()).collect();
             let (sum, count) = (times.sum().as_secs_f64(), times.count());
-            match label {
-                Some(label) => family
-                    .encode_family(&[*label])?
+            match *labels {
+                [] => family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
+                labels => family
+                    .encode_family(&labels)?
                     .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
-                None => family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
             }
         }
         Ok(())

@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub expiries: Vec<(String, u64)>,
     /// When the first list of revoked certificates of each listener that has some is to be replaced, in seconds since 1970.
     pub list_expiries: Vec<(String, u64)>,
+    /// How long handshakes of TLS took at each listener that has it, by its name and by how they ended.
+    pub handshakes: Vec<(String, &'static str, Histogram)>,
     /// How long turns of the loops took that were followed at once by another.
     pub turn_times: Histogram,
     /// How long packets for a backend waited, each time that its link took less than there was.
@@ -159,6 +161,7 @@ impl Snapshot {
         self.accepts.extend_from_slice(&other.accepts);
         self.expiries.extend_from_slice(&other.expiries);
         self.list_expiries.extend_from_slice(&other.list_expiries);
+        self.handshakes.extend_from_slice(&other.handshakes);
         self.turn_times.add(&other.turn_times);
         self.link_waits.add(&other.link_waits);
         self.backends.extend_from_slice(&other.backends);

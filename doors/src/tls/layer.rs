@@ -139,6 +139,26 @@ impl TlsLayer {
         self.is_open && !self.has_closed && !self.has_failed
     }
 
+    /// Returns whether the handshake was shorter by a ticket of an earlier connection.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        let kind = match &self.connection {
+            Connection::Server(server) => server.handshake_kind(),
+            Connection::Client(client) => client.handshake_kind(),
+        };
+        kind == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Returns the name in the certificate of the peer, if it has shown one: its subject, of at most 256 characters on one line.
+    #[must_use]
+    pub fn peer_name(&self) -> Option<String> {
+        let shown = match &self.connection {
+            Connection::Server(server) => server.peer_certificates(),
+            Connection::Client(client) => client.peer_certificates(),
+        };
+        super::name::name_of(shown?.first()?)
+    }
+
     /// Returns whether the peer has ended its direction in order.
     #[must_use]
     pub fn has_peer_closed(&self) -> bool {

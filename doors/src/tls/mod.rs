@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod hello;
 mod layer;
+mod name;
 mod server;
 
 use std::sync::Arc;

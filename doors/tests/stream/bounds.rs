@@ -174,7 +174,7 @@ fn a_key_exchange_waits_for_its_permit() {
         let mut server = door(kind, Rules::default())
             .enter(server, PEER)
             .expect("a door");
-        server.meter_handshake();
+        server.meter_handshake(Time::ZERO);
         let mut attempt = connector(kind, client).connect();
         for _ in 0..1_000 {
             assert!(attempt.as_mut().poll(&mut cx()).is_pending());
@@ -199,7 +199,7 @@ fn a_key_exchange_waits_for_its_permit() {
     }
     // Without TLS there is nothing to wait for.
     let (mut client, mut server) = open(Kind::Ws, 0, Rules::default());
-    server.meter_handshake();
+    server.meter_handshake(Time::ZERO);
     assert!(write(&mut client, b"hello").is_ready());
     assert_eq!(read(&mut server, 64).0, b"hello");
     assert!(!server.awaits_handshake());

@@ -9,6 +9,7 @@ use voltlane_core::Time;
 use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty, Edge, LAST_READ_BYTES};
 
 use super::alive::{Alive, spread};
+use super::errands::Peers;
 use super::lingering::Lingering;
 use super::table::{Client, KEPT_CAPACITY, Reading, Table, token_of};
 use super::work::Work;
@@ -57,6 +58,12 @@ fn span_of(key: ConnKey, edge: &Edge) -> tracing::span::EnteredSpan {
     tracing::debug_span!("client", conn = key.index(), session = session()).entered()
 }
 
+impl<S: Stream> Peers for Clients<S> {
+    fn name_of(&self, conn: usize) -> Option<String> {
+        self.table.stream(conn)?.peer_name()
+    }
+}
+
 impl<S: Stream> Clients<S> {
     pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
         Clients {
@@ -83,7 +90,7 @@ impl<S: Stream> Clients<S> {
 
     /// Adds an accepted stream. It is read in the next turn.
     pub(super) fn insert(&mut self, now: Time, key: ConnKey, mut stream: S, work: &mut Work) {
-        stream.meter_handshake();
+        stream.meter_handshake(now);
         if let Some(after) = stream.keep_alive() {
             self.watch(key, now + spread(key, after));
         }
@@ -215,6 +222,7 @@ impl<S: Stream> Clients<S> {
                 }
             };
             edge.handle_client_closed(now, key, cause);
+            client.channel.stream_mut().note_handshake(now, true);
             if let Some(client) = self.table.remove(key)
                 && matches!(read, Read::Answered)
             {
@@ -252,7 +260,8 @@ impl<S: Stream> Clients<S> {
                 }
                 Duty::Close(kind) => {
                     let farewell = edge.close_reason(key).map(Farewell::from);
-                    if let Some(client) = self.table.remove(key) {
+                    if let Some(mut client) = self.table.remove(key) {
+                        client.channel.stream_mut().note_handshake(now, true);
                         self.close(client, kind, farewell.unwrap_or_default(), now);
                         self.lingering.hold_the_bound();
                     }
@@ -279,6 +288,7 @@ impl<S: Stream> Clients<S> {
         client.tell(edge, now);
         let failed = client.channel.write_failed();
         if failed && !wants_bytes {
+            client.channel.stream_mut().note_handshake(now, true);
             edge.handle_client_closed(now, key, Closed::Error);
             self.table.remove(key);
         } else if failed || (client.channel.notes.reading == Reading::Paused && wants_bytes) {

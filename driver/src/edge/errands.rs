@@ -10,8 +10,16 @@ use voltlane_core::edge::Edge;
 /// The maximum number of errands that wait for one driver.
 pub const MAX_ERRANDS: usize = 64;
 
+/// What a driver knows of its clients beside the machine.
+pub trait Peers {
+    /// Returns the name that a client has proven to its transport: that in its certificate. `conn` is [`ConnKey::index`] of its connection.
+    ///
+    /// [`ConnKey::index`]: voltlane_core::edge::ConnKey::index
+    fn name_of(&self, conn: usize) -> Option<String>;
+}
+
 /// Something to do with the machine between two turns.
-type Errand = Box<dyn FnOnce(&mut Edge, Time) + Send>;
+type Errand = Box<dyn FnOnce(&mut Edge, Time, &dyn Peers) + Send>;
 
 /// The errands that wait, oldest first.
 pub(super) type Waiting = Arc<Mutex<VecDeque<Errand>>>;
@@ -46,6 +54,15 @@ impl Errands {
     /// [`MAX_ERRANDS`] wait already.
     #[must_use]
     pub fn send(&self, errand: impl FnOnce(&mut Edge, Time) + Send + 'static) -> bool {
+        self.send_with_peers(move |edge, now, _| errand(edge, now))
+    }
+
+    /// Like [`send`](Self::send), for an errand that asks for what the driver knows of a client as well.
+    #[must_use]
+    pub fn send_with_peers(
+        &self,
+        errand: impl FnOnce(&mut Edge, Time, &dyn Peers) + Send + 'static,
+    ) -> bool {
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= MAX_ERRANDS {
             return false;

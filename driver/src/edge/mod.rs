@@ -27,7 +27,7 @@ use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode, Histogram, Part
 #[cfg(all(feature = "upgrade", unix))]
 use voltlane_core::edge::{Moving, Snapshot, trunk::Downward};
 
-pub use self::errands::{Errands, MAX_ERRANDS};
+pub use self::errands::{Errands, MAX_ERRANDS, Peers};
 pub use self::neighbours::Neighbours;
 pub use self::openings::Openings;
 
@@ -485,7 +485,7 @@ impl<L: Listener> Clientele<L> {
         let (errand, has_more) = errands::next(&self.errands);
         self.has_errands = has_more;
         if let Some(errand) = errand {
-            errand(&mut self.edge, now);
+            errand(&mut self.edge, now, &self.clients);
         }
     }
 

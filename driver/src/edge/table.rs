@@ -52,6 +52,7 @@ impl<S: Stream> Client<S> {
         let overhead = stream.take_overhead();
         let held_bytes = stream.held_bytes();
         if overhead > 0 {
+            stream.note_handshake(now, false);
             edge.handle_client_overhead(now, self.key, overhead);
         }
         let noted = u32::try_from(held_bytes).unwrap_or(u32::MAX);
@@ -144,6 +145,12 @@ impl<S: Stream> Table<S> {
     pub(super) fn find_with_waker(&mut self, key: ConnKey) -> Option<(&mut Client<S>, Waker)> {
         let waker = self.wakers.waker(token_of(key))?;
         Some((self.find(key)?, waker))
+    }
+
+    /// Returns the stream of the client with this index, if there is one.
+    pub(super) fn stream(&self, index: usize) -> Option<&S> {
+        let client = self.places.get(index)?.as_ref()?;
+        Some(client.channel.stream())
     }
 
     /// Returns whether there is a client with this key.

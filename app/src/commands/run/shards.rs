@@ -169,6 +169,7 @@ pub(super) async fn serve<R: Runtime>(
                 accepts: accepts.counts(),
                 expiries: accepts.expiries(),
                 list_expiries: accepts.list_expiries(),
+                handshakes: accepts.handshakes(),
                 ..Snapshot::default()
             });
         }
