@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use conformance::handshake::{encoded, hello, new_keys};
 use conformance::others::free_address;
-use conformance::{Directory, Edge, Frames, PATIENCE, Rig, metrics};
+use conformance::{Directory, Edge, Frames, PATIENCE, Rig, bytes_of, metrics};
 use voltlane_core::v2::packets::Handshake;
 
 use super::rig;
@@ -53,6 +53,17 @@ impl Place {
         let (code, text) = self.ctl(words);
         assert_eq!(code, Some(0), "{words}: {text}");
         text
+    }
+
+    /// Returns the ids of the sessions that `ctl` lists with these words, in its order.
+    #[track_caller]
+    fn listed(&self, words: &str) -> Vec<String> {
+        let text = self.good(&format!("ctl sessions --json {words}"));
+        let page: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_ne!(page["whole"], false, "{page}");
+        let sessions = page["sessions"].as_array().expect("a list").iter();
+        let ids = sessions.map(|one| one["id"].as_str().expect("text").to_owned());
+        ids.collect()
     }
 
     /// Sends a request to the socket as it is. Returns the status and the rest.
@@ -121,6 +132,10 @@ fn sessions_are_listed_shown_and_kicked_on_every_shard() {
         found.sort();
         assert_eq!(found, known, "{limit}");
     }
+    assert_eq!(place.listed("--listener main").len(), 9);
+    let (code, text) = place.ctl("ctl sessions --listener other");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("no listener has this name"), "{text}");
     let status = place.good("ctl status");
     assert!(
         status.contains("9 attached, 0 away") && status.contains("ready"),
@@ -158,6 +173,105 @@ fn sessions_are_listed_shown_and_kicked_on_every_shard() {
         (Some(2), true),
         "{text}"
     );
+}
+
+#[test]
+fn sessions_are_sorted_by_what_waits_for_them() {
+    let place = place("");
+    let mut rig = rig(&format!("{}{}", super::HEALING, place.config));
+    let here = rig.join();
+    let mut waits = Vec::new();
+    for packets in [1, 3, 2] {
+        let client = rig.join();
+        let id = client.id();
+        client.leave();
+        for n in 0..packets {
+            rig.link.send(id, &bytes_of(n, 100));
+        }
+        waits.push(id.to_string());
+    }
+    rig.fence();
+    let expected = [&waits[1], &waits[2], &waits[0]].map(Clone::clone);
+    assert_eq!(
+        place.listed("--sort queue --state away --limit 3"),
+        expected
+    );
+    assert_eq!(place.listed("--sort queue --limit 1"), expected[..1]);
+    assert_eq!(
+        place.listed("--sort queue --state attached"),
+        [here.id().to_string()]
+    );
+    for words in [
+        "--sort weight",
+        "--sort queue --after 0.1",
+        "--sort queue --limit 0",
+    ] {
+        assert_eq!(
+            place.ctl(&format!("ctl sessions {words}")).0,
+            Some(2),
+            "{words}"
+        );
+    }
+    let sorted = "GET /v1/sessions?sort=queue&after=0.1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (status, text) = place.raw(sorted);
+    assert_eq!(
+        (status, text.contains("has no pages")),
+        (400, true),
+        "{text}"
+    );
+}
+
+#[test]
+fn all_sessions_of_a_source_or_of_a_listener_are_kicked() {
+    let place = place("");
+    let mut rig = rig(&format!("limits.exempt = []\n{}", place.config));
+    let mut clients: Vec<_> = (0..5).map(|_| rig.join()).collect();
+    let one = clients.pop().expect("there are five");
+    let away = one.id();
+    one.leave();
+    assert_eq!(ids(&place, 1000).len(), 5);
+    let said = place.good("ctl kick --json --source 203.0.113.0/24");
+    assert_eq!(said, "{\"kicked\":0}\n");
+    assert_eq!(ids(&place, 1000).len(), 5);
+    let said = place.good("ctl kick --listener main --text enough");
+    assert!(said.contains('4'), "{said}");
+    for client in &mut clients {
+        client.frames.expect_closed();
+    }
+    let line = rig.edge.expect_log("call=POST /v1/sessions/kick");
+    assert!(line.contains("who=uid "), "{line}");
+    // One that is away has no listener, and its source is known.
+    assert_eq!(ids(&place, 1000), [away.to_string()]);
+    let said = place.good("ctl kick --json --source 127.0.0.0/8");
+    assert_eq!(said, "{\"kicked\":1}\n");
+    assert_eq!(ids(&place, 1000), Vec::<String>::new());
+    for words in [
+        "",
+        "0123456789abcdef --source 127.0.0.1",
+        "--listener other",
+        "--source x",
+    ] {
+        assert_eq!(
+            place.ctl(&format!("ctl kick {words}")).0,
+            Some(2),
+            "{words}"
+        );
+    }
+    let json = "Host: localhost\r\nContent-Type: application/json\r\n";
+    for (body, says) in [
+        ("{}", "source or listener is missing"),
+        ("{\"state\":\"away\"}", "source or listener is missing"),
+        ("{\"source\":\"::1\",\"code\":104}", "a code is 401"),
+        ("{\"source\":\"::1\",\"ids\":1}", "unknown field"),
+        ("{\"source\":\"::1\",\"after\":\"x\"}", "after is the"),
+    ] {
+        let length = body.len();
+        let request = format!(
+            "POST /v1/sessions/kick HTTP/1.1\r\n{json}Content-Length: {length}\r\n\r\n{body}"
+        );
+        let (status, text) = place.raw(&request);
+        assert_eq!((status, text.contains(says)), (400, true), "{body}: {text}");
+    }
 }
 
 #[test]

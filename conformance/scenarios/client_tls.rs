@@ -2,7 +2,7 @@
 
 use conformance::libraries::{EchoBackend, run_on};
 use conformance::shim::{Carriage, Shim as _, certificate_file, spki_sha256};
-use conformance::{Edge, Runtime, Smol, Tokio};
+use conformance::{Directory, Edge, Runtime, Smol, Tokio};
 use voltlane_doors::client::{Builder, CertificateFiles, Roots, TlsOptions};
 use voltlane_driver::client::Event;
 
@@ -98,16 +98,19 @@ fn a_client_on_smol_trusts_whom_it_is_told_to() {
     trusts_whom_it_is_told_to::<Smol>();
 }
 
-/// An edge that demands a certificate serves the client that shows one.
+/// An edge that demands a certificate serves the client that shows one, and tells an operator whose it is.
 #[test]
 fn a_client_shows_its_certificate() {
     let backend = EchoBackend::start::<Tokio>();
+    let directory = Directory::new();
+    let socket = directory.path().join("admin.sock");
     let config = format!(
-        "{}listener.client_auth = \"required\"\nlistener.client_ca_file = {:?}\n",
+        "{}listener.client_auth = \"required\"\nlistener.client_ca_file = {:?}\nadmin.address = \"unix:{}\"\n",
         Carriage::Tls.config(),
-        certificate_file("authority.pem")
+        certificate_file("authority.pem"),
+        socket.display(),
     );
-    let edge = Edge::start(super::PROGRAM, backend.address(), &config);
+    let edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), &config);
     let address = format!("tls://{}", edge.address());
     let named = TlsOptions::default()
         .roots(authority())
@@ -117,10 +120,29 @@ fn a_client_shows_its_certificate() {
         certificate_file("client.key"),
     );
     let shows = named.clone().certificate(own);
-    assert_eq!(
-        echo::<Tokio>(&address, shows).as_deref(),
-        Ok(&b"through"[..])
+    let shown = run_on::<Tokio, _>(async move {
+        let builder = Builder::on::<Tokio>(&address).tls(shows);
+        let mut client = builder.begin().expect("it can be");
+        client.send(b"through").await.expect("there is room");
+        loop {
+            match client.recv().await.expect("it goes on") {
+                Event::Packet { data, .. } => break assert_eq!(data, b"through"),
+                Event::Dropped { cause, .. } => panic!("{cause}"),
+                _ => {}
+            }
+        }
+        let id = client.id().to_string();
+        let command = super::PROGRAM
+            .command(&directory, &["ctl", "session", &id])
+            .output();
+        String::from_utf8(command.expect("it runs").stdout).expect("text")
+    });
+    let name = shown.lines().find(|line| line.starts_with("tls_name"));
+    assert!(
+        name.is_some_and(|name| name.ends_with(" CN=client")),
+        "{shown}"
     );
+    let address = format!("tls://{}", edge.address());
     let error = echo::<Tokio>(&address, named).expect_err("it shows none");
     assert!(!error.is_empty());
 }

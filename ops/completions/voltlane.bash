@@ -690,12 +690,20 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__ctl__subcmd__kick)
-            opts="-h --code --wait-ms --text --json --help"
+            opts="-h --source --listener --code --wait-ms --text --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listener)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --code)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -716,7 +724,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__ctl__subcmd__log)
-            opts="-h --secs --json --help"
+            opts="-h --secs --json --help off error warn info debug trace"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -762,7 +770,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__ctl__subcmd__sessions)
-            opts="-h --state --source --limit --after --json --help"
+            opts="-h --state --source --listener --sort --limit --after --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -774,6 +782,14 @@ _voltlane() {
                     ;;
                 --source)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listener)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -W "queue backlog resumes age away" -- "${cur}"))
                     return 0
                     ;;
                 --limit)

@@ -89,7 +89,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_se
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "config" -d 'Show the configuration in effect'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "sessions" -d 'List sessions'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "session" -d 'Show one session'
-complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "kick" -d 'End a session'
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "kick" -d 'End a session, or those of a network or of a listener'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "bans" -d 'List banned networks'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "ban" -d 'Accept no more connections from a network'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and not __fish_seen_subcommand_from status config sessions session kick bans ban unban drain reload log tail help" -f -a "unban" -d 'Lift the ban of a network'
@@ -105,12 +105,20 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_s
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -l state -d 'Only those that are attached, or away' -r -f -a "attached\t''
 away\t''"
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -l source -d 'Only those of a network' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -l listener -d 'Only those of the listener with this name' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -l sort -d 'The first ones in this order, the largest first, in place of a page' -r -f -a "queue\t''
+backlog\t''
+resumes\t''
+age\t''
+away\t''"
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -l limit -d 'How many, at most 1000' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -l after -d 'Go on behind another page' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -l json -d 'Print the answer as JSON'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from sessions" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from session" -l json -d 'Print the answer as JSON'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from session" -s h -l help -d 'Print help'
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -l source -d 'All of a network or an address. Those of a network in limits.exempt have no source' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -l listener -d 'All of the listener with this name that are attached' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -l code -d 'The code that its client is told: 401, 405 or 500 to 699' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -l wait-ms -d 'How long its client is to wait' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from kick" -l text -d 'The words that its client is told' -r
@@ -144,7 +152,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_s
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "config" -d 'Show the configuration in effect'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "sessions" -d 'List sessions'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "session" -d 'Show one session'
-complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "kick" -d 'End a session'
+complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "kick" -d 'End a session, or those of a network or of a listener'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "bans" -d 'List banned networks'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "ban" -d 'Accept no more connections from a network'
 complete -c voltlane -n "__fish_voltlane_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "unban" -d 'Lift the ban of a network'
@@ -186,7 +194,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "config" -d 'Show the configuration in effect'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "sessions" -d 'List sessions'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "session" -d 'Show one session'
-complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "kick" -d 'End a session'
+complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "kick" -d 'End a session, or those of a network or of a listener'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "bans" -d 'List banned networks'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "ban" -d 'Accept no more connections from a network'
 complete -c voltlane -n "__fish_voltlane_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "unban" -d 'Lift the ban of a network'

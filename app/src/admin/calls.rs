@@ -1,29 +1,25 @@
 //! The calls: from a request to its answer.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use rustix::process::{Signal, getpid, kill_process};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use voltlane_core::ClientId;
-use voltlane_core::edge::{BanError, KickError, MAX_PAGE, SessionInfo};
-use voltlane_core::link::v3::Kick;
-use voltlane_core::protocol::{Code, Ledger};
+use voltlane_core::edge::BanError;
 
 use super::ban_file;
-use super::desk::{Desk, PATIENCE};
+use super::desk::Desk;
 use super::guard::Caller;
 use super::request::{Refusal, Request};
+use super::sessions;
 use super::status::status;
 use crate::config::{LogLevel, Settings, parse_network, values_in_effect};
 use crate::logging;
 use crate::text::excerpt;
 
-/// The number of sessions on a page, unless the caller says another one.
-const USUAL_PAGE: usize = 100;
 /// The longest time for which the level of the log is changed.
 const MAX_LEVEL_SECS: u64 = 3_600;
 const USUAL_LEVEL_SECS: u64 = 300;
@@ -55,9 +51,14 @@ fn dispatch(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
     match (&*request.method, path.as_slice()) {
         ("GET", ["v1", "status"]) => none().and_then(|()| ok(status(desk)?)),
         ("GET", ["v1", "config"]) => none().and_then(|()| ok(config(&desk.settings()))),
-        ("GET", ["v1", "sessions"]) => sessions(desk, request),
-        ("GET", ["v1", "sessions", id]) => none().and_then(|()| session(desk, id)),
-        ("POST", ["v1", "sessions", id, "kick"]) => none().and_then(|()| kick(desk, id, request)),
+        ("GET", ["v1", "sessions"]) => sessions::list(desk, request),
+        ("POST", ["v1", "sessions", "kick"]) => {
+            none().and_then(|()| sessions::kick_all(desk, request))
+        }
+        ("GET", ["v1", "sessions", id]) => none().and_then(|()| sessions::one(desk, id)),
+        ("POST", ["v1", "sessions", id, "kick"]) => {
+            none().and_then(|()| sessions::kick(desk, id, request))
+        }
         ("GET", ["v1", "bans"]) => bans(desk, request),
         ("POST", ["v1", "bans"]) => none().and_then(|()| ban(desk, caller, request)),
         ("DELETE", ["v1", "bans"]) => unban(desk, request),
@@ -121,12 +122,12 @@ pub(super) fn tell_refused(caller: &Caller, request: &Request, refusal: &Refusal
     }
 }
 
-fn ok(value: Value) -> Answer {
+pub(super) fn ok(value: Value) -> Answer {
     Ok((200, value))
 }
 
 /// Parses the body of a change. None is as good as an empty object.
-fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Refusal> {
+pub(super) fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Refusal> {
     let text: &[u8] = match request.body.trim_ascii() {
         b"" => b"{}",
         text => text,
@@ -138,167 +139,9 @@ fn config(settings: &Settings) -> Value {
     values_in_effect(settings)
 }
 
-// ---- sessions
-
-/// Which sessions are wanted.
-struct Filter {
-    away: Option<bool>,
-    source: Option<IpNet>,
-}
-
-impl Filter {
-    fn wants(&self, session: &SessionInfo) -> bool {
-        let is_away = session.conn.is_none();
-        let of_source = |network: &IpNet| {
-            let source = session.source.map(|source| source.to_canonical());
-            source.is_some_and(|source| network.contains(&source))
-        };
-        self.away.is_none_or(|away| away == is_away) && self.source.as_ref().is_none_or(of_source)
-    }
-}
-
-fn sessions(desk: &Desk, request: &Request) -> Answer {
-    request.only(&["state", "source", "limit", "after"])?;
-    let away = match request.parameter("state") {
-        None => None,
-        Some("attached") => Some(false),
-        Some("away") => Some(true),
-        Some(_) => return Err(Refusal::new(400, "state is attached or away")),
-    };
-    let source = request.parameter("source").map(network).transpose()?;
-    let filter = Filter { away, source };
-    let limit = match request.parameter("limit").map(str::parse::<usize>) {
-        None => USUAL_PAGE,
-        Some(Ok(limit @ 1..=MAX_PAGE)) => limit,
-        Some(_) => return Err(Refusal::new(400, format!("limit is 1 to {MAX_PAGE}"))),
-    };
-    // Where to go on: the shard, and the place there.
-    let after = request.parameter("after").map_or(Some((0, 0)), |after| {
-        let (shard, place) = after.split_once('.')?;
-        Some((shard.parse::<usize>().ok()?, place.parse::<u32>().ok()?))
-    });
-    let (mut shard, mut place) =
-        after.ok_or_else(|| Refusal::new(400, "after is the \"next\" of another page"))?;
-    let names = desk.names();
-    let until = Instant::now() + PATIENCE;
-    let mut found = Vec::new();
-    while shard < desk.shards() {
-        let left = limit - found.len();
-        let page = desk.ask(shard, move |edge, _| edge.page(place, left))?;
-        let wanted = page.sessions.iter().filter(|one| filter.wants(one));
-        found.extend(wanted.map(|one| shown(one, &names)));
-        match page.next {
-            Some(next) => place = next,
-            None => (shard, place) = (shard + 1, 0),
-        }
-        if found.len() >= limit || Instant::now() >= until {
-            break;
-        }
-    }
-    let next = (shard < desk.shards()).then(|| format!("{shard}.{place}"));
-    ok(json!({ "sessions": found, "next": next }))
-}
-
-fn parse_id(id: &str) -> Result<ClientId, Refusal> {
-    let is_hex = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u64::from_str_radix(id, 16).ok().filter(|_| is_hex);
-    number
-        .map(ClientId::from_u64)
-        .ok_or_else(|| Refusal::new(400, "an id has 16 hexadecimal digits"))
-}
-
-fn session(desk: &Desk, id: &str) -> Answer {
-    let id = parse_id(id)?;
-    let found = desk.ask(usize::from(id.shard().as_u8()), move |edge, _| {
-        edge.inspect(id)
-    })?;
-    let found = found.ok_or_else(|| Refusal::new(404, KickError::NoSession.to_string()))?;
-    ok(shown(&found, &desk.names()))
-}
-
-fn shown(session: &SessionInfo, names: &[String]) -> Value {
-    let listener = session.listener.and_then(|number| names.get(number));
-    json!({
-        "id": session.id.to_string(),
-        "shard": session.id.shard().as_u8(),
-        "version": session.version,
-        "state": if session.conn.is_some() { "attached" } else { "away" },
-        "conn": session.conn,
-        "age_secs": session.age.as_secs(),
-        "away_secs": session.away.map(|away| away.as_secs()),
-        "source": session.source,
-        "listener": listener,
-        "queue_packets": session.queue_packets,
-        "queue_bytes": session.queue_bytes,
-        "backlog_bytes": session.backlog_bytes,
-        "waiting": session.is_waiting,
-        "paused": session.is_paused,
-        "resumes": session.resumes,
-        "exchanged": session.has_exchanged,
-        "up": ledger(&session.up),
-        "down": ledger(&session.down),
-        "cause": session.cause.map(|cause| cause.to_string()),
-    })
-}
-
-fn ledger(ledger: &Ledger) -> Value {
-    json!({
-        "numbered": ledger.numbered, "acknowledged": ledger.acknowledged,
-        "superseded": ledger.superseded, "gapped": ledger.gapped,
-        "open_sent": ledger.open_sent, "open_unsent": ledger.open_unsent,
-        "skipped": ledger.skipped,
-    })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct KickBody {
-    code: u16,
-    wait_ms: u32,
-    text: String,
-}
-
-impl Default for KickBody {
-    fn default() -> Self {
-        KickBody {
-            code: Code::KICKED.to_u16(),
-            wait_ms: 0,
-            text: String::new(),
-        }
-    }
-}
-
-fn kick(desk: &Desk, id: &str, request: &Request) -> Answer {
-    let id = parse_id(id)?;
-    let KickBody {
-        code,
-        wait_ms,
-        text,
-    } = body(request)?;
-    let code = Code::from_u16(code);
-    let code = code.ok_or_else(|| Refusal::new(400, "a code is 401, 405 or 500 to 699"))?;
-    let done = desk.ask(usize::from(id.shard().as_u8()), move |edge, now| {
-        let text = &text;
-        edge.handle_kick(
-            now,
-            id,
-            &Kick {
-                code,
-                wait_ms,
-                text,
-            },
-        )
-    })?;
-    match done {
-        Ok(()) => ok(json!({ "kicked": id.to_string() })),
-        Err(error @ KickError::NoSession) => Err(Refusal::new(404, error.to_string())),
-        Err(error) => Err(Refusal::new(400, error.to_string())),
-    }
-}
-
 // ---- bans
 
-fn network(text: &str) -> Result<IpNet, Refusal> {
+pub(super) fn network(text: &str) -> Result<IpNet, Refusal> {
     parse_network(text).map_err(|error| Refusal::new(400, format!("network: {error}")))
 }
 
@@ -347,8 +190,7 @@ fn ban(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
     let loopback: [IpAddr; 2] = [[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
     let mut kept = loopback.into_iter().chain(own);
     if !asked.force && kept.any(|address| network.contains(&address)) {
-        let says =
-            "the network has this machine or the caller in it; say \"force\": true if it is meant";
+        let says = "the network has this machine or the caller in it; add \"force\" (ctl: --force) if it is meant";
         return Err(Refusal::new(409, says));
     }
     let within = asked.secs.map(Duration::from_secs);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use voltlane_core::Time;
 use voltlane_core::edge::Edge;
-use voltlane_driver::Errands;
+use voltlane_driver::{Errands, Peers};
 
 use super::ban_file;
 use super::request::Refusal;
@@ -93,13 +93,22 @@ impl Desk {
         shard: usize,
         errand: impl FnOnce(&mut Edge, Time) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.ask_with_peers(shard, move |edge, now, _| errand(edge, now))
+    }
+
+    /// Like [`ask`](Self::ask), for an errand that asks for what is known of a client beside the machine as well.
+    pub(super) fn ask_with_peers<T: Send + 'static>(
+        &self,
+        shard: usize,
+        errand: impl FnOnce(&mut Edge, Time, &dyn Peers) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let shards = self.0.shards.get();
         let machine = shards.and_then(|shards| shards.get(shard));
         let machine = machine.ok_or_else(|| Refusal::new(404, "there is no such shard"))?;
         let (tell, told) = mpsc::sync_channel(1);
-        let is_sent = machine.send(move |edge, now| {
+        let is_sent = machine.send_with_peers(move |edge, now, peers| {
             // Whoever asked may have given up.
-            let _ = tell.send(errand(edge, now));
+            let _ = tell.send(errand(edge, now, peers));
         });
         if !is_sent {
             return Err(Refusal::new(503, "the shard has too much to do"));

@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | `GET /v1/status` | totals, each shard, readiness |
 //! | `GET /v1/config` | the configuration in effect |
-//! | `GET /v1/sessions?state=&source=&limit=&after=` | sessions, a page at a time |
+//! | `GET /v1/sessions?state=&source=&listener=&limit=&after=` | sessions, a page at a time; with `sort` in place of `after`, the first ones by `queue`, `backlog`, `resumes`, `age` or `away` |
 //! | `GET /v1/sessions/ID` | one session |
 //! | `POST /v1/sessions/ID/kick` | ends it: `{"code", "wait_ms", "text"}` |
+//! | `POST /v1/sessions/kick` | ends those of a source or a listener, as many as a second allows: as above, and `{"source", "listener", "state", "after"}` |
 //! | `GET`, `POST`, `DELETE /v1/bans` | banned networks: `{"network", "secs", "note", "force"}` |
 //! | `POST`, `DELETE /v1/drain` | no more sessions, and clients leave: `{"spread_secs"}`; and the undoing |
 //! | `POST /v1/reload` | as SIGHUP |
@@ -23,6 +24,7 @@ mod desk;
 mod guard;
 mod request;
 mod server;
+mod sessions;
 mod status;
 mod stream;
 mod token;

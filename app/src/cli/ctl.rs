@@ -33,6 +33,13 @@ pub enum CtlCall {
         /// Only those of a network
         #[arg(long, value_name = "NETWORK")]
         source: Option<String>,
+        /// Only those of the listener with this name
+        #[arg(long, value_name = "NAME")]
+        listener: Option<String>,
+        /// The first ones in this order, the largest first, in place of a page
+        #[arg(long, value_name = "BY", conflicts_with = "after")]
+        #[arg(value_parser = ["queue", "backlog", "resumes", "age", "away"])]
+        sort: Option<String>,
         /// How many, at most 1000
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: u32,
@@ -46,11 +53,17 @@ pub enum CtlCall {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// End a session
+    /// End a session, or those of a network or of a listener
     Kick {
         /// Its id: 16 hexadecimal digits
-        #[arg(value_name = "ID")]
-        id: String,
+        #[arg(value_name = "ID", required_unless_present_any = ["source", "listener"])]
+        id: Option<String>,
+        /// All of a network or an address. Those of a network in limits.exempt have no source
+        #[arg(long, value_name = "NETWORK", conflicts_with = "id")]
+        source: Option<String>,
+        /// All of the listener with this name that are attached
+        #[arg(long, value_name = "NAME", conflicts_with = "id")]
+        listener: Option<String>,
         /// The code that its client is told: 401, 405 or 500 to 699
         #[arg(long, value_name = "CODE", default_value_t = 401)]
         code: u16,
@@ -109,8 +122,9 @@ pub enum CtlCall {
     Reload,
     /// Change the level of the log for a while
     Log {
-        /// The level: off, error, warn, info, debug or trace
-        #[arg(value_name = "LEVEL")]
+        /// The level
+        #[arg(value_name = "LEVEL", ignore_case = true)]
+        #[arg(value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
         level: String,
         /// For how long, at most an hour
         #[arg(long, value_name = "N", default_value_t = 300)]

@@ -49,6 +49,8 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
         CtlCall::Sessions {
             state,
             source,
+            listener,
+            sort,
             limit,
             after,
         } => {
@@ -57,6 +59,8 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
                 ("limit", &limit),
                 ("state", state),
                 ("source", source),
+                ("listener", listener),
+                ("sort", sort),
                 ("after", after),
             ];
             shown(&get(&with_query("/v1/sessions", &query))?, show::sessions)
@@ -66,14 +70,39 @@ pub(crate) fn ask(settings: &Settings, args: &CtlArgs) -> Result<String, Failure
             shown(&value, show::fields)
         }
         CtlCall::Kick {
-            id,
+            id: Some(id),
             code,
             wait_ms,
             text,
+            ..
         } => {
             let path = format!("/v1/sessions/{}/kick", escaped(id));
             let body = json!({ "code": code, "wait_ms": wait_ms, "text": text });
             shown(&post(&path, body)?, show::fields)
+        }
+        CtlCall::Kick {
+            id: None,
+            source,
+            listener,
+            code,
+            wait_ms,
+            text,
+        } => {
+            let mut body = json!({
+                "source": source, "listener": listener,
+                "code": code, "wait_ms": wait_ms, "text": text,
+            });
+            // Each call does as much as a second allows. Sessions that begin behind it are not its concern.
+            let mut kicked = 0;
+            loop {
+                let answer = post("/v1/sessions/kick", body.clone())?;
+                kicked += answer["kicked"].as_u64().unwrap_or(0);
+                match &answer["next"] {
+                    Value::Null => break,
+                    next => body["after"] = next.clone(),
+                }
+            }
+            shown(&json!({ "kicked": kicked }), show::fields)
         }
         CtlCall::Bans { after } => {
             let path = with_query("/v1/bans", &[("after", after)]);

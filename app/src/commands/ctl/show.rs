@@ -194,7 +194,11 @@ pub(super) fn sessions(value: &Value) -> String {
         ("resumes", 7),
         ("away_secs", 9),
     ];
-    table(value, "sessions", &columns)
+    let mut out = table(value, "sessions", &columns);
+    if value["whole"] == false {
+        out.push_str("there are more than could be looked at in a second\n");
+    }
+    out
 }
 
 pub(super) fn bans(value: &Value) -> String {
