@@ -201,7 +201,7 @@ fn the_limits_of_the_process_are_logged_at_the_start() {
     let directory = Directory::new();
     directory.write(
         "connserver.toml",
-        "general.shards = 1\nlimits.max_memory_bytes = 123_456_789\n",
+        "general.shards = 1\nlimits.max_memory_bytes = 123_456_789\nmetrics.address = \"\"\n",
     );
     let command = super::PROGRAM.command_with_descriptors(100, &directory, &arguments);
     let edge = conformance::Edge::spawn(command);

@@ -273,7 +273,7 @@ fn check_prints_everything_as_data() {
         values["limits.exempt"]["value"],
         json!(["127.0.0.0/8", "::1/128"])
     );
-    assert_eq!(values["metrics.address"]["value"], json!(null));
+    assert_eq!(values["metrics.address"]["value"], "auto");
     assert!(good["worst_case_bytes"]["link"].is_u64(), "{good}");
 }
 
