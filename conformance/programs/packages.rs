@@ -347,7 +347,7 @@ fn the_debian_package_has_a_configuration_that_is_good_and_a_user() {
     );
     // The program takes the configuration. systemd makes the folder of the key.
     let mut program = Command::new(root.file("usr/bin/voltlane"));
-    program.env("VOLTLANE_GENERAL_KEY_FILE", "");
+    program.env("VOLTLANE_GENERAL_KEY_FILE", root.file("edge.key"));
     let configuration = root.file("etc/voltlane/connserver.toml");
     let configuration = configuration.to_str().expect("text");
     let (is_good, shown) = run(program, &["check", "--config", configuration]);
