@@ -9,6 +9,7 @@ mod admin;
 pub mod cli;
 mod commands;
 pub mod config;
+mod config_reads;
 mod dial;
 mod disk;
 mod doors;

@@ -349,6 +349,14 @@ const RULES: &[Rule] = &[
         remedy: "Its log says why. What was written until then can be replayed. Another recording begins when it is started again.",
     },
     Rule {
+        name: "VoltlaneConfigRefused",
+        expression: "voltlane_config_refused > 0",
+        held: "5m",
+        severity: "warning",
+        summary: "The configuration of {{ $labels.instance }} is not in effect",
+        remedy: "Its log and `voltlane check` say what is wrong. The one before serves until a restart, which would fail.",
+    },
+    Rule {
         name: "VoltlaneFileError",
         expression: "increase(voltlane_file_errors_total[10m]) > 0",
         held: "0s",

@@ -65,6 +65,8 @@ fn distinct() -> Snapshot {
     snapshot.accepts = vec![("main".into(), one()), ("web".into(), one())];
     snapshot.expiries = vec![("web".into(), 2_000_000_000)];
     snapshot.list_expiries = vec![("web".into(), 2_000_000_002)];
+    snapshot.config_read.at = 1_800_000_000;
+    snapshot.config_read.was_refused = true;
     snapshot.handshakes = vec![
         ("web".into(), "full", times(10_001)),
         ("web".into(), "left", times(11_001)),

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use conformance::metrics::get;
-use conformance::{Client, Directory, Edge, Frames, PATIENCE};
+use conformance::{Client, Directory, Edge, Frames, PATIENCE, Signal};
 
 use super::{METRICS, rig};
 
@@ -178,4 +178,30 @@ fn the_usual_address_of_the_metrics_gives_way_and_another_does_not() {
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     let says = format!("cannot serve metrics on {USUAL}");
     assert!(finished.stderr.contains(&says), "{}", finished.stderr);
+}
+
+/// Whoever changes the configuration by a tool learns from the metrics that the edge does not take it.
+#[test]
+fn a_configuration_that_is_refused_shows_until_a_good_one_is_read() {
+    let backend = conformance::Backend::bind();
+    let directory = Directory::new();
+    let edge = Edge::start_in(super::PROGRAM, &directory, backend.address(), METRICS);
+    let good = directory.read("connserver.toml").expect("it was written");
+    let shows = |refused: u64| {
+        let until = Instant::now() + PATIENCE;
+        while edge.metrics().value("voltlane_config_refused") != refused {
+            assert!(Instant::now() < until, "it is not {refused}");
+        }
+        edge.metrics()
+            .value("voltlane_config_read_timestamp_seconds")
+    };
+    let first = shows(0);
+    assert!(first > 1_700_000_000, "{first}");
+    directory.write("connserver.toml", "nonsense\n");
+    edge.signal(Signal::HUP);
+    assert!(shows(1) >= first);
+    directory.write("connserver.toml", good);
+    edge.signal(Signal::HUP);
+    shows(0);
+    edge.stop();
 }

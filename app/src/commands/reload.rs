@@ -17,6 +17,7 @@ use voltlane_driver::register;
 use super::signals::Asker;
 use super::terminal::Terminal;
 use crate::config::{self, Change, Settings, WhenMissing, link_secret};
+use crate::config_reads;
 use crate::dial;
 use crate::entry::ReadAgain;
 use crate::listeners::{ListenerChange, Listeners};
@@ -74,6 +75,7 @@ pub(super) fn on_hangup(
                 supervisor.reloads();
                 let read = read_again(&mut again, &current);
                 let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+                config_reads::note(read.is_none());
                 let Some(mut change) = read else {
                     // Renewed certificates mostly have the names of the old ones.
                     listeners.refresh();
@@ -81,8 +83,10 @@ pub(super) fn on_hangup(
                     continue;
                 };
                 let changed = listeners.reload(&mut change);
+                let mut is_refused = false;
                 if let Err(error) = dial::check(&change.settings) {
                     change.refuse_master(&current.master);
+                    is_refused = true;
                     let keys = change.refused.join(", ");
                     error!(%error, %keys, "the way to the backend that is in effect stays");
                 }
@@ -95,8 +99,13 @@ pub(super) fn on_hangup(
                         }
                         secret = read;
                     }
-                    Err(error) => error!(%error, "the secret that is in effect stays"),
+                    Err(error) => {
+                        is_refused = true;
+                        error!(%error, "the secret that is in effect stays");
+                    }
                 }
+                is_refused |= !change.refused.is_empty();
+                config_reads::note(is_refused);
                 // Also if only the order of the listeners changes.
                 current.clone_from(&change.settings);
                 if change.taken.is_empty() {

@@ -40,6 +40,7 @@ use crate::accepts::Accepts;
 #[cfg(feature = "admin")]
 use crate::admin::{AdminServer, Desk};
 use crate::config::{MetricsAddress, Settings, link_secret};
+use crate::config_reads;
 use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
 use crate::file_errors;
@@ -76,6 +77,7 @@ async fn serve<R: Runtime>(
     takes_over: bool,
 ) -> Result<(), String> {
     let takes_over = takes_over && cfg!(all(feature = "upgrade", target_os = "linux"));
+    config_reads::note(false);
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
     let mut listeners = Listeners::open(&settings)?;
@@ -454,6 +456,7 @@ async fn alone<R: Runtime>(
             note: orders.note(),
             log_lines_lost: logging::lost_lines(),
             file_errors: file_errors::counts(),
+            config_read: config_reads::last(),
             accepts: accepts.counts(),
             expiries: accepts.expiries(),
             list_expiries: accepts.list_expiries(),

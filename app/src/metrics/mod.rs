@@ -21,6 +21,8 @@ use voltlane_core::edge::{Counters, Gauges, Histogram};
 
 use crate::process::Process;
 
+pub use crate::config_reads::ConfigRead;
+
 pub use exchange::{Asked, Exchange};
 #[cfg(feature = "admin")]
 pub(crate) use pages::readiness;
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub log_lines_lost: u64,
     /// Errors of the files that the edge keeps since the start, by the names of the files.
     pub file_errors: Vec<(&'static str, u64)>,
+    /// The last time that the configuration was read.
+    pub config_read: ConfigRead,
     /// Whether the edge is recorded still, if it was to be.
     pub recording: Option<bool>,
     /// Connections accepted by each listener that there is, by its name.
@@ -157,6 +161,9 @@ impl Snapshot {
         self.note = self.note.or(other.note);
         self.log_lines_lost += other.log_lines_lost;
         self.file_errors.extend_from_slice(&other.file_errors);
+        if other.config_read.at >= self.config_read.at {
+            self.config_read = other.config_read;
+        }
         self.recording = self.recording.or(other.recording);
         self.accepts.extend_from_slice(&other.accepts);
         self.expiries.extend_from_slice(&other.expiries);

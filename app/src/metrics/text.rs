@@ -38,6 +38,7 @@ impl Collector for Edge {
             is_ending,
             log_lines_lost,
             file_errors,
+            config_read,
             recording,
             accepts,
             expiries,
@@ -202,6 +203,16 @@ impl Collector for Edge {
             "Errors of files that the edge keeps, and without which it goes on: the recording, saved sessions, its runs, bans",
             "file",
             file_errors.iter().copied(),
+        )?;
+        page.show(
+            "config_refused",
+            "Whether the configuration that was last read is wrong, or not in effect in full; the log says what is",
+            config_read.was_refused.into(),
+        )?;
+        page.show_moment(
+            "config_read_timestamp",
+            "When the configuration was last read, since 1970",
+            config_read.at,
         )?;
 
         page.each(
@@ -394,6 +405,14 @@ impl Page<'_> {
             .0
             .encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value as u64).encode(metric)
+    }
+
+    fn show_moment(&mut self, name: &str, help: &str, seconds: u64) -> fmt::Result {
+        let unit = Some(&Unit::Seconds);
+        let metric = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        ConstGauge::new(seconds).encode(metric)
     }
 
     pub(super) fn show_bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {

@@ -23,6 +23,7 @@ use super::orders::{Order, Orders};
 use super::station::{Station, Stations};
 use super::watch::{Drains, Watch};
 use super::{Controls, Entrances, FirstThen, drive, listen_at};
+use crate::config_reads;
 use crate::dial::Dialer;
 use crate::file_errors;
 use crate::listeners::{Listening, Sockets};
@@ -166,6 +167,7 @@ pub(super) async fn serve<R: Runtime>(
                 note: orders.note(),
                 log_lines_lost: logging::lost_lines(),
                 file_errors: file_errors::counts(),
+                config_read: config_reads::last(),
                 accepts: accepts.counts(),
                 expiries: accepts.expiries(),
                 list_expiries: accepts.list_expiries(),
