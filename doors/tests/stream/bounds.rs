@@ -5,6 +5,7 @@ use std::task::Poll;
 use voltlane_doors::websocket::http::{Refusal, Rules};
 use voltlane_doors::websocket::{Violation, encode_message, encode_ping};
 use voltlane_doors::{Door, DoorConnector, DoorFault, DoorStream};
+use voltlane_driver::Time;
 use voltlane_driver::{Connector, Stream};
 
 use super::reluctant::*;

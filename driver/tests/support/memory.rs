@@ -267,7 +267,7 @@ impl Stream for MemoryStream {
         self.held.as_ref().map_or(0, Vec::len)
     }
 
-    fn meter_handshake(&mut self, _: Time) {
+    fn meter_handshake(&mut self, _: voltlane_driver::Time) {
         if let Some(hello) = &mut self.hello {
             hello.is_metered = true;
         }
