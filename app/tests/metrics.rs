@@ -248,8 +248,8 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
         let times = values.iter().filter(|&&value| value == number as f64);
         let times = times.count();
         let expected = match number {
-            // The build, the link and the recording are 1 as well.
-            1 => 4,
+            // The build, the link, the recording and a refused configuration are 1 as well.
+            1 => 5,
             _ if number == refused => 2,
             _ => 1,
         };
