@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use voltlane_core::edge::{CloseReason, EndReason, Rejected};
+use voltlane_core::edge::{CloseReason, EndReason, Histogram, Rejected};
 
 use crate::metrics::{Backend, Snapshot, backends_of, readiness, shards_of};
 
@@ -14,7 +14,7 @@ const PAGE: &str = include_str!("page/page.html");
 const MARK: &str = "<!--table-->";
 
 /// The Content-Security-Policy of the page: its own script and style, and requests to its own address. A test compares the hashes.
-pub(crate) const POLICY: &str = "default-src 'none'; script-src 'sha256-bj1uHWwByOSCzNoyA6rlv3qtUoNKJoDcUz5h5zHRuOs='; \
+pub(crate) const POLICY: &str = "default-src 'none'; script-src 'sha256-TVdi9a5F0MxyrrXzD8GTBAi80IjFcHud6xyLkQ0Yfmc='; \
      style-src 'sha256-7NwPi65hWtXibFAJIXRPUmbRWTkLOz4PE+aQkWBv734='; img-src data:; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
@@ -122,6 +122,11 @@ pub(crate) fn totals(loops: &[Snapshot], uptime: Duration) -> Value {
         "closes": named(CloseReason::ALL.map(CloseReason::name), counters.closed),
         "ends": named(EndReason::ALL.map(EndReason::name), counters.ended),
         "log_lines_lost": all.log_lines_lost,
+        "config": { "read_at": all.config_read.at, "refused": all.config_read.was_refused },
+        "turns": {
+            "bounds_ms": Histogram::BOUNDS.map(|bound| bound.as_secs_f64() * 1_000.0),
+            "counts": all.turn_times.counts(),
+        },
         "listeners": listeners,
         "shards": shards.iter().map(of_shard).collect::<Vec<_>>(),
     });
@@ -196,5 +201,6 @@ mod tests {
         assert!(page.contains("<th scope=\"row\">uptime_secs</th><td>7</td>"));
         assert!(page.contains("<td>&lt;b>&amp;&quot;</td>"));
         assert!(page.contains("<th scope=\"row\">sessions attached</th><td>0</td>"));
+        assert!(page.contains("<th scope=\"row\">config refused</th><td>false</td>"));
     }
 }

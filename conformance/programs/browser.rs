@@ -159,6 +159,9 @@ fn the_status_page_can_be_used_by_everybody() {
         assert_eq!(view["violations"], json!([]), "{view}");
         // A page on which nothing could be checked has no violation either.
         assert!(view["passed"].as_u64() > Some(15), "{view}");
+        let shows = |name: &str| view[name].as_str().unwrap_or_default().to_owned();
+        assert!(shows("config").starts_with("configuration read "), "{view}");
+        assert!(!["", "-"].contains(&&*shows("turns")), "{view}");
         assert_eq!(
             view["wide"], view["width"],
             "no scrolling to the side: {view}"

@@ -77,7 +77,8 @@ const main = async () => {
       const back = await evaluate("getComputedStyle(document.body).backgroundColor");
       const wide = await evaluate("document.documentElement.scrollWidth");
       const found = await evaluate("axe.run().then((all) => ({ passed: all.passes.length, violations: all.violations.map((one) => one.id + ': ' + one.nodes.map((node) => node.html).join(' ')) }))");
-      console.log(JSON.stringify({ scheme, width, back, wide, ...found }));
+      const shown = await evaluate("({ config: document.getElementById('config').textContent, turns: document.getElementById('turns').textContent })");
+      console.log(JSON.stringify({ scheme, width, back, wide, ...found, ...shown }));
       if (pictures) {
         const { data } = await page("Page.captureScreenshot", { format: "png", captureBeyondViewport: true });
         fs.writeFileSync(path.join(pictures, `status-${width}-${scheme}.png`), Buffer.from(data, "base64"));
