@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::fault::DoorFault;
 #[cfg(feature = "tls")]
-use crate::handshake::{Handshake, HandshakeEnd};
+use crate::handshake::HandshakeEnd;
 #[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
 #[cfg(feature = "websocket")]
@@ -110,9 +110,6 @@ pub(crate) struct Layers {
     pub(crate) header: Option<Box<ProxyHeader>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Box<TlsLayer>>,
-    /// Its handshake, until that has ended, if somebody is to be told.
-    #[cfg(feature = "tls")]
-    pub(crate) handshake: Option<Box<Handshake>>,
     #[cfg(feature = "websocket")]
     pub(crate) ws: Option<WsLayer>,
     /// What was read and had no room in the reader's buffer. Hardly ever there, so it is not to cost much when it is not.
@@ -287,7 +284,7 @@ impl Layers {
     /// Tells of the handshake of TLS if it has ended. `is_over`: the connection ends.
     #[cfg(feature = "tls")]
     pub(crate) fn note_handshake(&mut self, now: Time, is_over: bool) {
-        let Some(tls) = self.tls.as_ref().filter(|_| self.handshake.is_some()) else {
+        let Some(tls) = self.tls.as_mut().filter(|tls| tls.handshake.is_some()) else {
             return;
         };
         let end = match () {
@@ -297,7 +294,7 @@ impl Layers {
             () if is_over => HandshakeEnd::Left,
             () => return,
         };
-        if let Some(handshake) = self.handshake.take() {
+        if let Some(handshake) = tls.handshake.take() {
             handshake.end(now, end);
         }
     }

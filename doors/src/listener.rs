@@ -102,9 +102,9 @@ impl Door {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let tls = crate::tls::TlsLayer::server(tls, MAX_HANDSHAKE_BYTES);
-            let layers = layers.get_or_insert_default();
-            layers.tls = Some(tls.map_err(io::Error::other)?.into());
-            layers.handshake = self.tell_handshake.as_ref().map(Handshake::new);
+            let mut tls = tls.map_err(io::Error::other)?;
+            tls.handshake = self.tell_handshake.as_ref().map(Handshake::new);
+            layers.get_or_insert_default().tls = Some(tls.into());
         }
         #[cfg(feature = "websocket")]
         if let Some(rules) = &self.websocket {

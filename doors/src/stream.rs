@@ -493,11 +493,9 @@ impl<S: Stream> Stream for DoorStream<S> {
 
     fn meter_handshake(&mut self, now: Time) {
         #[cfg(feature = "tls")]
-        if let Some(layers) = &mut self.layers {
-            if let Some(tls) = &mut layers.tls {
-                tls.meter();
-            }
-            if let Some(handshake) = &mut layers.handshake {
+        if let Some(tls) = self.layers.as_mut().and_then(|own| own.tls.as_mut()) {
+            tls.meter();
+            if let Some(handshake) = &mut tls.handshake {
                 handshake.begin(now);
             }
         }

@@ -12,6 +12,7 @@ use rustls::unbuffered::{
 use super::client::ClientTls;
 use super::hello::{self, Hello};
 use super::server::ServerTls;
+use crate::handshake::Handshake;
 
 /// The largest payload of a record.
 pub const MAX_RECORD_BYTES: usize = 16_384;
@@ -68,6 +69,8 @@ pub struct TlsLayer {
     /// Bytes until the handshake was complete.
     handshake_bytes: usize,
     gate: Gate,
+    /// Until the handshake has ended, if somebody is to be told.
+    pub(crate) handshake: Option<Box<Handshake>>,
     max_handshake_bytes: usize,
     is_open: bool,
     has_peer_closed: bool,
@@ -125,6 +128,7 @@ impl TlsLayer {
             kept: Vec::new(),
             handshake_bytes: 0,
             gate: Gate::Open,
+            handshake: None,
             max_handshake_bytes,
             is_open: false,
             has_peer_closed: false,
