@@ -2,10 +2,10 @@
  * The client for pages and workers.
  * @module
  */
-import { Client } from "./client.js";
+import type { Client } from "./client.js";
 import type { ClientOptions } from "./options.js";
-import { ConfigError } from "./events.js";
-import { type Socket, openWebSocket } from "./transport/websocket.js";
+import { ALL } from "./parts.js";
+import { connect as connectSmall } from "./small.js";
 
 export { Client } from "./client.js";
 export type { ClientOptions } from "./options.js";
@@ -20,12 +20,5 @@ export type { DropCause } from "./core/leave.js";
  * @throws ConfigError if an option cannot be; ConnectError after `giveUpAfter`, or if the edge does not want the session.
  */
 export function connect(address: string | readonly string[], options: ClientOptions = {}): Promise<Client> {
-  return Client.begin(
-    address,
-    ({ scheme, at }, events) => {
-      if (scheme !== "ws" && scheme !== "wss") throw new ConfigError(`${at}: a page connects with ws:// or wss://`);
-      return openWebSocket(at, events, (url, subprotocol) => new WebSocket(url, subprotocol) as unknown as Socket);
-    },
-    options,
-  );
+  return connectSmall(address, { ...options, with: ALL });
 }

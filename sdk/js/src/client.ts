@@ -1,9 +1,9 @@
 // The client: a machine, its connection, and the application's side of it.
 
 import { type Bytes, hex } from "./core/bytes.js";
-import { type DropCause } from "./core/leave.js";
-import { MAX_STATE_BYTES, SavedError } from "./core/saved.js";
-import { type Config, Machine, type MachineEnd, type MachineEvent } from "./core/machine.js";
+import { type DropCause, SavedError } from "./core/leave.js";
+import { MAX_STATE_BYTES } from "./core/saved.js";
+import { type Config, Machine, type MachineEnd, type MachineEvent, type Parts } from "./core/machine.js";
 import { Clock } from "./clock.js";
 import {
   type ClientEvent,
@@ -21,10 +21,10 @@ import {
   clientId,
 } from "./events.js";
 import { bytesOf, ledgerOf, quietly, randomBytes } from "./data.js";
-import { type ClientOptions, configOf } from "./options.js";
+import { type ClientOptions, NEEDS_SAVED, configOf } from "./options.js";
 import { Pages } from "./pages.js";
 import { Stream } from "./stream.js";
-import { type Address, type Connector, type Transport, WRITE_AHEAD, parseAddress } from "./transport.js";
+import { type Address, type Connector, type Transport, WRITE_AHEAD } from "./transport.js";
 
 /** Packets and other events that came and were not taken. Beyond, the client reads no more. */
 const MAX_INBOX_EVENTS = 16_384;
@@ -104,8 +104,9 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     private readonly options: ClientOptions,
     stored: Bytes | undefined,
     config: Config,
+    private readonly parts: Parts,
   ) {
-    this.machine = new Machine(config, randomBytes);
+    this.machine = new Machine(config, randomBytes, parts);
     const now = this.clock.now();
     const kept = options.session ?? stored;
     if (kept) this.restore(now, kept, !options.session);
@@ -132,17 +133,23 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   }
 
   /** Begins a client. See `connect`. @internal */
-  static async begin(address: string | readonly string[], connector: Connector, options: ClientOptions): Promise<Client> {
+  static async begin(
+    address: string | readonly string[],
+    parse: (address: string) => Address,
+    connector: Connector,
+    options: ClientOptions,
+    parts: Parts,
+  ): Promise<Client> {
     const texts = typeof address === "string" ? [address] : address;
     const store = options.sessionStore;
     let client: Client;
     try {
       if (texts.length === 0) throw new ConfigError("no address is given");
-      const addresses = texts.map(parseAddress);
+      const addresses = texts.map(parse);
       options.signal?.throwIfAborted();
       if (options.tick !== undefined && !(options.tick > 0)) throw new ConfigError("a tick cannot come every 0 ms");
-      const config = configOf(options, addresses);
-      client = new Client(addresses, connector, options, await store?.load(), config);
+      const config = configOf(options, addresses, parts);
+      client = new Client(addresses, connector, options, await store?.load(), config, parts);
       await client.takeToken();
     } catch (error) {
       store?.release?.();
@@ -516,6 +523,7 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
    * other libraries call a saved session.
    */
   export(): Uint8Array | undefined {
+    if (!this.parts.saved) throw new ConfigError(NEEDS_SAVED);
     return this.isGone ? undefined : this.machine.save();
   }
 

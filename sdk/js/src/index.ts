@@ -6,9 +6,10 @@ import { Client } from "./client.js";
 import type { ClientOptions } from "./options.js";
 import { ConfigError } from "./events.js";
 import { FileStore } from "./file-store.js";
+import { ALL, partsOf } from "./parts.js";
 import { type TlsOptions, openSocket } from "./transport/node.js";
 import { type Socket, openWebSocket } from "./transport/websocket.js";
-import type { Connector } from "./transport.js";
+import { type Connector, parseAddress } from "./transport.js";
 
 export { Client } from "./client.js";
 export type { ClientOptions } from "./options.js";
@@ -45,9 +46,10 @@ export async function connect(address: string | readonly string[], options: Node
     if (to.scheme !== "ws" && to.scheme !== "wss") return openSocket(to, events, tls);
     return openWebSocket(to.at, events, (url, subprotocol) => new WebSocket!(url, subprotocol, tls));
   };
-  if (sessionFile === undefined) return Client.begin(address, connector, others);
+  const parts = partsOf(ALL);
+  if (sessionFile === undefined) return Client.begin(address, parseAddress, connector, others, parts);
   if (others.sessionStore) throw new ConfigError("sessionFile and sessionStore are the same thing");
-  return Client.begin(address, connector, { ...others, sessionStore: new FileStore(sessionFile) });
+  return Client.begin(address, parseAddress, connector, { ...others, sessionStore: new FileStore(sessionFile) }, parts);
 }
 
 async function webSocketClass(tls: TlsOptions | undefined): Promise<WebSocketClass> {

@@ -2,7 +2,7 @@
 
 import { type Bytes, equal, unhex } from "./core/bytes.js";
 import { compressed } from "./core/keys.js";
-import { type Config, DEFAULTS } from "./core/machine.js";
+import { type Config, DEFAULTS, type Parts } from "./core/machine.js";
 import { ConfigError, type Data } from "./events.js";
 import { MAX_STATE_BYTES } from "./core/saved.js";
 import type { SessionStore } from "./store.js";
@@ -14,7 +14,7 @@ export interface ClientOptions {
   token?: Data | (() => Data | Promise<Data>);
   /** The keys of which the edge must have one, as `voltlane key` prints them. With any, the client speaks version 3 alone. */
   edgeKeys?: readonly string[];
-  /** Where the session is kept over a reload or a restart. See {@link tabStore}. */
+  /** Where the session is kept over a reload or a restart. See `tabStore`. */
   sessionStore?: SessionStore;
   /** A session that {@link Client.export} or {@link Client.suspend} gave, or a saved session of version 2 of another library. */
   session?: Uint8Array;
@@ -44,12 +44,18 @@ export interface ClientOptions {
 /** What is stored beside the state and the packets: keys, marks, numbers, lengths. */
 const STORED_BESIDE_BYTES = 8_192;
 
-export function configOf(options: ClientOptions, addresses: readonly Address[]): Config {
+export const NEEDS_SAVED = "a session that is kept needs a part: { with: [savedSessions] }";
+
+/** Throws ConfigError. */
+export function configOf(options: ClientOptions, addresses: readonly Address[], parts: Parts): Config {
+  if (!parts.saved && (options.sessionStore || options.session || options.ack === "saved")) throw new ConfigError(NEEDS_SAVED);
+  const versions = options.versions ?? (parts.two ? DEFAULTS.versions : "3");
+  if (!parts.two && versions !== "3") throw new ConfigError("version 2 needs a part: { with: [version2] }");
   const edgeKeys = (options.edgeKeys ?? []).map(edgeKeyOf);
   const most = (options.sessionStore?.maxBytes ?? Infinity) - MAX_STATE_BYTES - STORED_BESIDE_BYTES;
   return {
     ...DEFAULTS,
-    versions: edgeKeys.length > 0 ? "3" : (options.versions ?? DEFAULTS.versions),
+    versions: edgeKeys.length > 0 ? "3" : versions,
     edgeKeys,
     trustFirstUse: addresses.every(({ scheme }) => scheme === "tls" || scheme === "wss"),
     takeOver: options.takeOver ?? false,

@@ -36,17 +36,22 @@ export type Connector = (address: Address, events: TransportEvents) => Transport
 /** Bytes that may wait in a transport. */
 export const WRITE_AHEAD = 65_536;
 
+/** Returns the address that begins with ws:// or wss://, or undefined if it begins with something else. Throws ConfigError. */
+export function parseUrl(address: string): Address | undefined {
+  const [, scheme] = /^(wss?):\/\//.exec(address) ?? [];
+  if (!scheme) return undefined;
+  if (!URL.canParse(address)) throw new ConfigError(`${address}: no URL`);
+  return { scheme: scheme as "ws" | "wss", at: address };
+}
+
 export function parseAddress(address: string): Address {
   if (address.startsWith("unix:")) return { scheme: "unix", at: address.slice(5) };
-  const found = /^(tcp|tls|ws|wss):\/\/(.+)$/.exec(address);
-  const scheme = (found?.[1] ?? "tcp") as Address["scheme"];
-  if (scheme === "ws" || scheme === "wss") {
-    if (!URL.canParse(address)) throw new ConfigError(`${address}: no URL`);
-    return { scheme, at: address };
-  }
+  const url = parseUrl(address);
+  if (url) return url;
+  const found = /^(tcp|tls):\/\/(.+)$/.exec(address);
   const at = found?.[2] ?? address;
   hostAndPort(at);
-  return { scheme, at };
+  return { scheme: (found?.[1] ?? "tcp") as Address["scheme"], at };
 }
 
 /** Splits "host:port" and "[::1]:port". */

@@ -6,6 +6,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { connect, listen } from "../dist/index.js";
 import { DEFAULTS, Machine } from "../dist/machine.js";
+import { Session2 } from "../dist/core/handshake.js";
 import { decodeSaved } from "../dist/core/saved.js";
 import { Edge, Relay, readUntil, scratch, within } from "./rig.js";
 
@@ -36,7 +37,7 @@ test("what is whole is read, and written again as the same bytes", () => {
 test("what is not whole is refused by name", () => {
   assert.equal(vectors.refused.length, 49);
   for (const { name, bytes, because } of vectors.refused) {
-    assert.throws(() => decodeSaved(unhex(bytes)), { name: "SavedError", because }, name);
+    assert.throws(() => decodeSaved(unhex(bytes), Session2), { name: "SavedError", because }, name);
   }
 });
 
@@ -91,7 +92,7 @@ class SlowStore {
     const { resolve, bytes } = this.waiting.shift();
     this.content = bytes;
     resolve();
-    return decodeSaved(bytes);
+    return decodeSaved(bytes, Session2);
   }
 
   async fail(error) {
@@ -199,7 +200,7 @@ test("ack: saved: what is sent leaves with the state", async (context) => {
   await client.send("2");
   await client.send("3");
   await hears("1");
-  const saved = decodeSaved(new Uint8Array(fs.readFileSync(file)));
+  const saved = decodeSaved(new Uint8Array(fs.readFileSync(file)), Session2);
   assert.equal(Buffer.from(saved.state).toString(), "one");
   assert.equal(client.unacknowledged, 2);
   await client.save("two");

@@ -2,15 +2,21 @@
 
 import { type Bytes, EMPTY, Writer, concat, equal, readU64, u64, utf8, wipe } from "./bytes.js";
 import { KeyPair, NONCE_BYTES, compressed, expand, extract, open, seal, sha256, sipHash } from "./keys.js";
-import { Malformed, Reader, frame } from "./wire.js";
+import { Leave, over } from "./leave.js";
+import type { Ledger, Random, State } from "./machine.js";
+import type { Outbox } from "./outbox.js";
+import { Code } from "./v3/code.js";
+import { LENGTH_BYTES, Malformed, Reader, frame } from "./wire.js";
 
 /** The longest body from the edge before the client is established. */
 export const MAX_HANDSHAKE_BYTES = 128;
+/** Output that is framed at once. */
+const FILL_BYTES = 16_384;
 /** So many challenges in a row that do not open are a refusal (SPEC 4.6(c)). */
 export const MAX_UNPROVABLE = 3;
 const CHALLENGE_BYTES = 32;
 const RANDOM_NONCE_BYTES = 16;
-const LABEL = utf8("VOLTLANE.NET");
+const LABEL = /* @__PURE__ */ utf8("VOLTLANE.NET");
 
 export type Packet =
   | { readonly name: "Ping" }
@@ -120,6 +126,10 @@ const SAVED_FORMAT = 1;
 /** What a client of version 2 keeps, and the steps of its handshake. */
 export class Session2 {
   private foreign = 0;
+  /** The ends of the packets that were framed. */
+  private frameEnds: number[] = [];
+  /** The packets that came. */
+  received = 0n;
 
   private constructor(
     private keys: KeyPair | undefined,
@@ -184,8 +194,68 @@ export class Session2 {
     }
   }
 
-  /** An opening has failed before there was a session: its keys are of no more use. */
+  /**
+   * Handles a packet of the opening. Returns what the client answers, and the state that follows: "open" is the end of it. Throws Leave, and
+   * Malformed for what is out of turn.
+   */
+  packet(state: State, body: Bytes, random: Random): { readonly answer?: Bytes; readonly state: State } {
+    const packet = decode(body);
+    const is = `${state} ${packet.name}`;
+    if (is === "key PubKey" && packet.name === "PubKey") {
+      const answer = this.key(packet.point, random(32));
+      if (!answer) {
+        throw new Leave({ then: "over", code: Code.otherEdge, text: "the edge has another key than before", keeps: true });
+      }
+      return { answer, state: this.isResuming ? "challenge" : "id" };
+    }
+    if (is === "id ClientId" && packet.name === "ClientId") {
+      this.begun(packet.id);
+      return { state: "open" };
+    }
+    if (is === "challenge Challenge" && packet.name === "Challenge") {
+      const answer = this.challenge(packet.sealed, random(16));
+      if (answer === "unknown") throw over(Code.gone, "the edge does not know the session");
+      if (answer === "foreign") throw new Malformed("the edge gives no challenge for this session");
+      return { answer, state: "ping" };
+    }
+    if (is !== "ping Ping") throw new Malformed(`${packet.name} in state ${state}`);
+    return { state: "open" };
+  }
+
+  /** Frames what waits. */
+  fill(outbox: Outbox): Bytes {
+    const frames: Bytes[] = [];
+    let bytes = 0;
+    for (let data = outbox.next(); data && bytes < FILL_BYTES; data = outbox.next()) {
+      frames.push(frame(data));
+      bytes += data.length + LENGTH_BYTES;
+      this.frameEnds.push(bytes);
+      outbox.advance();
+    }
+    return frames.length === 1 ? frames[0]! : concat(...frames);
+  }
+
+  /** The transport took the first `count` bytes of what was framed. Returns whether packets are through with it. */
+  written(outbox: Outbox, count: number): boolean {
+    let taken = 0;
+    while (taken < this.frameEnds.length && this.frameEnds[taken]! <= count) taken += 1;
+    this.frameEnds.splice(0, taken);
+    outbox.acknowledge(outbox.acked + BigInt(taken));
+    return taken > 0;
+  }
+
+  ledger({ acked, end }: Outbox): Ledger {
+    const none = { superseded: 0n, gapped: 0n, skipped: 0n };
+    const got = this.received;
+    return {
+      up: { numbered: end, acknowledged: acked, openSent: 0n, openUnsent: end - acked, ...none },
+      down: { numbered: got, acknowledged: got, openSent: 0n, openUnsent: 0n, ...none },
+    };
+  }
+
+  /** The connection is gone. If there is no session yet, its keys are of no more use. */
   lost(): void {
+    this.frameEnds = [];
     if (this.idValue === undefined) this.wipe();
   }
 

@@ -1,28 +1,59 @@
 // Keys, agreement and sealing of both versions (SPEC 6, 20).
 
-import { chacha20poly1305, hchacha, xchacha20poly1305 } from "@noble/ciphers/chacha.js";
-import { u32 as words } from "@noble/ciphers/utils.js";
-import { expand as hkdfExpand, extract as hkdfExtract } from "@noble/hashes/hkdf.js";
-import { sha256 as hash } from "@noble/hashes/sha2.js";
-import { Point, getPublicKey, getSharedSecret, utils } from "@noble/secp256k1";
+import { Poly1305 } from "@noble/ciphers/_poly1305.js";
+import { chacha20, hchacha } from "@noble/ciphers/chacha.js";
+import { _SHA256 as Sha256 } from "@noble/hashes/sha2.js";
+import { Point } from "@noble/secp256k1";
 
-import { type Bytes, concat, readU64, u64, utf8, wipe } from "./bytes.js";
+import { type Bytes, EMPTY, concat, equal, hex, readU64, u64, utf8, wipe } from "./bytes.js";
 
 export const KEY_BYTES = 32;
 export const NONCE_BYTES = 24;
 export const TAG_BYTES = 16;
 export const PUBLIC_KEY_BYTES = 33;
 
-export function sha256(...parts: Bytes[]): Bytes {
-  return hash(parts.length === 1 ? parts[0]! : concat(...parts));
+/** The block and the hash of SHA-256, in bytes. */
+const BLOCK_BYTES = 64;
+const HASH_BYTES = 32;
+
+export function sha256(...parts: readonly Bytes[]): Bytes {
+  const hash = new Sha256();
+  for (const part of parts) hash.update(part);
+  return hash.digest();
 }
 
+// What is put together of the ciphers and the hash is written here: the wrappers around them in noble weigh as much as they do.
+
+/** HMAC-SHA-256 (RFC 2104) under a key of one block at most. */
+function hmac(key: Bytes, ...parts: readonly Bytes[]): Bytes {
+  const padded = (byte: number): Bytes => {
+    const block = new Uint8Array(BLOCK_BYTES).fill(byte);
+    for (let at = 0; at < key.length; at++) block[at]! ^= key[at]!;
+    return block;
+  };
+  const [inner, outer] = [padded(0x36), padded(0x5c)];
+  const code = sha256(outer, sha256(inner, ...parts));
+  wipe(inner, outer);
+  return code;
+}
+
+/** The first half of HKDF-SHA-256 (RFC 5869). The salt is one block at most. */
 export function extract(salt: Bytes, material: Bytes): Bytes {
-  return hkdfExtract(hash, material, salt);
+  return hmac(salt, material);
 }
 
+/** The second half, of so many bytes. */
 export function expand(key: Bytes, info: Bytes, length = KEY_BYTES): Bytes {
-  return hkdfExpand(hash, key, info, length);
+  const made = new Uint8Array(length);
+  let block = EMPTY;
+  for (let at = 0; at < length; at += HASH_BYTES) {
+    const next = hmac(key, block, info, Uint8Array.of(1 + at / HASH_BYTES));
+    wipe(block);
+    block = next;
+    made.set(block.subarray(0, length - at), at);
+  }
+  wipe(block);
+  return made;
 }
 
 /** Expand(key, label || more, 32). */
@@ -30,17 +61,23 @@ export function derive(key: Bytes, label: string, more?: Bytes): Bytes {
   return expand(key, more ? concat(utf8(label), more) : utf8(label));
 }
 
+/** Returns the scalar of a private key, or undefined if it is 0 or not below the order. */
+function scalar(secret: Bytes): bigint | undefined {
+  const value = BigInt(`0x${hex(secret)}`);
+  return value > 0n && value < Point.CURVE().n ? value : undefined;
+}
+
 /** A key pair on secp256k1. */
 export class KeyPair {
   readonly public: Bytes;
 
   private constructor(readonly secret: Bytes) {
-    this.public = getPublicKey(secret, true);
+    this.public = Point.BASE.multiply(scalar(secret)!).toBytes();
   }
 
-  /** Makes a pair of 32 bytes, or returns undefined if they are 0 or above the order. */
+  /** Makes a pair of 32 bytes, or returns undefined if they are 0 or not below the order. */
   static of(secret: Bytes): KeyPair | undefined {
-    return utils.isValidSecretKey(secret) ? new KeyPair(secret.slice()) : undefined;
+    return secret.length === KEY_BYTES && scalar(secret) !== undefined ? new KeyPair(secret.slice()) : undefined;
   }
 
   /** Makes a pair of 32 random bytes. Bytes that are no key, one set in 2^128, are hashed until they are one. */
@@ -56,7 +93,7 @@ export class KeyPair {
   /** Returns the x coordinate of the shared point (SPEC 6.2), or undefined if `point` is none. */
   agree(point: Bytes): Bytes | undefined {
     try {
-      return getSharedSecret(this.secret, point, true).slice(1);
+      return Point.fromBytes(point).multiply(scalar(this.secret)!).toBytes().slice(1);
     } catch {
       return undefined;
     }
@@ -79,19 +116,49 @@ export function compressed(point: Bytes): Bytes | undefined {
   }
 }
 
+/** The tag of ChaCha20-Poly1305 (RFC 8439, 2.8). */
+function tag(key: Bytes, nonce: Bytes, associated: Bytes, sealed: Bytes): Bytes {
+  const once = chacha20(key, nonce, new Uint8Array(KEY_BYTES));
+  const code = new Poly1305(once);
+  for (const part of [associated, sealed]) code.update(part).update(new Uint8Array(-part.length & 15));
+  wipe(once);
+  return code.update(u64(BigInt(associated.length))).update(u64(BigInt(sealed.length))).digest();
+}
+
+/** Seals with ChaCha20-Poly1305. The tag comes behind the ciphertext. */
+function sealUnder(key: Bytes, nonce: Bytes, associated: Bytes, plain: Bytes): Bytes {
+  const whole = new Uint8Array(plain.length + TAG_BYTES);
+  const sealed = chacha20(key, nonce, plain, whole.subarray(0, plain.length), 1);
+  whole.set(tag(key, nonce, associated, sealed), plain.length);
+  return whole;
+}
+
+/** Returns the plain bytes, or undefined if they do not open. */
+function openUnder(key: Bytes, nonce: Bytes, associated: Bytes, whole: Bytes): Bytes | undefined {
+  if (whole.length < TAG_BYTES) return undefined;
+  const sealed = whole.subarray(0, -TAG_BYTES);
+  if (!equal(tag(key, nonce, associated, sealed), whole.subarray(-TAG_BYTES))) return undefined;
+  return chacha20(key, nonce, sealed, undefined, 1);
+}
+
+type Cipher<T> = (key: Bytes, nonce: Bytes, associated: Bytes, bytes: Bytes) => T;
+
+/** Seals or opens with XChaCha20-Poly1305: under a key of its own, with what remains of the nonce. */
+function extended<T>(cipher: Cipher<T>, key: Bytes, nonce: Bytes, associated: Bytes, bytes: Bytes): T {
+  const own = subkey(key, nonce.subarray(0, 16));
+  const done = cipher(own, concat(new Uint8Array(4), nonce.subarray(16)), associated, bytes);
+  wipe(own);
+  return done;
+}
+
 /** Seals with XChaCha20-Poly1305. The tag comes behind the ciphertext, the nonce is not part of it (SPEC 20.1(b)). */
 export function seal(key: Bytes, nonce: Bytes, associated: Bytes, plain: Bytes): Bytes {
-  return xchacha20poly1305(key, nonce, associated).encrypt(plain);
+  return extended(sealUnder, key, nonce, associated, plain);
 }
 
 /** Returns the plain bytes, or undefined if they do not open. */
 export function open(key: Bytes, nonce: Bytes, associated: Bytes, sealed: Bytes): Bytes | undefined {
-  if (sealed.length < TAG_BYTES) return undefined;
-  try {
-    return xchacha20poly1305(key, nonce, associated).decrypt(sealed);
-  } catch {
-    return undefined;
-  }
+  return extended(openUnder, key, nonce, associated, sealed);
 }
 
 /** Records under one secret (SPEC 20.5): their nonces count, and the key of XChaCha20 is computed once. */
@@ -108,21 +175,18 @@ export class Lane {
   }
 
   seal(number: bigint, plain: Bytes): Bytes {
-    return this.next(number).encrypt(plain);
+    return sealUnder(this.key, this.next(), u64(number), plain);
   }
 
   /** Returns the plain bytes, or undefined if the record does not open. Then the connection is over. */
   open(number: bigint, body: Bytes): Bytes | undefined {
-    try {
-      return this.next(number).decrypt(body);
-    } catch {
-      return undefined;
-    }
+    return openUnder(this.key, this.next(), u64(number), body);
   }
 
-  private next(number: bigint) {
+  /** The nonce of the next record. It is valid until the one after it. */
+  private next(): Bytes {
     this.view.setBigUint64(4, this.count++, true);
-    return chacha20poly1305(this.key, this.nonce, u64(number));
+    return this.nonce;
   }
 
   wipe(): void {
@@ -130,12 +194,17 @@ export class Lane {
   }
 }
 
+/** "expand 32-byte k". */
+const CONSTANT = /* @__PURE__ */ Uint32Array.of(0x61707865, 0x3320646e, 0x79622d32, 0x6b206574);
+
 /** The key of ChaCha20 that XChaCha20 makes of a key and the first 16 bytes of a nonce. */
 function subkey(key: Bytes, nonce: Bytes): Bytes {
-  const constant = words(utf8("expand 32-byte k"));
-  const made = new Uint32Array(8);
   // As words in memory: the library is one for little-endian machines, like all engines that there are.
-  hchacha(constant, words(key.slice()), words(nonce.slice()), made);
+  const words = (bytes: Bytes) => new Uint32Array(bytes.slice().buffer);
+  const secret = words(key);
+  const made = new Uint32Array(KEY_BYTES / 4);
+  hchacha(CONSTANT, secret, words(nonce), made);
+  secret.fill(0);
   return new Uint8Array(made.buffer);
 }
 

@@ -107,3 +107,14 @@ export function byClass(code: number, wait: number, jitter: number, words: strin
       return new Leave({ then: "over", code, text: words, wait, jitter });
   }
 }
+
+/** Bytes are not what a client has saved. */
+export class SavedError extends Error {
+  constructor(
+    readonly because: "foreign" | "older" | "newer" | "torn" | "impossible",
+    words: string,
+  ) {
+    super(words);
+    this.name = "SavedError";
+  }
+}

@@ -1,10 +1,10 @@
 // The client without sockets, clock and randomness: bytes and times go in, bytes and events come out (SPEC 8.5, 26.3).
 
 import { type Bytes, EMPTY, concat } from "./bytes.js";
-import { MAX_HANDSHAKE_BYTES, SAVED_BYTES, Session2, decode } from "./handshake.js";
+import { MAX_HANDSHAKE_BYTES, type Session2 } from "./handshake.js";
 import { Breach, type DropCause, type Ending, Leave, cause, told, violation } from "./leave.js";
 import { Outbox } from "./outbox.js";
-import { decodeSaved, encodeSaved } from "./saved.js";
+import type { decodeSaved, encodeSaved } from "./saved.js";
 import { Code, mayStartOver } from "./v3/code.js";
 import { MAX_TOKEN_BYTES } from "./v3/items.js";
 import { MAX_OPENING_BYTES } from "./v3/opening.js";
@@ -68,8 +68,6 @@ export const DEFAULTS: Config = {
 const LAST_WORDS = 1_000;
 /** A connection of version 3 is steady then (SPEC 26.3(b)). */
 const STEADY = 10_000;
-/** Output that is framed at once in version 2. */
-const FILL_BYTES = 16_384;
 
 /** How a session ended, and what became of its packets. */
 export interface MachineEnd {
@@ -114,6 +112,14 @@ export type State =
 
 const OPENING: readonly State[] = ["key", "id", "challenge", "ping", "welcome", "answer", "resumed"];
 
+/** What a client can be without. */
+export interface Parts {
+  /** Version 2. */
+  readonly two?: typeof Session2;
+  /** The session as bytes. */
+  readonly saved?: { readonly encode: typeof encodeSaved; readonly decode: typeof decodeSaved };
+}
+
 /** Returns so many bytes of the operating system's randomness. */
 export type Random = (length: number) => Bytes;
 
@@ -144,9 +150,6 @@ export class Machine {
   private readonly events: MachineEvent[] = [];
   private output_: Bytes = EMPTY;
   private outputAt = 0;
-  /** In version 2: the ends of the packets in `output_`. */
-  private frameEnds: number[] = [];
-  private receivedTwo = 0n;
   private step: number;
   private isHasty = false;
   private goodbye: "no" | "wanted" | "said" = "no";
@@ -169,6 +172,7 @@ export class Machine {
   constructor(
     readonly config: Config,
     private readonly random: Random,
+    private readonly parts: Parts,
   ) {
     this.step = config.backoffMin;
     this.trust = {
@@ -190,9 +194,8 @@ export class Machine {
   }
 
   private begin(version: 2 | 3): void {
-    this.two = version === 2 ? Session2.fresh() : undefined;
+    this.two = version === 2 ? this.parts.two!.fresh() : undefined;
     this.three = version === 3 ? this.newSession3() : undefined;
-    this.receivedTwo = 0n;
   }
 
   private newSession3(): Session3 {
@@ -340,14 +343,7 @@ export class Machine {
 
   get ledger(): Ledger {
     if (this.endValue) return this.endValue.ledger;
-    if (this.three) return this.three.ledger();
-    const none = { superseded: 0n, gapped: 0n, skipped: 0n };
-    const { acked, end } = this.outbox;
-    const got = this.receivedTwo;
-    return {
-      up: { numbered: end, acknowledged: acked, openSent: 0n, openUnsent: end - acked, ...none },
-      down: { numbered: got, acknowledged: got, openSent: 0n, openUnsent: 0n, ...none },
-    };
+    return this.three ? this.three.ledger() : this.two!.ledger(this.outbox);
   }
 
   /** The number of events that wait for {@link pollEvent}. */
@@ -486,37 +482,15 @@ export class Machine {
 
   private bodyTwo(two: Session2, body: Bytes): void {
     if (this.stateValue === "open") {
-      this.receivedTwo += 1n;
-      this.events.push({ type: "packet", data: body.slice(), number: this.receivedTwo });
+      this.events.push({ type: "packet", data: body.slice(), number: ++two.received });
       return;
     }
-    const packet = decode(body);
-    const is = `${this.stateValue} ${packet.name}`;
-    if (is === "key PubKey" && packet.name === "PubKey") {
-      const answer = two.key(packet.point, this.random(32));
-      if (!answer) {
-        throw new Leave({ then: "over", code: Code.otherEdge, text: "the edge has another key than before", keeps: true });
-      }
-      this.append(answer);
-      this.enter(two.isResuming ? "challenge" : "id", this.timer);
-    } else if (is === "id ClientId" && packet.name === "ClientId") {
-      two.begun(packet.id);
-      this.establish({ type: "connected", id: packet.id });
-    } else if (is === "challenge Challenge" && packet.name === "Challenge") {
-      this.challenged(two, packet.sealed);
-    } else if (is === "ping Ping") {
-      this.establish({ type: "resumed", id: two.id!, missed: 0n, away: 0n });
-    } else {
-      throw new Malformed(`${packet.name} in state ${this.stateValue}`);
-    }
-  }
-
-  private challenged(two: Session2, sealed: Bytes): void {
-    const answer = two.challenge(sealed, this.random(16));
-    if (answer === "unknown") throw new Leave({ then: "over", code: Code.gone, text: "the edge does not know the session" });
-    if (answer === "foreign") throw new Malformed("the edge gives no challenge for this session");
-    this.append(answer);
-    this.enter("ping", this.timer);
+    const isResuming = two.isResuming;
+    const { answer, state } = two.packet(this.stateValue, body, this.random);
+    if (answer) this.append(answer);
+    if (state !== "open") return this.enter(state, this.timer);
+    const id = two.id!;
+    this.establish(isResuming ? { type: "resumed", id, missed: 0n, away: 0n } : { type: "connected", id });
   }
 
   private establish(event: MachineEvent): void {
@@ -564,7 +538,6 @@ export class Machine {
     if (this.trust.saves && !this.isTold) this.forgetUntold();
     this.reader.clear();
     this.setOutput(EMPTY);
-    this.frameEnds = [];
     this.two?.lost();
     this.outbox.rewind();
     this.three?.lose();
@@ -648,7 +621,7 @@ export class Machine {
     this.advance(now);
     if (this.stateValue === "closing") return EMPTY;
     if (this.outputAt === this.output_.length && this.stateValue === "open") {
-      this.setOutput(this.three ? this.three.fill(this.now) : this.fillTwo());
+      this.setOutput(this.three ? this.three.fill(this.now) : this.two!.fill(this.outbox));
       this.part();
     }
     if (this.trust.saves && this.outputAt < this.output_.length) {
@@ -658,30 +631,11 @@ export class Machine {
     return this.rest;
   }
 
-  private fillTwo(): Bytes {
-    const frames: Bytes[] = [];
-    let bytes = 0;
-    for (let data = this.outbox.next(); data && bytes < FILL_BYTES; data = this.outbox.next()) {
-      frames.push(frame(data));
-      bytes += data.length + LENGTH_BYTES;
-      this.frameEnds.push(bytes);
-      this.outbox.advance();
-    }
-    return frames.length === 1 ? frames[0]! : concat(...frames);
-  }
-
   /** The transport took the first `count` bytes of `output`. */
   written(now: number, count: number): void {
     this.advance(now);
     this.outputAt += count;
-    if (!this.two) return;
-    let taken = 0;
-    while (taken < this.frameEnds.length && this.frameEnds[taken]! <= this.outputAt) taken += 1;
-    if (taken > 0) {
-      this.frameEnds.splice(0, taken);
-      this.outbox.acknowledge(this.outbox.acked + BigInt(taken));
-      this.part();
-    }
+    if (this.two?.written(this.outbox, this.outputAt)) this.part();
   }
 
   // ---- time
@@ -796,7 +750,7 @@ export class Machine {
     const session = endValue ? undefined : this.three?.save();
     // What waits for a session that a refusal has kept is no packet of the next one.
     const packets = endValue ? [] : outbox.kept();
-    return encodeSaved({ state: this.savedStateValue, two, three: session && { session, edgeKey: trust.learned! }, packets });
+    return this.parts.saved!.encode({ state: this.savedStateValue, two, three: session && { session, edgeKey: trust.learned! }, packets });
   }
 
   /** Sets the application's own state, of 64 KiB at most: what it has sent and taken so far is saved with it. */
@@ -829,8 +783,9 @@ export class Machine {
    */
   restore(now: number, bytes: Bytes, isStored = false): boolean {
     this.advance(now);
-    const bare = bytes.length === SAVED_BYTES && !isStored ? Session2.restore(bytes) : undefined;
-    const { state, two, three, packets } = bare ? { state: EMPTY, two: bare, three: undefined, packets: [] } : decodeSaved(bytes);
+    const saved = this.parts.saved!.decode(bytes, this.parts.two, !isStored);
+    if (!saved) return false;
+    const { state, two, three, packets } = saved;
     const { versions, edgeKeys } = this.config;
     if (two && (versions === "3" || edgeKeys.length > 0)) return false;
     if (three && versions === "2") return false;

@@ -1,8 +1,9 @@
 // What a client saves, as the content of a file (SPEC 46.2, 46.3).
 
-import { type Bytes, Writer, concat, equal, readU32, readU64, u32, u64, utf8 } from "./bytes.js";
-import { SAVED_BYTES, Session2 } from "./handshake.js";
+import { type Bytes, EMPTY, Writer, concat, equal, readU32, readU64, u32, u64, utf8 } from "./bytes.js";
+import { SAVED_BYTES, type Session2 } from "./handshake.js";
 import { PUBLIC_KEY_BYTES, compressed, sha256 } from "./keys.js";
+import { SavedError } from "./leave.js";
 import { MARK_BYTES, MAX_NUMBER } from "./v3/items.js";
 import { MAX_AHEAD, MAX_MARKS, Resumable, hintOf } from "./v3/opening.js";
 import type { SavedSession3 } from "./v3/session.js";
@@ -11,7 +12,7 @@ import { Malformed, Reader } from "./wire.js";
 /** The most bytes of an application's own state. */
 export const MAX_STATE_BYTES = 65_536;
 
-const MAGIC = utf8("VLSAVED\n");
+const MAGIC = /* @__PURE__ */ utf8("VLSAVED\n");
 const FORMAT = 2;
 const CHECK_BYTES = 8;
 /** There is no session. Packets may wait for one. */
@@ -23,20 +24,16 @@ const TRIED = 2;
 /** The JavaScript library wrote this byte first before it had this format. */
 const OLDER = 0x56;
 
-const WORDS = {
+const WORDS: Record<SavedError["because"], string> = {
   foreign: "this is no saved session of Voltlane",
   older: "this saved session was written by an older library, in a format that is not read any more",
   newer: "this saved session was written by a newer library",
   torn: "this saved session is cut off or damaged",
   impossible: "this saved session says what cannot be",
-} as const;
+};
 
-/** Bytes are not what a client has saved. */
-export class SavedError extends Error {
-  constructor(readonly because: keyof typeof WORDS) {
-    super(WORDS[because]);
-    this.name = "SavedError";
-  }
+function savedError(because: SavedError["because"]): SavedError {
+  return new SavedError(because, WORDS[because]);
 }
 
 /** What was saved. */
@@ -81,22 +78,27 @@ function write3(to: Writer, { resumable, settings, counts, acked, isTried }: Sav
   for (const count of [counts.taken, counts.superseded, counts.gapped, counts.skipped, acked]) to.put(u64(count));
 }
 
-/** Reads what a client has saved. Throws SavedError. */
-export function decodeSaved(bytes: Bytes): Saved {
+/**
+ * Reads what a client has saved; if `takesBare`, also what the libraries call a saved session of version 2. Returns undefined for a session of
+ * version 2 without `Two`. Throws SavedError.
+ */
+export function decodeSaved(bytes: Bytes, Two?: typeof Session2, takesBare = false): Saved | undefined {
+  const bare = bytes.length === SAVED_BYTES && takesBare ? Two?.restore(bytes) : undefined;
+  if (bare) return { state: EMPTY, two: bare, packets: [] };
   const head = bytes.subarray(0, MAGIC.length);
-  if (!equal(head, MAGIC.subarray(0, head.length))) throw new SavedError(isOlder(bytes) ? "older" : "foreign");
+  if (!equal(head, MAGIC.subarray(0, head.length))) throw savedError(isOlder(bytes) ? "older" : "foreign");
   const format = bytes[MAGIC.length];
-  if (format === undefined) throw new SavedError("torn");
-  if (format !== FORMAT) throw new SavedError(format < FORMAT ? "older" : "newer");
+  if (format === undefined) throw savedError("torn");
+  if (format !== FORMAT) throw savedError(format < FORMAT ? "older" : "newer");
   const end = bytes.length - CHECK_BYTES;
   const from = MAGIC.length + 1;
   if (end < from || !equal(sha256(bytes.subarray(0, end)).subarray(0, CHECK_BYTES), bytes.subarray(end))) {
-    throw new SavedError("torn");
+    throw savedError("torn");
   }
   try {
-    return read(new Reader(bytes.subarray(from, end)));
+    return read(new Reader(bytes.subarray(from, end)), Two);
   } catch (error) {
-    throw error instanceof Malformed ? new SavedError("impossible") : error;
+    throw error instanceof Malformed ? savedError("impossible") : error;
   }
 }
 
@@ -113,13 +115,14 @@ function check(can: boolean): void {
   if (!can) throw new Malformed("what cannot be saved");
 }
 
-function read(reader: Reader): Saved {
+function read(reader: Reader, Two: typeof Session2 | undefined): Saved | undefined {
   const length = int(reader);
   check(length <= MAX_STATE_BYTES);
   const state = reader.take(length).slice();
   const kind = reader.byte();
   if (kind === V2) {
-    const two = Session2.restore(concat(Uint8Array.of(V2), reader.take(reader.rest)));
+    if (!Two) return undefined;
+    const two = Two.restore(concat(Uint8Array.of(V2), reader.take(reader.rest)));
     check(two !== undefined);
     return { state, two: two!, packets: [] };
   }

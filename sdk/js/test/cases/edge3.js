@@ -2,8 +2,9 @@
 import { DEFAULTS, Machine } from "../../dist/machine.js";
 import { Writer, concat, readU32, readU64, u32, u64, utf8 } from "../../dist/core/bytes.js";
 import { KeyPair, Lane, derive, extract, open, seal, sha256 } from "../../dist/core/keys.js";
-import { Type, readItem, writeType } from "../../dist/core/v3/items.js";
+import { Type, writeType } from "../../dist/core/v3/items.js";
 import { Reader, frame } from "../../dist/core/wire.js";
+import { readItemUp } from "./items.js";
 import { Bodies, Failed, Side, duration, expect, literal, middle, parts, plain, spoil } from "./language.js";
 
 const RUN = new Uint8Array(8).fill(0x77);
@@ -180,7 +181,7 @@ export class World3 {
     if (reader.rest === 0) line.come.push({ type: "empty" });
     let endsEarly = false;
     while (reader.rest > 0) {
-      const one = readItem(reader, false);
+      const one = readItemUp(reader);
       if (one.type === "packet") line.nextUp += 1n;
       if (line.nextUp - 1n > session.received) session.received = line.nextUp - 1n;
       if (one.type === "ack") line.acked += one.count;
@@ -220,7 +221,7 @@ export class World3 {
       return expect(!options.detail || one.detail === BigInt(options.detail), `${shown(one)} came`);
     }
     if (word === "empty" || word === "ping") return expect(one.type === word, `${shown(one)} came`);
-    const wanted = shown(readItem(new Reader(encode(word).bytes), false));
+    const wanted = shown(readItemUp(new Reader(encode(word).bytes)));
     expect(shown(one) === wanted, `${shown(one)} came`);
   }
 

@@ -58,9 +58,9 @@ export interface Close {
 }
 
 export type Item =
-  | { readonly type: "packet" | "part" | "volatile" | "token"; readonly data: Bytes }
+  | { readonly type: "packet" | "part" | "volatile"; readonly data: Bytes }
   | { readonly type: "latest"; readonly key: number; readonly data: Bytes }
-  | { readonly type: "pad" | "ignored" | "earlyEnd" | "ackNow" }
+  | { readonly type: "pad" | "ignored" | "ackNow" }
   | { readonly type: "ack" | "superseded" | "skipped"; readonly count: bigint }
   | { readonly type: "gap"; readonly count: bigint; readonly bytes: bigint; readonly reason: number }
   | {
@@ -87,56 +87,44 @@ function code(reader: Reader): number {
   return read;
 }
 
-/** Reads the next item of a record down, or of one up for tests. Throws Malformed. */
-export function readItem(reader: Reader, isDown = true): Item {
+function check(can: boolean, type: keyof typeof Type): void {
+  if (!can) throw new Malformed(`an item of type ${type} that says what cannot be`);
+}
+
+/** Reads the next item of a record down. Throws Malformed. */
+export function readItem(reader: Reader): Item {
   const head = reader.varint();
   if (head % 2 === 0) return { type: "packet", data: reader.take(head / 2) };
   const kind = (head - 1) / 2;
-  if (kind >= FIRST_IGNORED) {
-    reader.string();
-    return { type: "ignored" };
-  }
-  if (isDown ? kind === Type.token || kind === Type.earlyEnd : isOnlyDown(kind)) {
-    throw new Malformed(`an item of type ${kind}, which this side does not send`);
-  }
-  return readKind(kind, reader, isDown);
+  if (kind < FIRST_IGNORED) return readKind(kind, reader);
+  reader.string();
+  return { type: "ignored" };
 }
 
-function isOnlyDown(kind: number): boolean {
-  return (kind >= Type.gap && kind <= Type.resumed) || kind === Type.goAway;
-}
-
-function readKind(kind: number, reader: Reader, isDown: boolean): Item {
+function readKind(kind: number, reader: Reader): Item {
   switch (kind) {
     case Type.pad:
-      if (reader.take(reader.rest).some((byte) => byte !== 0)) throw new Malformed("padding that is not 0");
+      check(reader.take(reader.rest).every((byte) => byte === 0), "pad");
       return { type: "pad" };
-    case Type.token: {
-      const data = reader.string();
-      if (data.length > MAX_TOKEN_BYTES) throw new Malformed("a token that is too long");
-      return { type: "token", data };
-    }
-    case Type.earlyEnd:
-      return { type: "earlyEnd" };
     case Type.ack:
       return { type: "ack", count: counted(reader) };
     case Type.ackNow:
       return { type: "ackNow" };
     case Type.part: {
       const data = reader.string();
-      if (data.length === 0) throw new Malformed("a piece of no bytes");
+      check(data.length > 0, "part");
       return { type: "part", data };
     }
     case Type.gap: {
       const [count, bytes, reason] = [counted(reader), reader.bigint(), reader.varint(255)];
-      if (reason === 0) throw new Malformed("a gap without a reason");
+      check(reason > 0, "gap");
       return { type: "gap", count, bytes, reason };
     }
     case Type.superseded:
       return { type: "superseded", count: counted(reader) };
     case Type.latest: {
       const key = reader.byte();
-      if (key > MAX_KEY) throw new Malformed(`the key ${key}`);
+      check(key <= MAX_KEY, "latest");
       return { type: "latest", key, data: reader.string() };
     }
     case Type.volatile:
@@ -152,9 +140,9 @@ function readKind(kind: number, reader: Reader, isDown: boolean): Item {
     case Type.goAway:
       return readGoAway(reader);
     case Type.close:
-      return readClose(reader, isDown);
+      return readClose(reader);
     default:
-      throw new Malformed(`an item of type ${kind}`);
+      throw new Malformed(`an item of type ${kind}, which an edge does not send`);
   }
 }
 
@@ -163,7 +151,7 @@ function readResumed(reader: Reader): Item {
   const cause = code(reader);
   const marks = reader.string().slice();
   const count = marks.length / MARK_BYTES;
-  if (!Number.isInteger(count) || count < 1 || count > MAX_NAMED_MARKS) throw new Malformed(`marks of ${marks.length} bytes`);
+  check(Number.isInteger(count) && count >= 1 && count <= MAX_NAMED_MARKS, "resumed");
   return { type: "resumed", until, received, away, cause, marks };
 }
 
@@ -171,8 +159,8 @@ function readGoAway(reader: Reader): Item {
   const why = code(reader);
   const [earliest, latest] = [reader.varint(MAX_MS), reader.varint(MAX_MS)];
   reader.varint(MAX_MS);
-  if (reader.byte() !== 0) throw new Malformed("an address, which is reserved");
-  if (latest < earliest) throw new Malformed("a latest time before the earliest");
+  // An address is reserved.
+  check(reader.byte() === 0 && earliest <= latest, "goAway");
   return { type: "goAway", code: why, earliest, latest };
 }
 
@@ -189,16 +177,14 @@ function readCounts(reader: Reader): Counts {
   };
 }
 
-function readClose(reader: Reader, isDown: boolean): Close {
+function readClose(reader: Reader): Close {
   const why = code(reader);
-  if (!isDown && ![0, 403, 404].includes(why)) throw new Malformed(`the code ${why} from a client`);
   const [wait, jitter, detail] = [reader.varint(MAX_MS), reader.varint(MAX_MS), reader.bigint()];
   const [up, down] = [readCounts(reader), readCounts(reader)];
   const bytes = reader.string();
-  if (bytes.length > MAX_TEXT_BYTES) throw new Malformed(`a text of ${bytes.length} bytes`);
   const words = strictText(bytes);
-  if (words === undefined) throw new Malformed("a text that is no UTF-8");
-  return { type: "close", code: why, wait, jitter, detail, up, down, text: words };
+  check(bytes.length <= MAX_TEXT_BYTES && words !== undefined, "close");
+  return { type: "close", code: why, wait, jitter, detail, up, down, text: words! };
 }
 
 /** Returns whether the counts add up (SPEC 24.7(a)). */
