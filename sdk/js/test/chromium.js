@@ -102,6 +102,16 @@ export class Browser {
         return within(found(), expression, 60_000);
       },
       mouse: (type, x, y) => page.call("Input.dispatchMouseEvent", { type, x, y, button: "left", buttons: 1, clickCount: 1 }),
+      /** Draws through points of the paper: parts of its width and height. */
+      async draw(points) {
+        const [left, top, width, height] = await page.value(
+          '(({ left, top, width, height }) => [left, top, width, height])(document.querySelector("canvas").getBoundingClientRect())',
+        );
+        const on = points.map(([x, y]) => [left + x * width, top + y * height]);
+        await page.mouse("mousePressed", ...on[0]);
+        for (const [x, y] of on.slice(1)) await page.mouse("mouseMoved", x, y);
+        await page.mouse("mouseReleased", ...on[on.length - 1]);
+      },
       async shot() {
         return Buffer.from((await page.call("Page.captureScreenshot", { format: "png" })).data, "base64");
       },

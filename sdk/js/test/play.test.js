@@ -11,14 +11,12 @@ import { program, scratch, within } from "./rig.js";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const SHOTS = process.env.SHOTS;
 
-/** Draws a line of so many pieces. */
-async function stroke(page, from, to, pieces) {
-  await page.mouse("mousePressed", ...from);
-  for (let at = 1; at <= pieces; at++) {
-    await page.mouse("mouseMoved", from[0] + ((to[0] - from[0]) * at) / pieces, from[1] + ((to[1] - from[1]) * at) / pieces);
-  }
-  await page.mouse("mouseReleased", ...to);
-}
+/** Draws a line of so many pieces, between parts of the paper. */
+const stroke = (page, from, to, pieces) =>
+  page.draw(Array.from({ length: pieces + 1 }, (_, at) => from.map((start, axis) => start + ((to[axis] - start) * at) / pieces)));
+
+/** The paper's shape, of which all pages have the same. */
+const shape = (page) => page.value('(({ width, height }) => width / height)(document.querySelector("canvas").getBoundingClientRect())');
 
 const lines = (page, count) => page.until(`document.getElementById("counts")?.textContent === "${count} lines"`);
 
@@ -64,18 +62,19 @@ for (const [name, serve] of [
   const narrow = await browser.page(url, 320, 640);
   const isOpen = 'document.getElementById("state")?.className === "open"';
   for (const page of [wide, narrow]) await page.until(isOpen);
-  await stroke(wide, [200, 200], [600, 400], 20);
+  await stroke(wide, [0.1, 0.2], [0.5, 0.6], 20);
   for (const page of [wide, narrow]) await lines(page, 20);
   assert.equal(await narrow.value('document.querySelectorAll(".cursor").length'), 1);
-  await stroke(narrow, [40, 300], [280, 500], 15);
+  await stroke(narrow, [0.1, 0.5], [0.9, 0.8], 15);
   for (const page of [wide, narrow]) await lines(page, 35);
+  for (const page of [wide, narrow]) assert.ok(Math.abs((await shape(page)) - 1.2) < 0.01);
   // Nothing is wider than a phone.
   assert.equal(await narrow.value("document.documentElement.scrollWidth"), 320);
 
   await narrow.value('document.getElementById("cut").click()');
   await narrow.until('document.getElementById("state").className === "cut"');
-  await stroke(wide, [700, 150], [1_000, 600], 30);
-  await stroke(narrow, [280, 300], [60, 560], 25);
+  await stroke(wide, [0.6, 0.2], [0.8, 0.9], 30);
+  await stroke(narrow, [0.9, 0.4], [0.2, 0.9], 25);
   if (SHOTS) for (const [name, page] of Object.entries({ wide, narrow })) writeFileSync(path.join(SHOTS, `${name}-cut.png`), await page.shot());
   await lines(wide, 65);
   await lines(narrow, 60);

@@ -6,20 +6,14 @@ import { program, scratch, within } from "../test/rig.js";
 
 const at = (name) => new URL(`../examples/play/${name}.png`, import.meta.url);
 
-async function draw(page, points) {
-  await page.mouse("mousePressed", ...points[0]);
-  for (const [x, y] of points) await page.mouse("mouseMoved", x, y);
-  await page.mouse("mouseReleased", ...points[points.length - 1]);
-}
-
-/** Points of a curve, from 0 to 1. */
-const curve = (count, of) => Array.from({ length: count }, (_, step) => of(step / (count - 1)).map(Math.round));
+/** Points of a curve, from 0 to 1. The paper is 6 by 5. */
+const curve = (count, of) => Array.from({ length: count }, (_, step) => of(step / (count - 1)));
 const flower = (x, y, size, leaves) =>
   curve(90, (turn) => {
     const far = size * (0.55 + 0.45 * Math.cos(leaves * 2 * Math.PI * turn));
-    return [x + far * Math.cos(2 * Math.PI * turn), y + far * Math.sin(2 * Math.PI * turn)];
+    return [x + (far * Math.cos(2 * Math.PI * turn)) / 6, y + (far * Math.sin(2 * Math.PI * turn)) / 5];
   });
-const wave = (from, to, y, height) => curve(60, (part) => [from + (to - from) * part, y + height * Math.sin(5 * Math.PI * part)]);
+const wave = (from, to, y, height) => curve(60, (part) => [from + (to - from) * part, y + (height * Math.sin(5 * Math.PI * part)) / 5]);
 
 const directory = scratch();
 const server = spawn(program(), ["demo", "--web"], { cwd: directory });
@@ -29,21 +23,24 @@ const link = new Promise((found) => server.stdout.on("data", (text) => found(/Op
 const browser = await Browser.start();
 try {
   const url = await within(link, "the link");
-  const [wide, narrow] = [await browser.page(url, 900, 520), await browser.page(url, 320, 520)];
+  const [wide, narrow] = [await browser.page(url, 900, 620), await browser.page(url, 320, 480)];
   const isOpen = 'document.getElementById("state")?.className === "open"';
   for (const page of [wide, narrow]) await page.until(isOpen);
-  await draw(wide, flower(230, 230, 120, 5));
-  await draw(narrow, wave(30, 290, 420, 30));
+  await wide.draw(flower(0.28, 0.36, 1.4, 5));
+  await narrow.draw(wave(0.08, 0.92, 0.86, 0.4));
   await wide.until('parseInt(document.getElementById("counts").textContent) > 140');
   await narrow.value('document.getElementById("cut").click()');
   await narrow.until('document.getElementById("state").className === "cut"');
-  await draw(wide, flower(640, 260, 150, 7));
-  await draw(narrow, wave(30, 290, 330, 25));
+  await wide.draw(flower(0.7, 0.42, 1.6, 7));
+  await narrow.draw(wave(0.08, 0.92, 0.74, 0.35));
   writeFileSync(at("cut"), await narrow.shot());
   await narrow.until(isOpen);
   await narrow.until('document.getElementById("news").textContent.includes("all here now")');
   await wide.until('parseInt(document.getElementById("counts").textContent) > 280');
-  await draw(narrow, [[150, 200], [170, 210]]);
+  await narrow.draw([
+    [0.46, 0.2],
+    [0.5, 0.24],
+  ]);
   writeFileSync(at("wide"), await wide.shot());
 } finally {
   await browser.close();
