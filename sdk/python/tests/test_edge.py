@@ -8,9 +8,11 @@ import gc
 import pathlib
 import random
 import re
+import sqlite3
 import ssl as tls
 import sys
 import tracemalloc
+from collections.abc import AsyncIterator
 
 import pytest
 from rig import GRANTS, ROOT, edge, next_of, within
@@ -192,6 +194,10 @@ async def test_a_killed_process_goes_on_with_its_session_file(tmp_path: pathlib.
             assert (await next_of(client, Resumed)).id == first == client.id
             with pytest.raises(voltlane.SessionInUse, match="session"):
                 voltlane.Client(address, version=2, session_file=path)
+        # It has left its session in the file.
+        async with voltlane.connect(address, version=2, session_file=path) as client:
+            assert (await next_of(client, Resumed)).id == first == client.id
+            await client.close()
         # It has said goodbye, and the next one is another client.
         async with voltlane.Client(address, version=2, session_file=path) as client:
             assert (await next_of(client, Connected)).id != first
@@ -608,6 +614,174 @@ async def echo(backend: voltlane.Backend) -> None:
     async for event in backend:
         if isinstance(event, Packet):
             await backend.send(event.id, event.data)
+
+
+class Table:
+    """A place for a session, as an application has one."""
+
+    content: bytes | None = None
+    fails = False
+
+    def load(self) -> bytes | None:
+        return self.content
+
+    def store(self, content: bytes, /) -> None:
+        if self.fails:
+            raise RuntimeError("the table is away")
+        self.content = content
+
+
+async def test_a_session_is_kept_in_a_place_of_the_applications_own() -> None:
+    table = Table()
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    async with voltlane.listen("127.0.0.1:0", version=3) as backend, edge(backend.address, GRANTS) as address:
+        echoing = asyncio.create_task(echo(backend))
+        client = await voltlane.connect(address, session_store=table)
+        id = client.id
+        await client.send("first")
+        assert (await next_of(client, Packet)).text == "first"
+        await client.suspend()
+        assert [event async for event in client] == []
+        async with voltlane.connect(address, session_store=table) as client:
+            assert (await next_of(client, Resumed)).id == id == client.id
+            table.fails = True
+            await client.send("second")
+            await next_of(client, Dropped)
+            assert any(isinstance(fault, RuntimeError) for fault in faults)
+            table.fails = False
+            client.drop_connection()
+            # The first one again, which was taken behind what was stored last.
+            while (await next_of(client, Packet)).text != "second":
+                pass
+        with pytest.raises(ValueError, match="same thing"):
+            voltlane.connect(address, session_store=table, session_file="session")
+        echoing.cancel()
+    with pytest.raises(ValueError, match="keeps no session"):
+        await voltlane.Client("127.0.0.1:9").suspend()
+
+
+async def test_a_token_may_be_asked_for_and_set_again() -> None:
+    async def ask() -> str:
+        await asyncio.sleep(0)
+        return "ticket 7"
+
+    async with voltlane.listen("127.0.0.1:0", version=3) as backend, edge(backend.address, GRANTS) as address:
+        async with voltlane.connect(address, token=ask, trust_first_use=True) as client:
+            assert (await next_of(backend, Joined)).token_text == "ticket 7"
+            client.set_token("ticket 8")
+            assert (await next_of(backend, voltlane.Token)).token == b"ticket 8"
+            await client.room()
+        with pytest.raises(ValueError, match="4096"):
+            client.set_token(bytes(5_000))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+async def test_a_backend_hears_of_an_acknowledgement(version: int) -> None:
+    async with voltlane.listen("127.0.0.1:0", version=version) as backend, edge(backend.address, GRANTS) as address:
+        client = await voltlane.connect(address, version=3)
+        await client.send("hello")
+        id = (await next_of(backend, Packet)).id
+        number = await backend.send(id, "answer")
+        waits = asyncio.create_task(backend.acknowledged(id, number))
+        assert (await next_of(client, Packet)).text == "answer"
+        if version == 3:
+            # Its application has not come back for more.
+            await client.send("still here")
+            await next_of(backend, Packet)
+            assert not waits.done() and len(backend._waits) == 1
+        more = asyncio.create_task(client.__anext__())
+        await within(waits)
+        assert not backend._waits
+        await backend.acknowledged(id, number)
+        if version == 3:
+            late = asyncio.create_task(backend.acknowledged(id, number + 1))
+            await asyncio.sleep(0)
+            await client.close()
+            reading = asyncio.create_task(next_of(backend, Ended))
+            with pytest.raises(voltlane.SessionEnded):
+                await within(late)
+            await reading
+            with pytest.raises(voltlane.SessionEnded):
+                await backend.acknowledged(id, number + 1)
+            assert not backend._waits
+        more.cancel()
+        client.abort()
+
+
+@contextlib.asynccontextmanager
+async def program_of(*words: str, cwd: pathlib.Path) -> AsyncIterator[asyncio.StreamReader]:
+    """An example, and what it prints."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-X", "dev", *words, cwd=cwd, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        await within(process.communicate())
+
+
+async def line_of(output: asyncio.StreamReader) -> str:
+    return (await within(output.readline())).decode().strip()
+
+
+EXAMPLES = ROOT / "sdk/python/examples"
+
+
+async def test_the_example_of_a_game(tmp_path: pathlib.Path) -> None:
+    async with program_of(str(EXAMPLES / "game.py"), "127.0.0.1:0", cwd=tmp_path) as output:
+        async with edge(await line_of(output), GRANTS) as address:
+            async with voltlane.connect(address) as red, voltlane.connect(address) as blue:
+                await red.send(b"redredre")
+                await blue.send(b"blueblue")
+                for client, at in [(red, b"redredre"), (blue, b"blueblue")]:
+                    while (await next_of(client, Packet)).data != at:
+                        pass
+                await red.send("here")
+                ended = await next_of(red, Ended)
+                assert (ended.code, ended.text) == (600, "not a position")
+
+
+async def test_the_example_of_a_chat(tmp_path: pathlib.Path) -> None:
+    async with program_of(str(EXAMPLES / "chat.py"), "127.0.0.1:0", cwd=tmp_path) as output:
+        async with edge(await line_of(output), GRANTS) as address:
+            anna, bert = [await voltlane.connect(address, token=f"user {name}", trust_first_use=True) for name in ("anna", "bert")]
+            for client in (anna, bert):
+                await client.send("join tea")
+                await client.flush()
+            await anna.send("tea Is anybody here?")
+            assert (await next_of(bert, Packet)).text == "anna: Is anybody here?"
+            await bert.send("leave tea")
+            await bert.send("tea Not me")
+            assert (await next_of(anna, Packet)).text == "bert: Not me"
+            for client in (anna, bert):
+                await client.close()
+            stranger = await voltlane.connect(address, token="nobody", trust_first_use=True)
+            refused = await next_of(stranger, Ended)
+            assert (refused.code, refused.text) == (605, "log in first")
+
+
+async def test_the_example_of_a_fleet(tmp_path: pathlib.Path) -> None:
+    fleet = str(EXAMPLES / "fleet.py")
+    async with program_of(fleet, "127.0.0.1:0", cwd=tmp_path) as output:
+        async with edge(await line_of(output), GRANTS) as address:
+            key = (await voltlane.connect(address)).edge_key
+            assert key is not None
+            db = sqlite3.connect(tmp_path / "fleet.db", timeout=30)
+            with db:
+                db.executemany("INSERT INTO outbox VALUES (?, 'device 17', ?)", [(row, f"open valve {row}") for row in range(1, 8)])
+            wanted = [f"{row} open valve {row}" for row in range(1, 8)]
+            done: list[str] = []
+            while wanted[-1] not in done:
+                async with program_of(fleet, "device", address, "17", "device.session", key, cwd=tmp_path) as device:
+                    # It is killed behind some of its rows.
+                    for _ in range(3):
+                        done.append(await line_of(device))
+                        if done[-1] == wanted[-1]:
+                            break
+            # A row may have been printed, and not saved.
+            assert sorted(set(done), key=done.index) == wanted
+            db.close()
 
 
 async def test_the_readmes_first_example_runs() -> None:

@@ -10,8 +10,8 @@ A lost connection is an event and not an error. A call fails only for what its c
 without sockets.
 """
 
-from ._backend import Backend, BackendEvent, Everyone, Group, everyone
-from ._client import Client, ClientEvent, ConnectError
+from ._backend import Backend, BackendEvent, Everyone, Group, everyone, listen
+from ._client import Client, ClientEvent, ConnectError, connect
 from ._core import (
     Away,
     CaughtUp,
@@ -34,7 +34,8 @@ from ._core import (
 )
 from ._gate import Refuse
 from ._link import Tick
-from ._store import SessionInUse
+from ._opening import Opening
+from ._store import SessionInUse, SessionStore
 
 __all__ = [
     "Away",
@@ -55,15 +56,19 @@ __all__ = [
     "Group",
     "Joined",
     "NoRoom",
+    "Opening",
     "Packet",
     "ProtocolError",
     "Refuse",
     "Resumed",
     "SessionEnded",
     "SessionInUse",
+    "SessionStore",
     "Skipped",
     "Tick",
     "Token",
     "TooLong",
+    "connect",
     "everyone",
+    "listen",
 ]

@@ -24,10 +24,12 @@ from ._core import (
     Packet,
     ProtocolError,
     Resumed,
+    SessionEnded,
     Token,
 )
 from ._gate import TOKEN, Gate, Refuse, Verify
 from ._link import Data, Link, Owner, Place, Tick, as_bytes
+from ._opening import Opening
 
 #: The longest text of a kick, in bytes of UTF-8.
 MAX_TEXT_BYTES = 256
@@ -80,6 +82,10 @@ class Backend(Owner[BackendEvent]):
         self._names = os.urandom(16)
         self._server: asyncio.AbstractServer | None = None
         self._must_take = False
+        #: Whether the edge tells who is there and what was acknowledged: over a link of version 3.
+        self._tells = False
+        #: By client: calls of `acknowledged`.
+        self._waits: dict[int, _Waits] = {}
 
     async def listen(self) -> Backend:
         """Listens. `async with` does it."""
@@ -91,6 +97,9 @@ class Backend(Owner[BackendEvent]):
         else:
             self._server = await loop.create_server(lambda: Link(self), place.host, place.port, ssl=place.ssl)
         return self
+
+    async def _begin(self) -> None:
+        await self.listen()
 
     async def __aenter__(self) -> Backend:
         return await self.listen()
@@ -191,6 +200,29 @@ class Backend(Owner[BackendEvent]):
             return
         self._flush_soon()
 
+    async def acknowledged(self, id: int, number: int) -> None:
+        """Waits until a client's application came back for more after the packet `number`, which `send` returned, and so for all before.
+
+        Over a link of version 2 nobody tells, and it waits until the packet was given to the edge. Raises SessionEnded if the session ends
+        before that is known. Only looks, so it can be cancelled.
+        """
+        machine = self._machine
+        if not self._tells:
+            await self._until(lambda: machine.queued == 0)
+            return
+        if machine.settled(id) >= number:
+            return
+        waits = self._waits.setdefault(id, _Waits(id not in machine.clients()))
+        waits.count += 1
+        try:
+            await self._until(lambda: waits.is_over or machine.settled(id) >= number)
+            if machine.settled(id) < number:
+                raise SessionEnded(f"the session of {id} is over" if waits.is_over else "the backend is closed")
+        finally:
+            waits.count -= 1
+            if waits.count == 0 and self._waits.get(id) is waits:
+                del self._waits[id]
+
     async def _room(self) -> None:
         waiting = self._machine.queued
         await self._until(lambda: self._machine.queued < waiting)
@@ -277,6 +309,11 @@ class Backend(Owner[BackendEvent]):
 
     def _pass(self, events: Sequence[BackendEvent]) -> None:
         """Keeps those of the events that the application hears now."""
+        for event in events:
+            if isinstance(event, EdgeConnected):
+                self._tells = event.sessions is not None
+            elif self._waits and isinstance(event, Ended) and event.id in self._waits:
+                self._waits[event.id].is_over = True
         gate = self._gate
         if gate is None:
             self._keep(events)
@@ -392,6 +429,15 @@ class Backend(Owner[BackendEvent]):
         self._alarm(machine.next_timeout())
 
 
+class _Waits:
+    """Calls that wait for a client's acknowledgement."""
+
+    __slots__ = ("count", "is_over")
+
+    def __init__(self, is_over: bool) -> None:
+        self.count, self.is_over = 0, is_over
+
+
 class Group:
     """A name to send to instead of an id."""
 
@@ -426,3 +472,17 @@ everyone = Everyone()
 def _number(to: Group | Everyone | int) -> int | None:
     assert not isinstance(to, int)
     return to.number if isinstance(to, Group) else None
+
+
+def listen(
+    address: str,
+    *,
+    version: int = 2,
+    secret: str | bytes | None = None,
+    verify: Verify | None = None,
+    restore: Mapping[int, int] | None = None,
+    tick: float | None = None,
+    ssl: tls.SSLContext | None = None,
+) -> Opening[Backend]:
+    """A `Backend` that listens. Await it, or enter it with `async with`, which also closes it."""
+    return Opening(Backend(address, version=version, secret=secret, verify=verify, restore=restore, tick=tick, ssl=ssl))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import ssl as tls
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Literal, Union
 
@@ -25,7 +26,11 @@ from ._core import (
     TooLong,
 )
 from ._link import Data, Link, Owner, Place, Tick, as_bytes
-from ._store import SessionFile
+from ._opening import Opening
+from ._store import SessionFile, SessionStore
+
+#: What a client shows when it joins, or what gives it, perhaps later.
+TokenOf = Union[Data, Callable[[], Union[Data, Awaitable[Data]]]]
 
 ClientEvent = Union[Connected, Packet, Dropped, Resumed, CaughtUp, Gap, Skipped, Tick, Ended]
 
@@ -35,23 +40,26 @@ class ConnectError(Error):
 
 
 class Client(Owner[ClientEvent]):
-    """A client of an edge. `async with` waits until its first session has begun; leaving it says goodbye.
+    """A client of an edge. `async with` waits until its first session has begun.
+
+    Leaving it says goodbye, or suspends a session that is kept.
 
     `address` is host:port, tls://host:port, ws://host/path, wss://host/path, unix:/path or unix:@name, or several of them, which are tried
-    in turn. A `token` goes only to an edge that is known: by one of `edge_keys`, by its certificate, or at a Unix socket; or to any edge
-    with `trust_first_use`. `version` is 2, 3, or None for version 3 and version 2 with an edge that has no other. `saved` is a session of
-    version 2 to be resumed. `session_file` keeps the session in a file that nobody else can read: a process that begins again, however it
-    ended, goes on with it. Nothing leaves before it is in the file, so each write waits for the disk. With `ack="taken"` a packet counts as
-    acknowledged when the application comes back for the next one; those that it took since the file was written last come again. With
-    `ack="saved"` it counts when the application has called `save`, and what it sends leaves with `save`: then each packet counts once in
-    both directions, however often the process is killed. `tick` is how often there is a `Tick`, in seconds.
+    in turn. A `token`, or what a call of it gives, goes only to an edge that is known: by one of `edge_keys`, by its certificate, or at a
+    Unix socket; or to any edge with `trust_first_use`. `version` is 2, 3, or None for version 3 and version 2 with an edge that has no
+    other. `saved` is a session of version 2 to be resumed. `session_file` keeps the session in a file that nobody else can read: a process
+    that begins again, however it ended, goes on with it. Nothing leaves before it is in the file, so each write waits for the disk. With
+    `ack="taken"` a packet counts as acknowledged when the application comes back for the next one; those that it took since the file was
+    written last come again. With `ack="saved"` it counts when the application has called `save`, and what it sends leaves with `save`: then
+    each packet counts once in both directions, however often the process is killed. A `session_store` is the same with a place of the
+    application's own. `tick` is how often there is a `Tick`, in seconds.
     """
 
     def __init__(
         self,
         address: str | Sequence[str],
         *,
-        token: Data | None = None,
+        token: TokenOf | None = None,
         edge_keys: Sequence[str] = (),
         version: int | None = None,
         start_over: bool = False,
@@ -59,6 +67,7 @@ class Client(Owner[ClientEvent]):
         trust_first_use: bool = False,
         saved: bytes | None = None,
         session_file: str | os.PathLike[str] | None = None,
+        session_store: SessionStore | None = None,
         ack: Literal["taken", "saved"] = "taken",
         tick: float | None = None,
         give_up_after: float | None = 30.0,
@@ -71,17 +80,21 @@ class Client(Owner[ClientEvent]):
         self._places = [Place(one, ssl) for one in addresses]
         self._at = 0
         self._tick_every(tick)
-        if session_file is not None and saved is not None:
+        if session_file is not None and session_store is not None:
+            raise ValueError("`session_file` and `session_store` are the same thing")
+        keeps = session_file is not None or session_store is not None
+        if keeps and saved is not None:
             raise ValueError("a session file is in place of `saved`")
-        if session_file is None and ack != "taken":
+        if not keeps and ack != "taken":
             raise ValueError("a client without a session file saves nothing")
-        self._store = None if session_file is None else SessionFile(session_file)
+        self._ask = token if callable(token) else None
+        self._store = session_store if session_file is None else SessionFile(session_file)
         try:
             stored = None if self._store is None else self._store.load()
             self._machine = ClientMachine(
                 os.urandom(32),
                 version=version,
-                token=None if token is None else as_bytes(token),
+                token=None if token is None or callable(token) else as_bytes(token),
                 edge_keys=list(edge_keys),
                 saved=saved,
                 saves=None if self._store is None else ack,
@@ -90,13 +103,12 @@ class Client(Owner[ClientEvent]):
                 trust_first_use=trust_first_use or all(place.is_known for place in self._places),
             )
         except ValueError as error:
-            if self._store is None:
+            self._release()
+            if not isinstance(self._store, SessionFile):
                 raise
-            self._store.release()
             raise ValueError(f"{self._store.path}: {error}") from None
         except BaseException:
-            if self._store is not None:
-                self._store.release()
+            self._release()
             raise
         self._start_over = start_over
         self._give_up_after = give_up_after
@@ -114,6 +126,9 @@ class Client(Owner[ClientEvent]):
         Raises ConnectError if the edge does not want the session, or nobody answers in `give_up_after` seconds.
         """
         if self._loop is None:
+            if self._ask is not None:
+                asked = self._ask()
+                self._machine.set_token(as_bytes(await asked if inspect.isawaitable(asked) else asked))
             self._loop = asyncio.get_running_loop()
             self._start_ticks()
             self._pump()
@@ -130,12 +145,17 @@ class Client(Owner[ClientEvent]):
             raise ConnectError(f"the session ended before it began: {self._last_end.code} {self._last_end.text}")
         return self
 
+    async def _begin(self) -> None:
+        await self.connect()
+
     async def __aenter__(self) -> Client:
         return await self.connect()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
+        if kind is None and self._store is None:
             await self.close()
+        elif kind is None:
+            await self.suspend()
         else:
             self.abort()
 
@@ -154,6 +174,17 @@ class Client(Owner[ClientEvent]):
         if link is not None and link.transport is not None:
             await asyncio.wait([link.ended], timeout=1.0)
         return self._last_end
+
+    async def suspend(self) -> None:
+        """Ends the connection and keeps the session, with which the next process goes on. What the application has not taken comes again.
+
+        Raises ValueError for a session that is not kept, and what its store raises.
+        """
+        if self._store is None:
+            raise ValueError("a client without a session file keeps no session")
+        if not self._is_over:
+            self._write_file()
+        self.abort()
 
     def abort(self) -> None:
         """Ends as if the network had failed: the edge keeps the session for a while."""
@@ -226,9 +257,10 @@ class Client(Owner[ClientEvent]):
             return True
         try:
             self._write_file()
-        except OSError as error:
+        except Exception as error:
+            # A store of the application's own raises what it likes.
             assert self._loop is not None
-            self._loop.call_exception_handler({"message": "the session file cannot be written", "exception": error})
+            self._loop.call_exception_handler({"message": "the session cannot be stored", "exception": error})
             self._machine.drop_connection()
             # Whoever saves may have looked at the connection before.
             self._flush_soon()
@@ -278,6 +310,21 @@ class Client(Owner[ClientEvent]):
         except NoRoom:
             return False
         return True
+
+    async def room(self) -> None:
+        """Waits for room for another packet. Raises SessionEnded once the session is over."""
+        await self._until(lambda: self._machine.has_room(0))
+        if self._is_over:
+            raise SessionEnded("the session is over")
+
+    def set_token(self, token: Data) -> None:
+        """Sets what the client shows when it joins. In a session it is sent again, at once.
+
+        Raises ValueError if it is longer than 4,096 bytes, or the edge is not known.
+        """
+        self._machine.set_token(as_bytes(token))
+        if self._loop is not None:
+            self._flush_soon()
 
     async def acknowledged(self, number: int) -> None:
         """Waits until this packet, and all before, are acknowledged: the other application came back for more."""
@@ -361,7 +408,11 @@ class Client(Owner[ClientEvent]):
 
     def _end(self) -> None:
         super()._end()
-        if self._store is not None:
+        self._release()
+
+    def _release(self) -> None:
+        """The client is over, and stores no more."""
+        if isinstance(self._store, SessionFile):
             self._store.release()
 
     def _pump(self) -> None:
@@ -429,3 +480,42 @@ class Client(Owner[ClientEvent]):
             self._pump()
         else:
             self._dialing = None
+
+
+def connect(
+    address: str | Sequence[str],
+    *,
+    token: TokenOf | None = None,
+    edge_keys: Sequence[str] = (),
+    version: int | None = None,
+    start_over: bool = False,
+    take_over: bool = False,
+    trust_first_use: bool = False,
+    session_file: str | os.PathLike[str] | None = None,
+    session_store: SessionStore | None = None,
+    ack: Literal["taken", "saved"] = "taken",
+    tick: float | None = None,
+    give_up_after: float | None = 30.0,
+    ssl: tls.SSLContext | None = None,
+) -> Opening[Client]:
+    """A `Client` whose first session has begun. Await it, or enter it with `async with`.
+
+    Leaving it says goodbye, or suspends a session that is kept. Raises ConnectError if no session begins.
+    """
+    return Opening(
+        Client(
+            address,
+            token=token,
+            edge_keys=edge_keys,
+            version=version,
+            start_over=start_over,
+            take_over=take_over,
+            trust_first_use=trust_first_use,
+            session_file=session_file,
+            session_store=session_store,
+            ack=ack,
+            tick=tick,
+            give_up_after=give_up_after,
+            ssl=ssl,
+        )
+    )

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from ._core import Error
 
@@ -15,6 +16,19 @@ MAX_BYTES = 1 << 28
 
 class SessionInUse(Error):
     """Another client, of this process or another one, has the session file."""
+
+
+class SessionStore(Protocol):
+    """A place for a session: a keychain, a table. Whoever can read it can be this client.
+
+    What it raises is like a network that is down: nothing leaves before it is stored.
+    """
+
+    def load(self) -> bytes | None:
+        """What was stored last, whole."""
+
+    def store(self, content: bytes, /) -> None:
+        """Keeps this in the place of what was kept, so that it is there even after a loss of power."""
 
 
 class SessionFile:
