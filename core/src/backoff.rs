@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 
 /// Capped exponential backoff with full jitter (SPEC 4.6, 7.6).
@@ -54,7 +53,7 @@ impl Backoff {
     }
 
     /// Draws the delay before the next attempt, and doubles the upper end for the one after it.
-    pub fn next_delay(&mut self, rng: &mut ChaCha20Rng) -> Duration {
+    pub fn next_delay(&mut self, rng: &mut impl Rng) -> Duration {
         let delay = uniform_up_to(self.ceiling, rng);
         self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
         delay
@@ -67,7 +66,7 @@ impl Backoff {
 }
 
 /// Draws uniformly from `0..=ceiling` in nanoseconds. A ceiling above 584 years is treated as 584 years.
-pub(crate) fn uniform_up_to(ceiling: Duration, rng: &mut ChaCha20Rng) -> Duration {
+pub(crate) fn uniform_up_to(ceiling: Duration, rng: &mut impl Rng) -> Duration {
     let ceiling_nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
     // The high word of a 64 x 64 bit product: uniform to one part in 2^64 / ceiling, without a loop.
     let product = u128::from(rng.next_u64()) * (u128::from(ceiling_nanos) + 1);
@@ -76,6 +75,7 @@ pub(crate) fn uniform_up_to(ceiling: Duration, rng: &mut ChaCha20Rng) -> Duratio
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
     use super::*;

@@ -32,6 +32,8 @@ pub mod code;
 mod config;
 #[cfg(feature = "serde")]
 mod data;
+#[cfg(feature = "client")]
+mod draws;
 #[cfg(feature = "edge")]
 pub mod edge;
 #[cfg(any(feature = "client", feature = "backend"))]

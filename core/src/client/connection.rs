@@ -91,7 +91,7 @@ impl Client {
     }
 
     pub(super) fn retry(&mut self, cause: DropCause, pause: Pause) {
-        let retry_in = self.pauses.next(pause, &mut self.rng);
+        let retry_in = self.pauses.next(pause, &mut self.draws);
         self.enter(State::Waiting, Some(self.now + retry_in));
         self.event = Some(Event::Dropped { cause, retry_in });
     }

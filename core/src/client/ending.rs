@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
+use rand_core::Rng;
 
 use crate::Backoff;
 use crate::backoff::uniform_up_to;
@@ -125,7 +125,7 @@ impl Pauses {
     }
 
     /// Draws the next pause.
-    pub(super) fn next(&mut self, pause: Pause, rng: &mut ChaCha20Rng) -> Duration {
+    pub(super) fn next(&mut self, pause: Pause, rng: &mut impl Rng) -> Duration {
         match pause {
             Pause::None => Duration::ZERO,
             Pause::Once { wait, jitter } if !self.was_hasty => {
@@ -149,6 +149,7 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
     use super::*;

@@ -15,10 +15,9 @@ mod state;
 use core::fmt;
 use core::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use tracing::debug;
 
+use crate::draws::Draws;
 use crate::keys::PublicKey;
 use crate::opening::{self, Awaits, ClientFault};
 use crate::protocol::{ClientContext, ClientEnd, ClientSession, Leave, Told, Trust, Version};
@@ -99,7 +98,7 @@ use ending::{AT_ONCE, Ending, Pause, Pauses, violation};
 /// ```
 pub struct Client {
     config: ClientConfig,
-    rng: ChaCha20Rng,
+    draws: Draws,
     /// The latest time seen.
     now: Time,
     state: State,
@@ -207,7 +206,7 @@ impl Client {
         };
         let is_told = session.id().is_some();
         Client {
-            rng: ChaCha20Rng::from_seed(seed),
+            draws: Draws::new(seed),
             now: Time::ZERO,
             state: State::Waiting,
             timer: Some(Time::ZERO),
@@ -314,7 +313,7 @@ impl Client {
                 now: self.now,
                 trust: &mut self.trust,
                 outbox: &mut self.outbox,
-                rng: &mut self.rng,
+                rng: &mut self.draws,
             };
             match self.session.open(&mut self.reader, input, with) {
                 Ok(None) => return None,
@@ -335,7 +334,7 @@ impl Client {
             now: self.now,
             trust: &mut self.trust,
             outbox: &mut self.outbox,
-            rng: &mut self.rng,
+            rng: &mut self.draws,
         };
         let max_bytes = self.config.max_receive_bytes;
         let told = self.session.next(&mut self.reader, input, max_bytes, with);
@@ -654,7 +653,7 @@ impl Client {
             }
             // An edge that ends each new session at once has no client in a loop.
             let (ended_at, pause) = self.afresh;
-            let pause = self.pauses.next(pause, &mut self.rng);
+            let pause = self.pauses.next(pause, &mut self.draws);
             self.enter(State::Waiting, Some((ended_at + pause).max(self.now)));
         }
     }

@@ -2,8 +2,7 @@
 
 use core::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
-
+use crate::draws::Draws;
 use crate::keys::{KeyPair, PublicKey};
 use crate::opening::{Awaits, ClientFault};
 use crate::queue::Outbox;
@@ -95,7 +94,7 @@ pub(crate) struct ClientContext<'a> {
     pub(crate) now: Time,
     pub(crate) trust: &'a mut Trust,
     pub(crate) outbox: &'a mut Outbox,
-    pub(crate) rng: &'a mut ChaCha20Rng,
+    pub(crate) rng: &'a mut Draws,
 }
 
 impl ClientSession {

@@ -5,6 +5,7 @@ use rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::draws::Draws;
 use crate::id::ClientId;
 use crate::keys::{
     CHALLENGE_BYTES, KeyPair, NonceMint, PublicKey, SEALED_CHALLENGE_BYTES, SharedKey,
@@ -86,7 +87,7 @@ impl Opening {
         body: &[u8],
         identity: Option<&mut Identity>,
         learned: &mut Option<Identity>,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
         out: &mut Vec<u8>,
     ) -> Result<Awaits, ClientFault> {
         let (next, awaits) = match (&self.next, Handshake::decode(body)?) {
@@ -94,7 +95,7 @@ impl Opening {
                 let edge_key = PublicKey::from_sec1(point)?;
                 match identity {
                     None => {
-                        let keys = KeyPair::generate(rng);
+                        let keys = rng.lend(KeyPair::generate);
                         Handshake::PubKey(keys.public().as_bytes()).encode(out);
                         (Await::Id(Offer { keys, edge_key }), Awaits::Id)
                     }
@@ -129,7 +130,7 @@ impl Opening {
 
 impl Identity {
     /// Returns the response to a challenge, unless it must not be answered.
-    fn answer(&mut self, sealed: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
+    fn answer(&mut self, sealed: &[u8], rng: &mut Draws) -> Option<Vec<u8>> {
         let (keys, edge_key) = (&self.keys, &self.edge_key);
         let prover = self
             .prover
@@ -153,14 +154,14 @@ impl Prover {
     }
 
     /// Returns the response to a challenge, unless it must not be answered (SPEC 4.3(d)).
-    fn answer(&self, sealed: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
+    fn answer(&self, sealed: &[u8], rng: &mut Draws) -> Option<Vec<u8>> {
         let is_reflection =
             SharedKey::nonce_of(sealed).is_some_and(|nonce| self.nonces.is_own(nonce));
         let secret = self.shared_key.open(sealed).ok()?;
         if is_reflection || secret.len() != CHALLENGE_BYTES {
             return None;
         }
-        let nonce = self.nonces.mint(&mut hedged_rng(&secret, rng));
+        let nonce = rng.lend(|rng| self.nonces.mint(&mut hedged_rng(&secret, rng)));
         let mut response = Vec::with_capacity(SEALED_CHALLENGE_BYTES);
         self.shared_key
             .seal_with_nonce(&secret, &nonce, &mut response);

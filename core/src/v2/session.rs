@@ -1,7 +1,6 @@
 //! A client's session over all its connections. (SPEC 4.2, 4.3)
 
-use rand_chacha::ChaCha20Rng;
-
+use crate::draws::Draws;
 use crate::opening::{Awaits, ClientFault};
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
@@ -50,11 +49,7 @@ impl Session {
     }
 
     /// Handles the next packet of the opening, and returns what the client waits for after it.
-    pub(crate) fn open(
-        &mut self,
-        body: &[u8],
-        rng: &mut ChaCha20Rng,
-    ) -> Result<Awaits, ClientFault> {
+    pub(crate) fn open(&mut self, body: &[u8], rng: &mut Draws) -> Result<Awaits, ClientFault> {
         let opening = self
             .opening
             .as_mut()

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
+use rand_core::Rng;
 
 use crate::backoff::uniform_up_to;
 use crate::time::Time;
@@ -47,7 +47,7 @@ impl Delays {
 
     /// Those of a client: it asks a tenth of `keep_alive` sooner or later than after that time, and gives up as an edge does.
     #[must_use]
-    pub fn of_client(ack: Duration, keep_alive: Duration, rng: &mut ChaCha20Rng) -> Self {
+    pub fn of_client(ack: Duration, keep_alive: Duration, rng: &mut impl Rng) -> Self {
         let tenth = keep_alive.checked_div(10).unwrap_or_default();
         let spread = uniform_up_to(tenth.saturating_mul(2), rng);
         let ping = tenth.saturating_mul(9).saturating_add(spread);

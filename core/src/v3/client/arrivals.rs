@@ -1,8 +1,7 @@
 //! What comes on a connection of a client, and what is told of it. (SPEC 24, 25.4)
 
-use rand_chacha::ChaCha20Rng;
-
 use crate::Time;
+use crate::draws::Draws;
 use crate::queue::Outbox;
 
 use super::super::channel::{Arrival, CloseDetails, Delivery};
@@ -31,7 +30,7 @@ impl Seat {
         arrival: Arrival,
         trust: &Trust,
         outbox: &Outbox,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
     ) -> Option<Stepped> {
         let is_first = !core::mem::replace(&mut self.has_begun, true) && outbox.acked() == 0;
         match arrival {

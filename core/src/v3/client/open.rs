@@ -3,10 +3,9 @@
 
 use core::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
-
 use crate::Time;
 use crate::backoff::uniform_up_to;
+use crate::draws::Draws;
 use crate::queue::Outbox;
 
 use super::super::channel::Channel;
@@ -46,7 +45,7 @@ impl Open {
         mut channel: Channel,
         settings: &Settings,
         now: Time,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
     ) -> Self {
         channel.timing().heard(now);
         let ack = Duration::from_millis(settings.ack_delay_ms.into());
@@ -104,7 +103,7 @@ impl Open {
 }
 
 /// Draws when a client leaves that was asked to. (SPEC 25.3(a))
-pub(super) fn leaves_at(now: Time, go_away: &GoAway, rng: &mut ChaCha20Rng) -> Time {
+pub(super) fn leaves_at(now: Time, go_away: &GoAway, rng: &mut Draws) -> Time {
     let millis = |millis: u32| Duration::from_millis(millis.into());
     let spread = go_away.latest_ms.saturating_sub(go_away.earliest_ms);
     now + millis(go_away.earliest_ms) + uniform_up_to(millis(spread), rng)

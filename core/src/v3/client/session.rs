@@ -3,8 +3,7 @@
 
 use core::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
-
+use crate::draws::Draws;
 use crate::keys::NONCE_BYTES;
 use crate::opening::Awaits;
 use crate::queue::Outbox;
@@ -143,7 +142,7 @@ impl Session {
         now: Time,
         body: &[u8],
         trust: &mut Trust,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
     ) -> Result<Awaits, Leave> {
         match core::mem::take(&mut self.phase) {
             Phase::Hello(joining) => self.welcome(now, *joining, body, trust, rng),
@@ -160,7 +159,7 @@ impl Session {
         joining: Joining,
         body: &[u8],
         trust: &mut Trust,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
     ) -> Result<Awaits, Leave> {
         #[cfg(debug_assertions)]
         let point = joining.point();
@@ -241,7 +240,7 @@ impl Session {
         input: &mut &[u8],
         trust: &Trust,
         outbox: &mut Outbox,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
     ) -> Result<Option<Awaits>, Leave> {
         let Phase::Returning(returning) = core::mem::take(&mut self.phase) else {
             unreachable!("no RESUMED is awaited");
@@ -317,7 +316,7 @@ impl Session {
         input: &mut &[u8],
         trust: &Trust,
         outbox: &mut Outbox,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
     ) -> Told<'a> {
         self.count_lent();
         let number = match self.step(now, reader, input, trust, outbox, rng) {
@@ -350,7 +349,7 @@ impl Session {
         input: &mut &[u8],
         trust: &Trust,
         outbox: &mut Outbox,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Draws,
     ) -> Result<Stepped, Breach> {
         let (Phase::Open(open), Some(seat)) = (&mut self.phase, &mut self.seat) else {
             unreachable!("the machine is established");
