@@ -1,6 +1,7 @@
 //! Key pairs on secp256k1 and their public halves. (SPEC 6.1)
 
 use core::fmt;
+use core::str::FromStr;
 
 use k256::SecretKey;
 use k256::ecdh::SharedSecret;
@@ -28,6 +29,9 @@ pub enum KeyError {
     /// The bytes are not the SEC1 form of a point on secp256k1 other than the identity.
     #[error("public key is no point on secp256k1")]
     NotAPoint,
+    /// A public key is written in two hexadecimal digits for each byte.
+    #[error("public key is not in pairs of hexadecimal digits")]
+    NotHexadecimal,
     /// A private key must be a number from 1 up to the order of secp256k1.
     #[error("private key out of range")]
     PrivateKeyRange,
@@ -177,6 +181,37 @@ impl fmt::Display for PublicKey {
     }
 }
 
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    /// Parses a point in SEC1 form, in hexadecimal digits with letters of either case: 66 as they are displayed, or 130.
+    ///
+    /// # Errors
+    /// [`KeyError::NotHexadecimal`], [`KeyError::PublicKeyLength`] or [`KeyError::NotAPoint`].
+    fn from_str(digits: &str) -> Result<Self, KeyError> {
+        let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+            return Err(KeyError::NotHexadecimal);
+        };
+        let mut bytes = [0; UNCOMPRESSED_BYTES];
+        let length = pairs.len();
+        let Some(bytes) = bytes.get_mut(..length) else {
+            return Err(KeyError::PublicKeyLength { length });
+        };
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            for digit in pair {
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    b'A'..=b'F' => digit - b'A' + 10,
+                    _ => return Err(KeyError::NotHexadecimal),
+                };
+                *byte = *byte << 4 | value;
+            }
+        }
+        Self::from_sec1(bytes)
+    }
+}
+
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({self})")
@@ -200,6 +235,25 @@ mod tests {
     fn pairs() -> (KeyPair, KeyPair) {
         let pair = |byte| KeyPair::from_bytes(&[byte; 32]).unwrap();
         (pair(0x11), pair(0x22))
+    }
+
+    #[test]
+    fn a_public_key_is_read_as_it_is_displayed() {
+        let key = KeyPair::from_bytes(&[7; 32]).expect("in range").public();
+        let digits = key.to_string();
+        assert_eq!(digits.len(), 2 * COMPRESSED_BYTES);
+        assert_eq!(digits.parse(), Ok(key));
+        assert_eq!(digits.to_uppercase().parse(), Ok(key));
+        for wrong in ["0", "0g", "é", "+1", &digits[1..]] {
+            let read: Result<PublicKey, KeyError> = wrong.parse();
+            assert_eq!(read, Err(KeyError::NotHexadecimal), "{wrong}");
+        }
+        for length in [0, 32, 34, UNCOMPRESSED_BYTES + 1, 1000] {
+            let read: Result<PublicKey, KeyError> = "02".repeat(length).parse();
+            assert_eq!(read, Err(KeyError::PublicKeyLength { length }));
+        }
+        let read: Result<PublicKey, KeyError> = "05".repeat(COMPRESSED_BYTES).parse();
+        assert_eq!(read, Err(KeyError::NotAPoint));
     }
 
     #[test]

@@ -311,14 +311,10 @@ impl fmt::Debug for Builder {
 
 /// Reads a public key of an edge.
 fn read_key(text: &str) -> Result<PublicKey, ConnectError> {
-    let wrong = |why: &dyn fmt::Display| {
+    text.parse().map_err(|why| {
         let says = format!("`{text}` is no key of an edge, which has 66 hexadecimal digits: {why}");
         ConnectError::Config(says)
-    };
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE
-        .decode(text.as_bytes())
-        .map_err(|error| wrong(&error))?;
-    PublicKey::from_sec1(&bytes).map_err(|error| wrong(&error))
+    })
 }
 
 #[cfg(feature = "tls")]

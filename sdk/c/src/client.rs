@@ -338,8 +338,7 @@ pub unsafe extern "C" fn vl_client_edge_key(
             let Some(key) = own.client.edge_key() else {
                 return 0;
             };
-            let mut digits = data_encoding::HEXLOWER.encode(key.as_bytes());
-            digits.push('\0');
+            let digits = format!("{key}\0");
             copy(digits.as_bytes(), out.cast(), room) - 1
         })
     }

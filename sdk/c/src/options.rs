@@ -188,13 +188,10 @@ impl vl_client_options {
 }
 
 fn key_of(digits: &str) -> Result<PublicKey, Fault> {
-    let wrong = |why: &dyn std::fmt::Display| {
+    digits.parse().map_err(|why| {
         let says = format!("an edge's key has 66 hexadecimal digits: {why}");
         Fault::new(VL_CONFIG, says)
-    };
-    let key = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
-    let key = key.map_err(|error| wrong(&error))?;
-    PublicKey::from_sec1(&key).map_err(|error| wrong(&error))
+    })
 }
 
 /// The options of a backend. Begin with VL_BACKEND_OPTIONS, which sets `size`.
