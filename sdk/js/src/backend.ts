@@ -251,7 +251,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   private waiting: Waiting[] = [];
   private isFlushing = false;
   private isClosed = false;
-  private readonly maxPacket: number;
+  /** The maximum length of a packet to a client, in bytes. The edge has a bound of its own: `master.max_frame_bytes`. */
+  readonly maxPacket: number;
   private timer: ReturnType<typeof setInterval> | undefined;
   private drained: (() => void)[] = [];
 

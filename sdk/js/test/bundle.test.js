@@ -63,6 +63,27 @@ test("seals, hashes and derives as Node.js does, in the modules and in the bundl
   }
 });
 
+test("the files for pages have every public name", async () => {
+  const types = readFileSync(path.join(root, "dist/client.d.ts"), "utf8");
+  const names = [...types.matchAll(/^ {4}(?:get )?(\w+)(?=[(<])/gm)].map(([, name]) => name).filter((name) => name !== "constructor");
+  assert.ok(names.length > 20 && names.includes("sendVolatile") && names.includes("edgeKey"), `${names}`);
+  for (const file of ["browser", "small"]) {
+    const whole = await import(`../dist/${file}.js`);
+    const bundled = await import(`../dist/${file}.min.js`);
+    assert.deepEqual(Object.keys(bundled).sort(), Object.keys(whole).sort());
+    for (const name of names) assert.ok(name in bundled.Client.prototype, `${file}: ${name}`);
+    assert.equal(new bundled.Packet(new Uint8Array([104, 105]), 7).text, "hi");
+    const { length, max, name, message } = new bundled.TooLong(9, 8);
+    assert.deepEqual([length, max, name, message.slice(0, 29)], [9, 8, "TooLong", "packet of 9 bytes, 8 allowed "]);
+    await assert.rejects(bundled.connect("tcp://here:1"), { name: "ConfigError", message: /a page connects with ws:/ });
+  }
+  const { connect } = await import("../dist/small.min.js");
+  for (const options of [{ session: new Uint8Array(74) }, { ack: "saved" }]) {
+    await assert.rejects(connect("ws://127.0.0.1:9/", options), { name: "ConfigError", message: /savedSessions/ });
+  }
+  await assert.rejects(connect("ws://127.0.0.1:9/", { versions: "3 or 2" }), { name: "ConfigError", message: /version2/ });
+});
+
 test("a bundler leaves out the parts that a page does not name", async () => {
   const words = { version2: "voltlane client nonces", savedSessions: "VLSAVED" };
   for (const wanted of [[], ["version2"], ["savedSessions"], ["version2", "savedSessions"]]) {
