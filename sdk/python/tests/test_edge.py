@@ -728,6 +728,13 @@ async def line_of(output: asyncio.StreamReader) -> str:
 EXAMPLES = ROOT / "sdk/python/examples"
 
 
+async def test_the_example_of_an_echo(tmp_path: pathlib.Path) -> None:
+    async with program_of(str(EXAMPLES / "echo.py"), "127.0.0.1:0", cwd=tmp_path) as output:
+        async with edge(await line_of(output)) as address, voltlane.connect(address) as client:
+            await client.send("back, please")
+            assert (await next_of(client, Packet)).text == "back, please"
+
+
 async def test_the_example_of_a_game(tmp_path: pathlib.Path) -> None:
     async with program_of(str(EXAMPLES / "game.py"), "127.0.0.1:0", cwd=tmp_path) as output:
         async with edge(await line_of(output), GRANTS) as address:
