@@ -44,13 +44,13 @@ export interface ClientOptions {
 /** What is stored beside the state and the packets: keys, marks, numbers, lengths. */
 const STORED_BESIDE_BYTES = 8_192;
 
-export const NEEDS_SAVED = "a session that is kept needs a part: { with: [savedSessions] }";
+export const NEEDS_SAVED = "a kept session needs { with: [savedSessions] }";
 
 /** Throws ConfigError. */
 export function configOf(options: ClientOptions, addresses: readonly Address[], parts: Parts): Config {
   if (!parts.saved && (options.sessionStore || options.session || options.ack === "saved")) throw new ConfigError(NEEDS_SAVED);
   const versions = options.versions ?? (parts.two ? DEFAULTS.versions : "3");
-  if (!parts.two && versions !== "3") throw new ConfigError("version 2 needs a part: { with: [version2] }");
+  if (!parts.two && versions !== "3") throw new ConfigError("version 2 needs { with: [version2] }");
   const edgeKeys = (options.edgeKeys ?? []).map(edgeKeyOf);
   const most = (options.sessionStore?.maxBytes ?? Infinity) - MAX_STATE_BYTES - STORED_BESIDE_BYTES;
   return {

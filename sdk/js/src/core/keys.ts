@@ -119,10 +119,18 @@ export function compressed(point: Bytes): Bytes | undefined {
 /** The tag of ChaCha20-Poly1305 (RFC 8439, 2.8). */
 function tag(key: Bytes, nonce: Bytes, associated: Bytes, sealed: Bytes): Bytes {
   const once = chacha20(key, nonce, new Uint8Array(KEY_BYTES));
-  const code = new Poly1305(once);
-  for (const part of [associated, sealed]) code.update(part).update(new Uint8Array(-part.length & 15));
+  // Each filled up to a block, and their lengths.
+  const at = (associated.length + 15) & ~15;
+  const end = at + ((sealed.length + 15) & ~15);
+  const message = new Uint8Array(end + 16);
+  message.set(associated);
+  message.set(sealed, at);
+  const view = new DataView(message.buffer);
+  view.setUint32(end, associated.length, true);
+  view.setUint32(end + 8, sealed.length, true);
+  const code = new Poly1305(once).update(message).digest();
   wipe(once);
-  return code.update(u64(BigInt(associated.length))).update(u64(BigInt(sealed.length))).digest();
+  return code;
 }
 
 /** Seals with ChaCha20-Poly1305. The tag comes behind the ciphertext. */
