@@ -8,11 +8,9 @@ import gc
 import pathlib
 import random
 import re
-import sqlite3
 import ssl as tls
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator
 
 import pytest
 from rig import GRANTS, ROOT, edge, next_of, within
@@ -707,88 +705,6 @@ async def test_a_backend_hears_of_an_acknowledgement(version: int) -> None:
             assert not backend._waits
         more.cancel()
         client.abort()
-
-
-@contextlib.asynccontextmanager
-async def program_of(*words: str, cwd: pathlib.Path) -> AsyncIterator[asyncio.StreamReader]:
-    """An example, and what it prints."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-X", "dev", *words, cwd=cwd, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        yield process.stdout
-    finally:
-        process.kill()
-        await within(process.communicate())
-
-
-async def line_of(output: asyncio.StreamReader) -> str:
-    return (await within(output.readline())).decode().strip()
-
-
-EXAMPLES = ROOT / "sdk/python/examples"
-
-
-async def test_the_example_of_an_echo(tmp_path: pathlib.Path) -> None:
-    async with program_of(str(EXAMPLES / "echo.py"), "127.0.0.1:0", cwd=tmp_path) as output:
-        async with edge(await line_of(output)) as address, voltlane.connect(address) as client:
-            await client.send("back, please")
-            assert (await next_of(client, Packet)).text == "back, please"
-
-
-async def test_the_example_of_a_game(tmp_path: pathlib.Path) -> None:
-    async with program_of(str(EXAMPLES / "game.py"), "127.0.0.1:0", cwd=tmp_path) as output:
-        async with edge(await line_of(output), GRANTS) as address:
-            async with voltlane.connect(address) as red, voltlane.connect(address) as blue:
-                await red.send(b"redredre")
-                await blue.send(b"blueblue")
-                for client, at in [(red, b"redredre"), (blue, b"blueblue")]:
-                    while (await next_of(client, Packet)).data != at:
-                        pass
-                await red.send("here")
-                ended = await next_of(red, Ended)
-                assert (ended.code, ended.text) == (600, "not a position")
-
-
-async def test_the_example_of_a_chat(tmp_path: pathlib.Path) -> None:
-    async with program_of(str(EXAMPLES / "chat.py"), "127.0.0.1:0", cwd=tmp_path) as output:
-        async with edge(await line_of(output), GRANTS) as address:
-            anna, bert = [await voltlane.connect(address, token=f"user {name}", trust_first_use=True) for name in ("anna", "bert")]
-            for client in (anna, bert):
-                await client.send("join tea")
-                await client.flush()
-            await anna.send("tea Is anybody here?")
-            assert (await next_of(bert, Packet)).text == "anna: Is anybody here?"
-            await bert.send("leave tea")
-            await bert.send("tea Not me")
-            assert (await next_of(anna, Packet)).text == "bert: Not me"
-            for client in (anna, bert):
-                await client.close()
-            stranger = await voltlane.connect(address, token="nobody", trust_first_use=True)
-            refused = await next_of(stranger, Ended)
-            assert (refused.code, refused.text) == (605, "log in first")
-
-
-async def test_the_example_of_a_fleet(tmp_path: pathlib.Path) -> None:
-    fleet = str(EXAMPLES / "fleet.py")
-    async with program_of(fleet, "127.0.0.1:0", cwd=tmp_path) as output:
-        async with edge(await line_of(output), GRANTS) as address:
-            key = (await voltlane.connect(address)).edge_key
-            assert key is not None
-            db = sqlite3.connect(tmp_path / "fleet.db", timeout=30)
-            with db:
-                db.executemany("INSERT INTO outbox VALUES (?, 'device 17', ?)", [(row, f"open valve {row}") for row in range(1, 8)])
-            wanted = [f"{row} open valve {row}" for row in range(1, 8)]
-            done: list[str] = []
-            while wanted[-1] not in done:
-                async with program_of(fleet, "device", address, "17", "device.session", key, cwd=tmp_path) as device:
-                    # It is killed behind some of its rows.
-                    for _ in range(3):
-                        done.append(await line_of(device))
-                        if done[-1] == wanted[-1]:
-                            break
-            # A row may have been printed, and not saved.
-            assert sorted(set(done), key=done.index) == wanted
-            db.close()
 
 
 async def test_the_readmes_first_example_runs() -> None:
