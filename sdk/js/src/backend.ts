@@ -160,6 +160,8 @@ interface Known {
   nextUp: number;
   /** The number up to which everything sent is settled. (Version 3) */
   settled: number;
+  /** The picture in which the edge was told not to read it, as long as that holds. */
+  paused: number | undefined;
   /** Packets of `sent` that wait for the picture of the edge. */
   waiting: number;
   /** The picture in which it was last. */
@@ -235,6 +237,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   private readonly groups = new Map<Group, Set<ClientId>>();
   /** The ids of groups on the link. */
   private readonly groupTags = new Map<Group, Bytes>();
+  /** Packets that wait for the picture, for sessions of which nobody has told yet. */
+  private readonly strangers = new Map<ClientId, number>();
   private lastGroup = 0n;
   private readonly links: Links | undefined;
   private asking: ReturnType<typeof setTimeout> | undefined;
@@ -389,6 +393,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       this.links.forget();
       this.allAreGone();
     }
+    this.strangers.clear();
     this.tell({ type: "edgeConnected", address: link.from });
     this.flush();
   }
@@ -513,14 +518,19 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     if (opened !== "resumed") {
       // What waits has numbers behind those of the edge.
       for (const client of this.known.values()) client.waiting = 0;
-      for (const { flag, id } of this.early()) {
-        const client = this.known.get(id);
-        if (client && flag === DATA) client.waiting += 1;
-      }
+      this.strangers.clear();
+      for (const { flag, id } of this.early()) if (flag === DATA) this.countEarly(id);
     }
     this.tell({ type: "edgeConnected", address: link.from });
     if (links.owns === 0) this.complete();
     this.flush();
+  }
+
+  /** Counts a packet that waits for the picture, also one to a session that the edge has not told of yet. */
+  private countEarly(id: ClientId): void {
+    const client = this.known.get(id);
+    if (client) client.waiting += 1;
+    else this.strangers.set(id, (this.strangers.get(id) ?? 0) + 1);
   }
 
   private allAreGone(): void {
@@ -549,12 +559,20 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     links.owns = undefined;
     for (const client of [...this.known.values()]) if (client.picture < links.picture) this.gone(client, "the edge has it no longer");
     const waiting = [...this.early()];
+    // Whom the picture lacks, the edge does not have.
+    this.strangers.clear();
     this.takenFrames = this.queuedFrames;
     this.batches.length = this.queueBytes = 0;
     // Groups end with the boot, and so do keys.
     if (links.has(Feature.groups)) {
       this.addAll(EVERYONE, this.shown());
       for (const [group, members] of this.groups) this.addAll(this.groupTags.get(group)!, [...members].map((id) => this.known.get(id)!));
+    }
+    // So do pauses (SPEC 36.4).
+    for (const client of this.known.values()) {
+      if (client.paused === undefined || client.paused >= links.picture || !links.has(Feature.settled)) continue;
+      client.paused = links.picture;
+      links.push(client.tag, Flag.pause);
     }
     for (const { id, flag, data } of waiting) {
       const client = this.known.get(id);
@@ -733,16 +751,20 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   private enter(body: Bytes): Known {
     const [low, high] = [readU32(body, 0), readU32(body, 4)];
     const id = idOf(body);
+    // What was sent to it before it was told of has numbers behind those of the edge.
+    const early = this.strangers.get(id) ?? 0;
+    this.strangers.delete(id);
     const client: Known = {
       id,
       tag: body.slice(0, ID_BYTES),
       high,
       received: 0,
-      sent: 0,
+      sent: early,
       groups: undefined,
       nextUp: 0,
       settled: 0,
-      waiting: 0,
+      paused: undefined,
+      waiting: early,
       picture: 0,
       note: "",
       kick: undefined,
@@ -845,8 +867,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       return { id: to, session: 1, number: client.sent };
     }
     this.enqueue(client?.tag ?? tagOf(to), DATA, bytes);
+    if (this.links && this.link?.version !== 2) this.countEarly(to);
     if (!client) return { id: to, session: 1, number: 0 };
-    client.waiting += 1;
     return { id: to, session: 1, number: ++client.sent };
   }
 
@@ -975,7 +997,9 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   private pauseAs(id: ClientId, pauses: boolean): void {
     const client = this.known.get(id);
     const { links } = this;
-    if (client && links?.edge && links.has(Feature.settled)) links.push(client.tag, pauses ? Flag.pause : Flag.goOn);
+    if (!client || !links?.edge || !links.has(Feature.settled)) return;
+    links.push(client.tag, pauses ? Flag.pause : Flag.goOn);
+    client.paused = pauses ? links.picture : undefined;
   }
 
   /**

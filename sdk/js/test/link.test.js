@@ -423,6 +423,56 @@ test("every notice of the link is told, and what is malformed counts and is pass
   assert.equal(ack.readBigUInt64LE(17), 1n);
 });
 
+// SPEC 34.1(h), 37.4(c).
+test("what is sent to a session of which nobody has told waits for it, and has the numbers behind those of the edge", async (context) => {
+  const backend = await listen("127.0.0.1:0", { version: 3 });
+  context.after(() => backend.close());
+  const [id, nobody] = ["0102030405060708", "00000000000000ff"];
+  const { number } = await backend.send(id, "early");
+  assert.equal(number, 0, "nobody knows yet which");
+  await backend.send(nobody, "to nobody");
+  const fake = await FakeEdge.to(backend, granting(1));
+  context.after(() => fake.socket.destroy());
+  await readUntil(backend, of("edgeConnected"));
+  await backend.send(id, "between");
+  assert.equal(fake.frames.length, 0, "it has not told of anybody");
+  const own = hex("link-own").slice();
+  own[13 + 32] = 0;
+  fake.send(own);
+  const events = await readUntil(backend, of("caughtUp"));
+  assert.equal(events.find(of("joined")).id, id);
+  // OWN has 9 packets down.
+  assert.equal((await backend.send(id, "next")).number, 12);
+  await fake.until((body) => body.subarray(9).toString() === "next");
+  const sent = fake.frames.filter((body) => body[8] === 0);
+  assert.deepEqual(
+    sent.map((body) => [body.readBigUInt64LE(0), body.subarray(9).toString()]),
+    ["early", "between", "next"].map((text) => [0x0102030405060708n, text]),
+  );
+});
+
+// SPEC 36.4.
+test("an edge that has forgotten a pause is told again", async (context) => {
+  const backend = await listen("127.0.0.1:0", { version: 3 });
+  context.after(() => backend.close());
+  const own = hex("link-own").slice();
+  own[13 + 32] = 0;
+  const isPause = (body) => body[8] === 0x29;
+  for (const link of [1, 2]) {
+    // The second begins to count again.
+    const fake = await FakeEdge.to(backend, granting(1, (grant) => link === 2 && grant.fill(0xff, 13 + 43, 13 + 51)));
+    fake.send(own);
+    await readUntil(backend, of("caughtUp"));
+    if (link === 1) backend.pause("0102030405060708");
+    await fake.until(isPause);
+    await backend.send("0102030405060708", "end");
+    await fake.until((body) => body[8] === 0);
+    assert.equal(fake.frames.filter(isPause).length, 1);
+    fake.socket.destroy();
+    await readUntil(backend, of("edgeLost"));
+  }
+});
+
 for (const [what, answer, then] of [
   ["grants to another backend", granting(0, (grant) => grant.fill(1, 18, 34))],
   ["grants too little", granting(0, (grant) => (grant[14] = 0x08))],

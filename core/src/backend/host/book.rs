@@ -54,6 +54,8 @@ pub(super) struct Entry {
     pub(super) is_noted: bool,
     /// The picture of the edge in which it was last.
     pub(super) picture: u64,
+    /// The picture in which the edge was told not to read its client, as long as that holds.
+    pub(super) paused: Option<u64>,
     /// The code and the text of the kick that the application asked for.
     pub(super) kick: Option<Box<(Code, String)>>,
     /// The groups that it is in.
@@ -298,6 +300,19 @@ impl Book {
             .iter()
             .filter(|(_, entry)| entry.picture < picture);
         let mut ids: Vec<_> = missing.map(|(&id, _)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Returns the sessions of which the edge was told in an earlier picture than this that they are paused, in the order of their ids. It is
+    /// told again.
+    pub(super) fn take_paused(&mut self, picture: u64) -> Vec<ClientId> {
+        let paused = self.known.iter_mut().filter_map(|(&id, entry)| {
+            let told = entry.paused.as_mut().filter(|told| **told < picture)?;
+            *told = picture;
+            Some(id)
+        });
+        let mut ids: Vec<_> = paused.collect();
         ids.sort_unstable();
         ids
     }

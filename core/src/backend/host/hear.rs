@@ -168,7 +168,7 @@ impl Desk {
         let picture = v3.picture;
         let (waiting, most_ids) = (self.link.take_frames(), self.most_ids());
         let Some(v3) = &mut self.v3 else { return };
-        // Groups end with the boot, and so do keys.
+        // Groups end with the counts, and so do keys.
         let everyone = core::iter::once((EVERYONE, self.book.ids()));
         for (group, mut members) in self.book.groups().chain(everyone) {
             // Who is sent packets again becomes a member behind them.
@@ -180,6 +180,12 @@ impl Desk {
         }
         for id in self.book.missing_since(picture) {
             self.gone(id, "the edge has it no longer");
+        }
+        // So do pauses.
+        for id in self.book.take_paused(picture) {
+            if let Some(v3) = self.granted(Feature::Settled) {
+                v3.push(ToEdge::Pause { id });
+            }
         }
         for body in waiting {
             if let Ok(Tagged { id, flag, data }) = Tagged::decode(&body) {

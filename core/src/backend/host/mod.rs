@@ -570,15 +570,20 @@ impl Host {
         self.desk.kick(id, code, text)
     }
 
-    /// Tells the edge to read no more of a client, or to go on. What it has read comes. A link of version 2 cannot tell it, and reads on.
-    /// (SPEC 36.4)
+    /// Tells the edge to read no more of a client, or to go on. What it has read comes. An edge that has forgotten it is told again. A link of
+    /// version 2 cannot tell it, and reads on. (SPEC 36.4)
     pub fn pause(&mut self, id: ClientId, pauses: bool) {
         let is_told = self.desk.book.get(id).is_some_and(|entry| entry.is_told);
-        if let Some(v3) = self.desk.granted(Feature::Settled).filter(|_| is_told) {
-            v3.push(match pauses {
-                true => ToEdge::Pause { id },
-                false => ToEdge::GoOn { id },
-            });
+        let Some(v3) = self.desk.granted(Feature::Settled).filter(|_| is_told) else {
+            return;
+        };
+        v3.push(match pauses {
+            true => ToEdge::Pause { id },
+            false => ToEdge::GoOn { id },
+        });
+        let picture = v3.picture;
+        if let Some(entry) = self.desk.book.get_mut(id) {
+            entry.paused = pauses.then_some(picture);
         }
     }
 

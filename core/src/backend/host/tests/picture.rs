@@ -81,6 +81,30 @@ fn what_is_sent_before_the_picture_is_complete_goes_behind_it_with_numbers_of_th
     assert_eq!(world.host.send(ID, b"next"), Ok(12));
 }
 
+/// SPEC 36.4.
+#[test]
+fn an_edge_that_has_forgotten_a_pause_is_told_again() {
+    let mut world = World::joined();
+    world.tell(joined(OTHER));
+    for id in [ID, OTHER] {
+        world.host.pause(id, true);
+    }
+    world.host.pause(OTHER, false);
+    world.take();
+    world.reopen(replaced(2));
+    world.take();
+    world.tell(own(ID));
+    assert!(world.take().is_empty(), "its OWN goes before");
+    assert_eq!(world.tell(own(OTHER)), [Heard::CaughtUp]);
+    let paused = |world: &mut World| {
+        let frames = world.take().into_iter();
+        let pauses = frames.filter(|frame| frame.contains("Pause"));
+        pauses.collect::<Vec<_>>()
+    };
+    let told = paused(&mut world);
+    assert_eq!(told, [format!("{:?}", ToEdge::Pause { id: ID })]);
+}
+
 /// SPEC 34.3, 35.6(a).
 #[test]
 fn the_last_packets_of_a_session_that_ended_unheard_are_heard() {
