@@ -141,6 +141,8 @@ pub(super) struct Granting {
     asked_run: Option<[u8; 8]>,
     /// What the first of them grants, with the sessions of all.
     pub(super) grant: Option<Grant>,
+    /// The shards that have granted.
+    pub(super) shards: usize,
 }
 
 /// The counts of the link, and whose the frames are that they count.
@@ -227,7 +229,7 @@ impl Counts {
         self.granting = Some(Granting {
             goes_on: true,
             asked_run: ask.run,
-            grant: None,
+            ..Granting::default()
         });
         true
     }
@@ -251,6 +253,7 @@ impl Counts {
         if granting.goes_on && grant.received == u64::MAX {
             return false;
         }
+        granting.shards += 1;
         match &mut granting.grant {
             Some(all) => all.sessions = all.sessions.saturating_add(grant.sessions),
             none => *none = Some(*grant),

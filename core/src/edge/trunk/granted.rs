@@ -14,7 +14,7 @@ use crate::edge::DeadlineReason;
 #[cfg(feature = "backends")]
 use crate::edge::TrunkShare;
 use crate::edge::contract::Deadline;
-use crate::edge::trunk::counts::Counts;
+use crate::edge::trunk::counts::{Counts, Granting};
 use crate::edge::trunk::{Branch, BranchState, Trunk};
 use crate::edge::uplink::drawn;
 use crate::edge::uplink::hold::Wrong;
@@ -150,7 +150,8 @@ impl Trunk {
         }
     }
 
-    /// Makes GRANT if all shards have granted.
+    /// Makes GRANT if all shards have granted. Those that have ended need not, unless a new boot asks and their sessions are saved: without
+    /// their OWN it would take these for ended. The next process grants then (SPEC 39.1(f)).
     pub(super) fn make_grant(&mut self) {
         let waits = |branch: &Branch| {
             matches!(
@@ -158,8 +159,13 @@ impl Trunk {
                 BranchState::Closed | BranchState::Asked | BranchState::Ending
             )
         };
+        let all = match self.keeps_late {
+            true => self.branches.len(),
+            false => 0,
+        };
+        let is_told = |granting: &Granting| granting.goes_on || granting.shards >= all;
         if let Some(counts) = &mut self.counts
-            && counts.granting.is_some()
+            && counts.granting.as_ref().is_some_and(is_told)
             && !self.branches.iter().any(waits)
         {
             counts.make_grant();

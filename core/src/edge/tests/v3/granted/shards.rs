@@ -245,6 +245,31 @@ fn a_backend_is_granted_once_all_shards_have_told_their_part() {
     assert!(shards.backend.frames.is_empty());
 }
 
+/// SPEC 39.1(f).
+#[test]
+fn once_a_shard_has_ended_the_next_process_grants_to_a_new_boot() {
+    let mut shards = Shards::new(LinkProtocol::V3);
+    for world in &mut shards.worlds {
+        world.join();
+    }
+    assert_eq!(shards.ask().sessions, 2);
+    shards.trunk.keep_sessions();
+    shards.lose_link();
+    let within = Duration::from_secs(10);
+    shards.trunk.handle_shutdown(shards.now, within);
+    shards.trunk.handle_branch_gone(shards.now, ShardId::new(0));
+    // The one that it has granted goes on.
+    shards.ask();
+    shards.lose_link();
+    shards.backend = Backend::new([2; 16]);
+    let ask = shards.backend.ask();
+    shards.trunk.handle_link_bytes(shards.now, &ask);
+    shards.exchange();
+    assert_eq!(shards.backend.grant, None);
+    shards.restart(0, 1);
+    assert_eq!(shards.ask().sessions, 2);
+}
+
 #[test]
 fn what_is_malformed_is_refused_once() {
     let mut shards = Shards::new(LinkProtocol::V3);
