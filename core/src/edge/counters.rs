@@ -1,5 +1,6 @@
 //! Counters and gauges of an edge, and the reasons that they tell apart.
 
+use crate::code::Code;
 use crate::edge::histogram::Histogram;
 use crate::farewell::Farewell;
 
@@ -83,6 +84,23 @@ impl EndReason {
             EndReason::Goodbye => "goodbye",
             EndReason::NumbersDoNotFit => "numbers do not fit",
             EndReason::PacketTooLong => "packet too long",
+        }
+    }
+
+    /// Returns the code of an Answer to a client whose session has ended.
+    pub(crate) const fn code(self) -> Code {
+        match self {
+            EndReason::Expired => Code::EXPIRED,
+            EndReason::MissedPacketsFull
+            | EndReason::ClientAway
+            | EndReason::SendQueueFull
+            | EndReason::WriteTimedOut => Code::RING_FULL,
+            EndReason::Kicked => Code::KICKED,
+            EndReason::TooManyStale => Code::TOO_MANY_AWAY,
+            EndReason::MemoryLimit => Code::MEMORY,
+            EndReason::Goodbye => Code::SAID_GOODBYE,
+            EndReason::NumbersDoNotFit => Code::NUMBERS,
+            EndReason::PacketTooLong => Code::TOO_LONG,
         }
     }
 }

@@ -16,7 +16,6 @@ use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::downlink::Room;
-use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::sessions::Place;
 use crate::edge::shares::Bound;
 
@@ -299,7 +298,7 @@ impl Edge {
         }
         let entry = self.sessions.live(session);
         let Some(info) = self.info(entry) else { return };
-        let code = kick.map_or(code_of(reason), |kick| kick.code);
+        let code = kick.map_or(reason.code(), |kick| kick.code);
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let source = info.source;
         let (up, down) = (info.up, info.down);

@@ -215,7 +215,7 @@ impl Edge {
             return;
         };
         let end = End {
-            code: kick.map_or(code_of(reason), |kick| kick.code),
+            code: kick.map_or(reason.code(), |kick| kick.code),
             highest: numbered.standing.highest(),
             acknowledged_up: numbered.progress.received(),
             acknowledged_down: entry.outbox.acked(),
@@ -240,7 +240,7 @@ impl Edge {
         let code = match (reason, kick) {
             (_, Some(kick)) => kick.code,
             (EndReason::Goodbye, None) => Code::GOODBYE,
-            (reason, None) => code_of(reason),
+            (reason, None) => reason.code(),
         };
         let detail = match (reason, self.sessions.live(session).numbered()) {
             (EndReason::PacketTooLong, Some(numbered)) => numbered.longest_down.into(),
@@ -455,23 +455,6 @@ impl Edge {
             }
             from = index + 1;
         }
-    }
-}
-
-/// Returns the code of an Answer to a client whose session has ended.
-pub(crate) fn code_of(reason: EndReason) -> Code {
-    match reason {
-        EndReason::Expired => Code::EXPIRED,
-        EndReason::MissedPacketsFull
-        | EndReason::ClientAway
-        | EndReason::SendQueueFull
-        | EndReason::WriteTimedOut => Code::RING_FULL,
-        EndReason::Kicked => Code::KICKED,
-        EndReason::TooManyStale => Code::TOO_MANY_AWAY,
-        EndReason::MemoryLimit => Code::MEMORY,
-        EndReason::Goodbye => Code::SAID_GOODBYE,
-        EndReason::NumbersDoNotFit => Code::NUMBERS,
-        EndReason::PacketTooLong => Code::TOO_LONG,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::code::Code;
-use crate::edge::counters::UNKNOWN_CLIENT;
+use crate::edge::counters::{EndReason, UNKNOWN_CLIENT};
 use crate::id::ClientId;
 use crate::ledger::Ledger;
 use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
@@ -80,8 +80,10 @@ fn ended_of(body: &[u8]) -> Option<ToBackend<'_>> {
         return None;
     }
     let text = core::str::from_utf8(data).unwrap_or_default();
+    let mut reasons = EndReason::ALL.into_iter();
+    let reason = reasons.find(|reason| reason.text() == text);
     let ended = Ended {
-        code: Code::GONE,
+        code: reason.map_or(Code::GONE, EndReason::code),
         up: Ledger::default(),
         down: Ledger::default(),
         text,
