@@ -279,7 +279,7 @@ impl Edge {
         self.link_queue
             .version
             .begin_with_owns(frames.packets() as u64);
-        self.count_unacknowledged(&waiting);
+        self.note_owned(&waiting);
         let beyond = self.rewrite_waiting(features);
         for body in self.link_queue.frames.bodies() {
             frames.push_body(body);
@@ -309,18 +309,30 @@ impl Edge {
         (frames, ended)
     }
 
-    /// Counts the packets of each session that this boot is to acknowledge: those that wait.
-    fn count_unacknowledged(&mut self, waiting: &BTreeMap<ClientId, Waiting>) {
-        let unacknowledged = self.sessions.iter().map(|(session, entry)| {
-            let waiting = waiting.get(&entry.id);
-            (session, waiting.map_or(0, |waiting| waiting.packets))
+    /// Notes what this boot is told of each session: whether it is away, and the packets that wait, which it is to acknowledge.
+    fn note_owned(&mut self, waiting: &BTreeMap<ClientId, Waiting>) {
+        let noted = self.sessions.iter().map(|(session, entry)| {
+            let packets = waiting.get(&entry.id).map_or(0, |waiting| waiting.packets);
+            (session, packets, self.is_away(entry.place))
         });
-        let unacknowledged: Vec<(u32, u64)> = unacknowledged.collect();
-        for (session, packets) in unacknowledged {
+        let noted: Vec<(u32, u64, bool)> = noted.collect();
+        for (session, packets, is_away) in noted {
             let entry = self.sessions.live_mut(session);
             if entry.unacknowledged_up() != packets {
                 entry.linked().unacknowledged = packets;
             }
+            if is_away || entry.is_linked() {
+                entry.linked().is_told_away = is_away;
+            }
+        }
+    }
+
+    /// Returns whether a session in this place is away for the backend: it is as long as its client owes a Ping.
+    fn is_away(&self, place: Place) -> bool {
+        match place {
+            Place::Attached(index) => !self.conns.live(index).is_established(),
+            Place::Away => true,
+            Place::Ended => false,
         }
     }
 
@@ -386,9 +398,9 @@ impl Edge {
         let living = self.sessions.iter().filter(|(_, entry)| self.stays(entry));
         let living = living.filter_map(|(index, entry)| {
             let state = match entry.place {
-                Place::Attached(_) => OwnState::Attached,
-                Place::Away => OwnState::Away,
                 Place::Ended => return None,
+                place if self.is_away(place) => OwnState::Away,
+                _ => OwnState::Attached,
             };
             let waiting = waiting.get(&entry.id).copied().unwrap_or_default();
             Some((entry.id, self.own_of(index, entry, state, waiting)))

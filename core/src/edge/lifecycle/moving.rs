@@ -246,7 +246,11 @@ impl Edge {
         let key = self.conns.insert_established(conn, session)?;
         let index = key.0.index;
         self.end_absence(now, session);
-        self.sessions.live_mut(session).place = Place::Attached(index);
+        let entry = self.sessions.live_mut(session);
+        entry.place = Place::Attached(index);
+        if entry.is_linked() {
+            entry.linked().is_told_away = false;
+        }
         self.start_alarm(now, index, session);
         self.conns.mark_ready(index);
         self.shares.listeners().join(moved.account);

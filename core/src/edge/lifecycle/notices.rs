@@ -1,5 +1,6 @@
 //! What the backend hears of sessions besides packets (SPEC 7.3, 35).
 
+use core::mem;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -20,7 +21,6 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::counters::{EndReason, UNKNOWN_CLIENT};
-use crate::edge::lifecycle::last_words::code_of;
 use crate::edge::lifecycle::welcome::millis;
 use crate::edge::sessions::{Place, Session};
 use crate::edge::uplink::queue::{LinkQueue, push_tagged};
@@ -114,7 +114,11 @@ impl Edge {
     #[cold]
     #[inline(never)]
     fn notify_away(&mut self, session: u32) {
-        let entry = self.sessions.live(session);
+        let entry = self.sessions.live_mut(session);
+        if mem::replace(&mut entry.linked().is_told_away, true) {
+            // Its client of version 2 proved itself, and was gone before its Ping.
+            return;
+        }
         let cause = entry
             .numbered()
             .map_or(Code::GOODBYE, |numbered| numbered.cause);
@@ -133,7 +137,9 @@ impl Edge {
                     replay,
                     peer: self.peer_of(index),
                 };
-                let id = self.sessions.live(session).id;
+                let entry = self.sessions.live_mut(session);
+                entry.linked().is_told_away = false;
+                let id = entry.id;
                 self.tell_frame(session, &ToBackend::Resumed { id, resumed });
             }
             Some(_) => {}
@@ -168,7 +174,7 @@ impl Edge {
                 let (up, down) = ledgers_of(entry);
                 let text = kick.map_or(reason.text(), |kick| kick.text);
                 let ended = Ended {
-                    code: kick.map_or(code_of(reason), |kick| kick.code),
+                    code: kick.map_or(reason.code(), |kick| kick.code),
                     up,
                     down,
                     text: text.get(..MAX_TEXT_BYTES).unwrap_or(text),

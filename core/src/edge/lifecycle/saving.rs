@@ -243,6 +243,9 @@ impl Edge {
             return;
         };
         self.sessions.begin_absence(session, now);
+        if self.link_queue.version.may_be_version_3() {
+            self.sessions.live_mut(session).linked().is_told_away = true;
+        }
         // Of what source it was is not known any more.
         self.sessions
             .count_absence(session, Admission::EXEMPT, &Nesting::NONE);

@@ -193,6 +193,8 @@ pub(crate) struct Linked {
     /// The counter by which this edge came to have it: 0 by a join (SPEC 44.6).
     #[cfg(feature = "cluster")]
     pub(crate) came_by: u64,
+    /// Whether the backend takes it for away.
+    pub(crate) is_told_away: bool,
     /// Whether its client is not read, since the backend wants that.
     pub(crate) paused: bool,
     /// What the backend wants to remember of it.
@@ -219,6 +221,7 @@ image!(Linked {
     told_settled,
     settling,
     unnumbered,
+    is_told_away,
     paused,
     note,
     groups,

@@ -87,6 +87,65 @@ fn a_backend_that_asks_is_granted_first_and_told_of_everybody() {
     assert_eq!(heard(&mut backend), ["up", "AWAY 0"]);
 }
 
+/// SPEC 35.3: its session was away all the time.
+#[test]
+fn nothing_is_told_of_a_client_that_is_gone_before_its_ping() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let mut one = world.join();
+    world.leave(one.conn);
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["JOINED", "AWAY 0"]);
+    let proves = |world: &mut World| {
+        let (conn, sealed) = world.claim(one.id);
+        let answer = world.answer(&one.keys, &sealed);
+        world.say(conn, Handshake::ChallengeResponse(&answer));
+        conn
+    };
+    let first = proves(&mut world);
+    // It is taken over, which changes nothing.
+    let second = proves(&mut world);
+    world.leave(first);
+    world.leave(second);
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), [""; 0]);
+    // Another boot is told the same.
+    let third = proves(&mut world);
+    world.backend_acknowledges(&mut backend);
+    let mut other = Backend::new([2; 16]);
+    world.lose_link(&mut backend);
+    world.granted(&mut other);
+    assert_eq!(heard(&mut other), ["OWN Away 1 0 0"]);
+    world.leave(third);
+    world.come_back(&mut one);
+    world.leave(one.conn);
+    world.exchange(&mut other);
+    assert_eq!(heard(&mut other), ["RESUMED 1 0", "AWAY 0"]);
+}
+
+#[test]
+fn an_end_in_the_form_of_version_2_is_told_with_its_code() {
+    let mut world = world(automatic);
+    let mut backend = Backend::new(BOOT);
+    let one = world.join();
+    world.send(one.conn, b"waits");
+    // Before the first frame of the backend it is not known which version the link has.
+    let session = world.edge.sessions.lookup(one.id).unwrap();
+    world
+        .edge
+        .end_session(world.now, session, EndReason::TooManyStale);
+    let ask = backend.ask();
+    world.edge.handle_link_bytes(world.now, &ask);
+    world.exchange(&mut backend);
+    let came = heard(&mut backend);
+    assert_eq!(
+        came.last().map(String::as_str),
+        Some("ENDED 307 too many stale clients"),
+        "{came:?}"
+    );
+}
+
 #[test]
 fn joined_says_where_a_client_comes_from_and_by_what_it_is_known() {
     let mut world = world(demanding);
@@ -165,7 +224,7 @@ fn what_waits_of_version_2_is_told_in_the_form_of_version_3() {
     world.backend_comes();
     let mut backend = Backend::new(BOOT);
     world.granted(&mut backend);
-    let expected = ["OWN Ended 1 0 0", "last", "ENDED 301 kicked"];
+    let expected = ["OWN Ended 1 0 0", "last", "ENDED 401 kicked"];
     assert_eq!(heard(&mut backend), expected);
 }
 
