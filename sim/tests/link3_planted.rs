@@ -61,6 +61,11 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         | Bug::OlderGoAwayStays
         | Bug::AskedForAll => &["K13"],
         Bug::RestoredGoneNotTold => &["K5"],
+        Bug::SplitWrongly => &["K8", "K3", "K12"],
+        Bug::AckOfAnotherShard => &["K2", "K7", "K11", "K12", "H1"],
+        Bug::LateFramesLost | Bug::CountsNotRestored => &["K2", "K3", "K8", "K10", "K12"],
+        Bug::RestoredGroupsLost => &["K8", "K3", "K12"],
+        Bug::PauseNotSaved => &["K10"],
         other => unreachable!("{other:?} is no bug of the link"),
     }
 }

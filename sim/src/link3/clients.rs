@@ -19,11 +19,15 @@ use crate::takes::Takes;
 pub(super) struct Conn {
     pub(super) client: usize,
     pub(super) key: Option<ConnKey>,
+    /// The shard that has it.
+    pub(super) shard: usize,
     pub(super) up: Pipe,
     pub(super) down: Pipe,
     pub(super) is_silent: bool,
     /// The session that the client has on it.
-    session: Option<u64>,
+    pub(super) session: Option<u64>,
+    /// When its edge began to end in order.
+    pub(super) sent_away_at: Option<u64>,
     /// Whether its client is to leave, and the bytes down that the edge has written and the client has read.
     pub(super) asked: Option<Asked>,
     pub(super) written: u64,
@@ -158,7 +162,11 @@ impl World {
         self.rng.fill(&mut random);
         let now = time(self.now);
         let peer = IpAddr::from([203, 0, 113, client as u8]);
-        let Ok(key) = self.edge.handle_accepted(now, peer) else {
+        let shard = match self.edge.shards() {
+            1 => 0,
+            shards => self.rng.below(shards as u64) as usize,
+        };
+        let Ok(key) = self.edge.shard(shard).handle_accepted(now, peer) else {
             return self.clients[client].machine.handle_connect_failed(now);
         };
         let number = self.conns.len();
@@ -170,10 +178,12 @@ impl World {
         self.conns.push(Conn {
             client,
             key: Some(key),
+            shard,
             up: pipe(0),
             down: pipe(1),
             is_silent: false,
             session: None,
+            sent_away_at: None,
             asked: None,
             written: 0,
             read: 0,
@@ -260,6 +270,7 @@ impl World {
                     session.is_numbered = is_numbered;
                     // It may join again by itself, under another id, before its goodbye.
                     session.said_goodbye |= state.says_goodbye;
+                    session.let_go_at = self.conns[conn].sent_away_at;
                     let is_owner = *session.owner.get_or_insert(owner) == owner;
                     if !is_owner {
                         let text = format!("client {client} joins as {id:016x}");
@@ -269,7 +280,11 @@ impl World {
                 }
                 Event::Resumed { id, .. } => {
                     self.conns[conn].session = Some(id.as_u64());
-                    self.ledger.session(id.as_u64()).let_go_at = None;
+                    let conn = &self.conns[conn];
+                    // The edge may have let go of it meanwhile.
+                    if conn.asked.is_none_or(|asked| !asked.is_over) {
+                        self.ledger.session(id.as_u64()).let_go_at = conn.sent_away_at;
+                    }
                     self.ledger.reached("resumed");
                 }
                 Event::CaughtUp | Event::Skipped { .. } => {}
@@ -392,12 +407,7 @@ impl World {
 
     pub(super) fn edge_turn(&mut self) -> bool {
         let mut moved = self.connect_edge();
-        self.edge.skip_listed();
-        let due = self.edge.poll_timeout();
-        if due.is_some_and(|due| due.at.as_nanos() <= self.now) {
-            self.edge.handle_timeout(time(self.now));
-            moved = true;
-        }
+        moved |= self.edge.handle_timeouts(self.now);
         self.look_at_leaving();
         for conn in self.live.clone() {
             moved |= self.serve(conn);
@@ -406,7 +416,12 @@ impl World {
             }
         }
         self.live.retain(|conn| self.conns[*conn].key.is_some());
-        moved | self.edge_uses_link()
+        moved |= self.edge.exchange(self.now, &mut self.rng);
+        for (shard, bytes) in self.edge.take_heard() {
+            self.shard_has_heard(shard, &bytes);
+        }
+        moved |= self.edge_uses_link();
+        moved | self.end_in_order()
     }
 
     fn serve(&mut self, conn: usize) -> bool {
@@ -414,25 +429,27 @@ impl World {
             return false;
         };
         let now = time(self.now);
-        match self.edge.client_duty(key) {
+        let shard = self.conns[conn].shard;
+        let edge = self.edge.shard(shard);
+        match edge.client_duty(key) {
             Duty::Entropy => {
                 let mut random = [0; 32];
                 self.rng.fill(&mut random);
-                self.edge.handle_entropy(now, key, random);
+                edge.handle_entropy(now, key, random);
                 return true;
             }
             Duty::Close(kind) => {
                 self.close_at_edge(conn, Closed::Asked, kind.into());
                 return true;
             }
-            Duty::HandOver(_) => {
-                self.ledger.fail("S15", "9.9", "a hand-over".into());
+            Duty::HandOver(to) => {
+                self.hand_over(conn, key, to.as_u8().into());
                 return true;
             }
             Duty::Write(_) | Duty::Read(_) | Duty::Rest => {}
         }
         let most = self.chunk().min(self.conns[conn].down.room());
-        let bytes = self.edge.client_takes(now, key, most);
+        let bytes = self.edge.shard(shard).client_takes(now, key, most);
         let wrote = !bytes.is_empty();
         if wrote {
             self.steps += 1;
@@ -446,6 +463,24 @@ impl World {
         self.read_up(conn) || wrote
     }
 
+    /// Takes a connection to the shard that has its session.
+    fn hand_over(&mut self, conn: usize, key: ConnKey, to: usize) {
+        let now = time(self.now);
+        let state = &mut self.conns[conn];
+        let taken = self.edge.shard(state.shard).take_handover(now, key);
+        let Some(handover) = taken.filter(|_| to != state.shard && to < self.edge.shards()) else {
+            let text = format!("connection {conn} of shard {} goes to {to}", state.shard);
+            return self.ledger.fail("S15", "9.9(c)", text);
+        };
+        self.ledger.reached("handed over");
+        state.shard = to;
+        state.key = self.edge.shard(to).handle_handover(now, handover).ok();
+        if state.key.is_none() {
+            state.up.discard();
+            self.wakes.extend(state.down.end(self.now, End::Rst));
+        }
+    }
+
     fn read_up(&mut self, conn: usize) -> bool {
         let now = self.now;
         let state = &mut self.conns[conn];
@@ -455,7 +490,7 @@ impl World {
             self.close_at_edge(conn, Closed::Error, End::Rst);
             return true;
         }
-        let budget = self.edge.read_budget(key);
+        let budget = self.edge.shard(state.shard).read_budget(key);
         if budget == 0 {
             return false;
         }
@@ -465,7 +500,10 @@ impl World {
             let bytes = state.up.read(most);
             self.steps += 1;
             self.hash.add(now, kind::UP, conn as u64, &bytes);
-            self.edge.handle_client_bytes(time(now), key, &bytes);
+            let shard = state.shard;
+            self.edge
+                .shard(shard)
+                .handle_client_bytes(time(now), key, &bytes);
             return true;
         }
         if state.up.ended(now).is_some() {
@@ -481,10 +519,23 @@ impl World {
         let state = &mut self.conns[conn];
         let Some(key) = state.key.take() else { return };
         if let Some(id) = state.session {
-            self.ledger.session(id).left_at = Some(now);
+            let place = self.edge.inspect(id);
+            let away = match &place {
+                Some((shard, one)) if one.conn != Some(key.index()) || *shard != state.shard => {
+                    one.away
+                }
+                _ => Some(Duration::ZERO),
+            };
+            // It may be on another connection meanwhile, or be away already.
+            if let Some(away) = away {
+                self.ledger.session(id).left_at = Some(now - away.as_nanos() as u64);
+            }
         }
         state.up.discard();
         self.wakes.extend(state.down.end(now, end));
-        self.edge.handle_client_closed(time(now), key, cause);
+        let shard = state.shard;
+        self.edge
+            .shard(shard)
+            .handle_client_closed(time(now), key, cause);
     }
 }

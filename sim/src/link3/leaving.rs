@@ -7,13 +7,12 @@ use voltlane_core::client::{Code, DropCause, State};
 use voltlane_core::edge::CloseReason;
 
 use super::World;
+use crate::codec::Frames;
 
 const GOAWAY: u8 = 0x28;
 const MILLI_NANOS: u64 = 1_000_000;
 /// How many sessions may have ended since, each of which is a millisecond.
 const FEW: u64 = 8;
-/// As many sessions an edge shows at once.
-const PAGE: usize = 64;
 
 /// What the client of a connection was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Asked {
     /// The bytes that were written down when it was asked. `None`: not all of them are.
     behind: Option<u64>,
     /// Whether the time is over.
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 /// Times of a GOAWAY in milliseconds.
@@ -74,13 +73,28 @@ impl World {
         while let Ok(Some(body)) = link.handed.next_body(u32::MAX) {
             asked.extend(go_away_of(&body));
         }
-        for (id, times) in asked {
-            self.is_asked(id, times);
+        // With several shards each is asked once the frame has come to it.
+        if self.edge.shards() == 1 {
+            for (id, times) in asked {
+                self.is_asked(0, id, times);
+            }
         }
     }
 
-    fn is_asked(&mut self, id: Option<u64>, times: Times) {
-        let here = self.attached();
+    /// A shard has handled frames of the backend.
+    pub(super) fn shard_has_heard(&mut self, shard: usize, bytes: &[u8]) {
+        let mut frames = Frames::default();
+        frames.push(bytes);
+        while let Ok(Some(body)) = frames.next_body(u32::MAX) {
+            if let Some((id, times)) = go_away_of(&body) {
+                self.is_asked(shard, id, times);
+            }
+        }
+    }
+
+    fn is_asked(&mut self, shard: usize, id: Option<u64>, times: Times) {
+        let mut here = self.edge.attached();
+        here.retain(|(_, (of, _))| *of == shard);
         let fastest = (here.len() as u64).min(times.drain);
         let latest = match id {
             // The edge may have let go of some meanwhile.
@@ -96,9 +110,10 @@ impl World {
             None => "all asked to leave",
             Some(_) => "asked to leave",
         });
-        for (of, index) in here {
+        for (of, (_, index)) in here {
             let is_it = |conn: &&usize| {
-                let key = self.conns[**conn].key;
+                let conn = &self.conns[**conn];
+                let key = conn.key.filter(|_| conn.shard == shard);
                 key.is_some_and(|key| key.index() == index)
             };
             let conn = self.live.iter().find(is_it).copied();
@@ -114,18 +129,6 @@ impl World {
         }
     }
 
-    /// Returns the sessions that have a connection, and which of the edge's it is.
-    fn attached(&self) -> Vec<(u64, usize)> {
-        let (mut all, mut next) = (Vec::new(), Some(0));
-        while let Some(from) = next {
-            let page = self.edge.page(from, PAGE);
-            let here = page.sessions.iter();
-            all.extend(here.filter_map(|one| Some((one.id.as_u64(), one.conn?))));
-            next = page.next;
-        }
-        all
-    }
-
     /// The edge has handled what was due.
     pub(super) fn look_at_leaving(&mut self) {
         let now = self.now;
@@ -138,21 +141,22 @@ impl World {
             if asked.until <= now && !std::mem::replace(&mut asked.is_over, true) {
                 self.sent_away += 1;
                 self.ledger.reached("sent away for the backend");
-                let place = self.edge.inspect(ClientId::from_u64(asked.id));
-                if place.and_then(|one| one.conn) == Some(key.index()) {
+                let place = self.edge.inspect(asked.id);
+                let place = place.and_then(|(shard, one)| Some((shard, one.conn?)));
+                if place == Some((conn.shard, key.index())) {
                     stays = Some((*asked, conn.client));
                 } else if let Some(session) = self.ledger.sessions.get_mut(&asked.id) {
                     // It may be away from now on, and its connection ends later.
-                    session.let_go_at = Some(now);
+                    session.let_go_at.get_or_insert(now);
                 }
             }
         }
-        let gone = self.edge.counters().closed[CloseReason::Shutdown as usize];
+        let gone = self.edge.closed(CloseReason::Shutdown);
         let due = self.sent_away;
         if let Some((asked, client)) = stays {
             let text = format!("client {client} is there: {asked:?}");
             self.ledger.fail("K13", "25.3(b)", text);
-        } else if gone > due {
+        } else if gone > due && self.saving.is_none() {
             let text = format!("{gone} clients were sent away, and the time of {due} was over");
             self.ledger.fail("K13", "25.3(b)", text);
         }
@@ -190,16 +194,18 @@ impl World {
 
     /// A client says why its last connection has ended.
     pub(super) fn has_left(&mut self, client: usize, cause: DropCause) {
-        let asked = self.clients[client].last_conn;
-        let asked = asked.and_then(|conn| self.conns[conn].asked);
+        let last = self.clients[client].last_conn.map(|conn| &self.conns[conn]);
+        let is_sent_away = last.is_some_and(|conn| conn.sent_away_at.is_some());
+        let asked = last.and_then(|conn| conn.asked);
         let (is_right, reached) = match cause {
             DropCause::Moved(code) => (
-                code == Code::GOING_AWAY && asked.is_some(),
+                code == Code::GOING_AWAY && (asked.is_some() || is_sent_away),
                 "left when the backend asked",
             ),
-            DropCause::Told(Code::GOING_AWAY) => {
-                (asked.is_some_and(|asked| asked.is_over), "was sent away")
-            }
+            DropCause::Told(Code::GOING_AWAY) => (
+                asked.is_some_and(|asked| asked.is_over) || is_sent_away,
+                "was sent away",
+            ),
             _ => return,
         };
         self.ledger.reached(reached);

@@ -3,10 +3,11 @@
 use voltlane_core::ClientId;
 use voltlane_core::backend::SendError;
 use voltlane_core::backend::host::{Event, GroupId, Mark};
-use voltlane_core::edge::{Closed, HasLink as _};
+use voltlane_core::edge::Closed;
 
 use super::ledger::{Class, Sent, Told};
 use super::setup::Kind;
+use super::tap::Fault;
 use super::{World, kind, time};
 use crate::codec::Frames;
 use crate::engine::pipe::{End, Pipe};
@@ -83,6 +84,27 @@ impl World {
         }
     }
 
+    fn note_tap(&mut self, heard: Result<(), Fault>) {
+        for said in std::mem::take(&mut self.tap.said) {
+            self.note(|| said);
+        }
+        if let Err(fault) = heard {
+            self.ledger.fail(fault.rule, fault.section, fault.text);
+        }
+    }
+
+    /// The edge closes its end of the link, if it has one. Returns what it has not read.
+    pub(super) fn end_link_at_edge(&mut self) -> Option<Vec<u8>> {
+        let now = self.now;
+        let link = self.link.as_mut().filter(|link| link.is_at_edge)?;
+        link.is_at_edge = false;
+        link.down.advance(now);
+        let bytes = link.down.read(usize::MAX);
+        link.down.discard();
+        self.wakes.extend(link.up.end(now, End::Fin));
+        Some(bytes)
+    }
+
     fn count_link(&mut self, bytes: usize) {
         let before = self.link_bytes;
         self.link_bytes += bytes as u64;
@@ -90,6 +112,7 @@ impl World {
             && (before..self.link_bytes).contains(&at)
         {
             self.cut();
+            self.was_cut = true;
         }
     }
 
@@ -103,7 +126,7 @@ impl World {
         };
         link.down.advance(now);
         let end = match () {
-            () if self.edge.link_wants_close() => {
+            () if self.edge.link().link_wants_close() => {
                 self.wakes.extend(link.up.end(now, End::Fin));
                 self.ledger.reached("link closed by the edge");
                 Some(Closed::Asked)
@@ -118,17 +141,17 @@ impl World {
         if let Some(end) = end {
             link.is_at_edge = false;
             link.down.discard();
-            self.edge.handle_link_closed(time(now), end);
+            self.edge.link().handle_link_closed(time(now), end);
             self.note(|| format!("the link ends at the edge: {end:?}"));
             return true;
         }
         let mut moved = false;
-        let budget = self.edge.link_read_budget().min(chunk);
+        let budget = self.edge.link().link_read_budget().min(chunk);
         if link.down.readable() > 0 && budget > 0 {
             let bytes = link.down.read(budget);
             self.steps += 1;
             self.hash.add(now, kind::LINK_DOWN, 0, &bytes);
-            self.edge.handle_link_bytes(time(now), &bytes);
+            self.edge.link().handle_link_bytes(time(now), &bytes);
             self.edge_has_heard(&bytes);
             moved = true;
         }
@@ -136,17 +159,16 @@ impl World {
             return moved;
         };
         let room = link.up.room().min(chunk);
-        let mut bytes = self.edge.link_output().concat();
+        let mut bytes = self.edge.link().link_output().concat();
         bytes.truncate(room);
         if bytes.is_empty() {
             return moved;
         }
-        self.edge.handle_link_written(time(now), bytes.len());
+        self.edge.link().handle_link_written(time(now), bytes.len());
         self.hash.add(now, kind::LINK_UP, 0, &bytes);
         link.up.write(now, &bytes, &mut self.wakes);
-        if let Err(fault) = self.tap.up(&bytes) {
-            self.ledger.fail(fault.rule, fault.section, fault.text);
-        }
+        let heard = self.tap.up(&bytes);
+        self.note_tap(heard);
         if self.tap.take_plain() {
             self.ledger.became_plain();
         }
@@ -220,9 +242,8 @@ impl World {
         if !bytes.is_empty() {
             self.host.handle_written(bytes.len());
             link.down.write(now, &bytes, &mut self.wakes);
-            if let Err(fault) = self.tap.down(&bytes) {
-                self.ledger.fail(fault.rule, fault.section, fault.text);
-            }
+            let heard = self.tap.down(&bytes);
+            self.note_tap(heard);
             self.count_link(bytes.len());
             moved = true;
         }
@@ -286,7 +307,10 @@ impl World {
             _ => None,
         };
         match heard {
-            Heard::Connected { is_granted: false } => self.ledger.became_plain(),
+            Heard::Connected { is_granted: false } => {
+                self.ledger.became_plain();
+                self.tap.fell_back();
+            }
             Heard::Connected { is_granted: true } => {
                 let clients = self.clients.iter();
                 let sent: Vec<_> = clients

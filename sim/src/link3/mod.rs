@@ -12,37 +12,40 @@
 //! | `link.rs` | the link, and the backend with its application |
 //! | `clients.rs` | clients, their networks and the adapter of the edge |
 //! | `leaving.rs` | clients that the backend asks to leave |
+//! | `process.rs` | the edge's process: one machine, or several shards and their trunk |
+//! | `saving.rs` | the orderly end of a process, and another one that goes on with what it has saved |
 //! | `rest.rs` | points at which nothing is wrong and nothing is under way, where all three must agree |
 
 mod clients;
 mod leaving;
 mod ledger;
 mod link;
+mod process;
 mod rest;
+mod saving;
 mod setup;
 mod tap;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::host::{Host, HostConfig};
-use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{Edge, HasLink as _};
 
-use crate::audited::Audited;
 use crate::engine::host::time;
-use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
 use crate::ledgered::{Outcome, kind};
 use crate::panics::panic_of;
-use crate::recorded;
 use crate::rng::Rng;
 use crate::takes::Takes;
 
 use clients::{Client, Conn};
 use ledger::Ledger;
 use link::{Link, Take};
+use process::Process;
 use rest::Rest;
+use saving::Saving;
+pub use setup::Besides;
 use setup::{Due, Op, Setup};
 use tap::Tap;
 
@@ -99,10 +102,17 @@ pub fn run_traced(seed: u64) -> Outcome {
     run_with(Setup::draw(seed), true)
 }
 
-/// Runs a small plan whose link is cut behind this many bytes of both directions together, of which half are lost on the way.
+/// Runs a small plan of an edge with so many shards, whose link is cut behind this many bytes of both directions together. What is `besides`
+/// happens then.
 #[must_use]
-pub fn run_cut(seed: u64, bytes: u64) -> Outcome {
-    run_with(Setup::draw_cut(seed, bytes), false)
+pub fn run_cut(seed: u64, shards: u8, besides: Besides, bytes: u64) -> Outcome {
+    run_with(Setup::draw_cut(seed, shards, besides, bytes), false)
+}
+
+/// Like [`run_cut`], and records what happened.
+#[must_use]
+pub fn run_cut_traced(seed: u64, shards: u8, besides: Besides, bytes: u64) -> Outcome {
+    run_with(Setup::draw_cut(seed, shards, besides, bytes), true)
 }
 
 fn run_with(setup: Setup, traced: bool) -> Outcome {
@@ -129,7 +139,9 @@ struct World {
     hash: TraceHash,
     steps: u64,
     notes: Option<Vec<String>>,
-    edge: Audited,
+    edge: Process,
+    /// While the edge ends in order.
+    saving: Option<Saving>,
     /// The processes of the edge so far, and their runs.
     terms: u32,
     runs: Vec<[u8; 8]>,
@@ -156,18 +168,10 @@ struct World {
     is_done: bool,
     /// Packets down so far: each has a number of its own.
     sent_down: u32,
-    /// Bytes on the link so far, and where it is cut.
+    /// Bytes on the link so far.
     link_bytes: u64,
-}
-
-fn edge_of(setup: &Setup, term: u32, runs: &[[u8; 8]]) -> Audited {
-    let mut seed = [0; 32];
-    Rng::fork(setup.seed, "edge of the link", term.into()).fill(&mut seed);
-    let mut edge = Edge::new(setup.config.clone(), edge_pair().clone(), seed);
-    recorded::attach(&mut edge, &seed);
-    edge.set_term(term);
-    edge.set_earlier_runs(runs);
-    Audited::new(edge)
+    /// Whether the link was just cut where it had to be.
+    was_cut: bool,
 }
 
 fn host_of(setup: &Setup, boot: u64) -> Host {
@@ -178,7 +182,7 @@ fn host_of(setup: &Setup, boot: u64) -> Host {
 
 impl World {
     fn new(setup: Setup, traced: bool) -> World {
-        let edge = edge_of(&setup, 1, &[]);
+        let edge = Process::new(&setup, setup.shards, (1, &[]), None);
         World {
             now: 0,
             rng: Rng::fork(setup.seed, "world of the link", 0),
@@ -187,6 +191,7 @@ impl World {
             notes: traced.then(|| vec![format!("{setup:?}")]),
             runs: vec![edge.run()],
             edge,
+            saving: None,
             terms: 1,
             host: host_of(&setup, 0),
             boots: 0,
@@ -194,7 +199,7 @@ impl World {
             sent_away: 0,
             takes: Takes::default(),
             link: None,
-            tap: Tap::default(),
+            tap: Tap::new(setup.shards.into()),
             host_stalls: 0,
             ledger: Ledger::new(&setup),
             clients: (0..setup.clients + setup.plain)
@@ -208,6 +213,7 @@ impl World {
             is_done: false,
             sent_down: 0,
             link_bytes: 0,
+            was_cut: false,
             setup,
         }
     }
@@ -227,6 +233,9 @@ impl World {
         while !self.is_over() {
             self.ledger.now = self.now;
             let moved = self.round();
+            if !moved && !self.is_over() {
+                self.look_at_quiet();
+            }
             rounds += 1;
             if rounds % 64 == 0 {
                 self.edge.audit();
@@ -267,8 +276,7 @@ impl World {
     fn next_instant(&mut self) -> u64 {
         let now = self.now;
         self.wakes = self.wakes.split_off(&(now + 1));
-        self.edge.skip_listed();
-        let edge = self.edge.poll_timeout().map(|due| due.at.as_nanos());
+        let edge = self.edge.poll_timeout();
         let host = self.host.poll_timeout().map(|at| at.as_nanos());
         let clients = self.clients.iter().filter_map(Client::wants_turn_at);
         let others = [
@@ -296,6 +304,14 @@ impl World {
     // ---- what happens
 
     fn operate(&mut self) -> bool {
+        if std::mem::take(&mut self.was_cut) {
+            match self.setup.with_cut {
+                Besides::Nothing => {}
+                Besides::Boot => self.boot(),
+                Besides::Restart => self.restart(),
+                Besides::Save => self.begin_saving(Duration::from_millis(20)),
+            }
+        }
         if self.rest.is_some() {
             return self.look_at_rest();
         }
@@ -350,6 +366,7 @@ impl World {
             Op::HostStall { nanos } => self.host_stalls = self.now + nanos,
             Op::Boot => self.boot(),
             Op::Restart => self.restart(),
+            Op::Save { within } => self.begin_saving(within),
             Op::Leap { nanos } => {
                 self.now += nanos;
                 self.ledger.now = self.now;
@@ -367,9 +384,10 @@ impl World {
         }
         self.live.clear();
         self.cut();
-        self.link = None;
+        (self.link, self.saving) = (None, None);
         self.terms += 1;
-        self.edge = edge_of(&self.setup, self.terms, &self.runs);
+        let shards = self.edge.shards() as u8;
+        self.edge = Process::new(&self.setup, shards, (self.terms, &self.runs), None);
         self.runs.push(self.edge.run());
         self.ledger.restarted();
         self.sent_away = 0;
@@ -398,10 +416,13 @@ impl World {
     }
 
     fn connect_edge(&mut self) -> bool {
-        if !self.edge.link_wants_connect(time(self.now)) {
+        let now = time(self.now);
+        let edge = self.edge.link();
+        if !edge.link_wants_connect(now) {
             return false;
         }
-        self.edge.link_up(time(self.now));
+        edge.handle_link_connecting(now);
+        edge.handle_link_connected(now);
         self.open_link();
         true
     }

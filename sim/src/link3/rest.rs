@@ -1,12 +1,15 @@
-//! Points at which nothing is wrong and nothing is under way: there the edge, the backend, the clients and the ledger must agree.
+//! Points at which nothing is under way: there the edge, the backend, the clients and the ledger must agree. Some come by themselves, and at
+//! some all faults end for a while.
 
 use std::collections::BTreeMap;
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::host::Host;
+use voltlane_core::edge::SessionInfo;
+use voltlane_core::edge::testkit::Adapter as _;
 
 use super::World;
-use super::ledger::Told;
+use super::ledger::{Session, Told};
 
 /// How long everything may take to come to rest, in nanoseconds. Sessions whose clients have gone must expire meanwhile.
 const WITHIN: u64 = 400_000_000_000;
@@ -87,13 +90,60 @@ impl World {
         }
     }
 
-    /// Returns what is not at rest.
-    fn unrest(&self) -> Option<String> {
+    /// Compares what all know of the packets so far, if nothing is under way on the link: of each client whose connection is quiet as well.
+    pub(super) fn look_at_quiet(&mut self) {
+        if self.saving.is_some() || !self.ledger.has_picture || self.unrest_of_link().is_some() {
+            return;
+        }
+        for number in 0..self.clients.len() {
+            if !self.is_quiet(number) {
+                continue;
+            }
+            self.ledger.reached("quiet");
+            if let Some(text) = self.disagreement(number, false) {
+                let text = format!("client {number}, in a quiet moment: {text}");
+                return self.ledger.fail("K12", "37", text);
+            }
+        }
+    }
+
+    /// Returns whether nothing is under way between a client and the edge, and neither has anything to send.
+    fn is_quiet(&mut self, number: usize) -> bool {
+        let (client, now) = (&mut self.clients[number], self.now);
+        let (Some(id), Some(conn)) = (client.id, client.conn) else {
+            return false;
+        };
+        let is_here = |one: &Session| one.told == Told::Here && !one.is_paused;
+        let works = client.stalled_until > now
+            || !client.takes.is_empty()
+            || client.machine.queued_packets() > 0
+            || !client.machine.output().is_empty();
+        let conn = &self.conns[conn];
+        let all = self.setup.stream as usize;
+        let is_empty = conn.up.room() == all && conn.down.room() == all && !conn.is_silent;
+        let Some(key) = conn
+            .key
+            .filter(|_| client.is_established() && is_empty && !works)
+        else {
+            return false;
+        };
+        let output = self.edge.shard(conn.shard).client_output(key);
+        let is_written = output.concat().is_empty();
+        // It may wait for room at the client.
+        let waits = |one: &SessionInfo| one.down.open_unsent > 0;
+        let at_edge = self.edge.inspect(id);
+        is_written
+            && at_edge.is_some_and(|(_, one)| !waits(&one))
+            && self.ledger.sessions.get(&id).is_some_and(is_here)
+    }
+
+    /// Returns what is under way on the link.
+    fn unrest_of_link(&self) -> Option<String> {
         let gauges = self.edge.gauges();
         if self.host.edge().is_none() || !gauges.link_is_up {
             return Some("the link has not version 3".to_owned());
         }
-        if !self.link_is_empty() {
+        if !self.link_is_empty() || !self.edge.branches_are_empty() {
             return Some("something is under way on the link".to_owned());
         }
         if self.host.queued_packets() > 0 || !self.takes.is_empty() {
@@ -106,9 +156,18 @@ impl World {
             ));
         }
         let waits = gauges.link_packets + gauges.waiting + gauges.ending;
-        if waits > 0 {
-            return Some(format!("the link is not acknowledged: {gauges:?}"));
+        (waits > 0).then(|| format!("the link is not acknowledged: {gauges:?}"))
+    }
+
+    /// Returns what is not at rest.
+    fn unrest(&self) -> Option<String> {
+        if self.saving.is_some() {
+            return Some("the edge ends in order".to_owned());
         }
+        if let Some(text) = self.unrest_of_link() {
+            return Some(text);
+        }
+        let gauges = self.edge.gauges();
         for (number, client) in self.clients.iter().enumerate() {
             if !client.is_established() {
                 return Some(format!("client {number} is {:?}", client.machine.state()));
@@ -172,14 +231,13 @@ impl World {
             return self.ledger.fail("K8", "36.2", text);
         }
         for number in 0..self.clients.len() {
-            if let Some(text) = self.disagreement(number) {
+            if let Some(text) = self.disagreement(number, true) {
                 let text = format!("client {number}: {text}");
                 return self.ledger.fail("K12", "37", text);
             }
         }
         self.look_at_pauses();
-        let counters = self.edge.counters();
-        let wrong = (counters.link_violations, counters.malformed_down);
+        let wrong = self.edge.faults();
         // An edge that has version 2 drops ASK as a malformed frame.
         if wrong != (0, 0) && !self.ledger.reach.contains_key("version 2 of the link") {
             let text = format!("the edge has counted {wrong:?} faults of the backend");
@@ -196,16 +254,13 @@ impl World {
                 expected.entry(group).or_default().push(id);
             }
         }
-        let ids = |ids: Vec<ClientId>| ids.iter().map(|id| id.as_u64()).collect();
-        let groups = self.edge.groups().into_iter();
-        let of_edge: BTreeMap<u64, Vec<u64>> = groups
-            .map(|(group, members)| (group, ids(members)))
-            .collect();
+        let of_edge = self.edge.groups();
         (of_edge != expected)
             .then(|| format!("the edge has the groups {of_edge:x?}, and {expected:x?} are meant"))
     }
 
-    fn disagreement(&self, number: usize) -> Option<String> {
+    /// Returns what differs of a client. `is_at_rest`: also what is acknowledged late.
+    fn disagreement(&self, number: usize, is_at_rest: bool) -> Option<String> {
         let client = &self.clients[number];
         let id = client.id?;
         let session = self.ledger.sessions.get(&id)?;
@@ -217,7 +272,8 @@ impl World {
         let (up, down) = (of_host.up.numbered, of_host.down.numbered);
         let has_come = up == session.heard && down == session.down.len() as u64;
         let is_balanced = of_host.up.is_balanced() && of_host.down.is_balanced();
-        let is_settled = of_host.down.acknowledged == down || session.is_paused;
+        let is_late = session.is_paused || !is_at_rest;
+        let is_settled = of_host.down.acknowledged == down || is_late;
         let mut agrees = has_come && is_balanced && is_settled;
         if client.is_numbered {
             let (sent, got) = (of_client.up, of_client.down);
@@ -245,7 +301,8 @@ impl World {
                 continue;
             };
             let is_paused = self.ledger.session(id).is_paused;
-            let is_read = self.edge.read_budget(key) > 0;
+            let shard = self.conns[conn].shard;
+            let is_read = self.edge.shard(shard).read_budget(key) > 0;
             if is_paused == is_read {
                 let text = format!("client {number} is paused: {is_paused}, read: {is_read}");
                 self.ledger.fail("K10", "36.4", text);

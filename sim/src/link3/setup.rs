@@ -14,6 +14,8 @@ pub(super) struct Setup {
     /// The clients of version 3, and those of version 2.
     pub(super) clients: usize,
     pub(super) plain: usize,
+    /// The shards of the edge.
+    pub(super) shards: u8,
     pub(super) config: EdgeConfig,
     pub(super) stream: u64,
     pub(super) delay_us: u64,
@@ -29,8 +31,32 @@ pub(super) struct Setup {
     pub(super) slow_host_nanos: u64,
     /// Whether the backend saves the packets up that it has taken, with its own data.
     pub(super) saves: bool,
-    /// The bytes of the link behind which it is cut.
+    /// The bytes of the link behind which it is cut, and what happens besides.
     pub(super) cut_at: Option<u64>,
+    pub(super) with_cut: Besides,
+}
+
+/// What happens besides when the link is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Besides {
+    /// Nothing: both processes live on.
+    Nothing,
+    /// The backend dies, and another process takes its place.
+    Boot,
+    /// The edge dies, and another process takes its place.
+    Restart,
+    /// The edge ends in order, and another process goes on with what it has saved.
+    Save,
+}
+
+impl Besides {
+    /// All of them.
+    pub const ALL: [Besides; 4] = [
+        Besides::Nothing,
+        Besides::Boot,
+        Besides::Restart,
+        Besides::Save,
+    ];
 }
 
 /// How a packet for many is sent.
@@ -90,6 +116,8 @@ pub(super) enum Op {
     Boot,
     /// The edge is another process.
     Restart,
+    /// The edge ends in order, within this time, and another process goes on with what it has saved.
+    Save { within: Duration },
     /// Time passes.
     Leap { nanos: u64 },
     /// All faults end, and everything comes to rest.
@@ -115,6 +143,7 @@ impl Setup {
             seed,
             clients,
             plain: rng.pick(&[0, 0, 1, 2]),
+            shards: Rng::fork(seed, "shards of the link", 0).pick(&[1, 1, 1, 2, 3]),
             config: config(&mut rng),
             stream: rng.pick(&[1_000, 8_000, 70_000]),
             delay_us: rng.pick(&[0, 500, 20_000]),
@@ -128,12 +157,14 @@ impl Setup {
             slow_host_nanos: rng.pick(&[0, 5_000_000, 300_000_000]),
             saves: Rng::fork(seed, "backend that saves", 0).chance(50),
             cut_at: None,
+            with_cut: Besides::Nothing,
         }
     }
 
-    /// Draws a short run in which only the link fails, once.
-    pub(super) fn draw_cut(seed: u64, bytes: u64) -> Setup {
+    /// Draws a short run in which the link fails once, and what is `besides`.
+    pub(super) fn draw_cut(seed: u64, shards: u8, besides: Besides, bytes: u64) -> Setup {
         let mut setup = Setup::draw(seed);
+        (setup.shards, setup.with_cut) = (shards, besides);
         (setup.clients, setup.plain) = (1, 1);
         setup.config.clients.stale_timeout = Duration::from_secs(20);
         setup.config.master.protocol = LinkProtocol::V3;
@@ -176,7 +207,20 @@ impl Setup {
             })
             .collect();
         self.add_asking(&mut plan);
+        self.add_saving(&mut plan);
         plan
+    }
+
+    /// Adds that the edge ends in order, in one of two runs.
+    fn add_saving(&self, plan: &mut Vec<Due>) {
+        let mut rng = Rng::fork(self.seed, "plan of saving", 0);
+        for _ in 0..rng.pick(&[0, 0, 1, 2]) {
+            let place = rng.below(plan.len() as u64) as usize;
+            let at = plan[place].at;
+            let within = Duration::from_millis(rng.pick(&[0, 20, 300, 3_000]));
+            let op = Op::Save { within };
+            plan.insert(place, Due { at, client: 0, op });
+        }
     }
 
     /// Adds that the backend asks clients to leave, in one of two runs.

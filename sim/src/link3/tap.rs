@@ -25,8 +25,11 @@ const ANEW: u64 = u64::MAX;
 /// The frames of one direction, over all links of one run and one boot.
 #[derive(Default)]
 struct Way {
-    /// Hashes of the frames above `acknowledged`, in order.
-    sent: VecDeque<u64>,
+    /// Ids and hashes of the frames above `acknowledged`, in order.
+    sent: VecDeque<(u64, u64)>,
+    /// What was written and not received on the link before, in order: ids and hashes. Shards may send it in another order than before, but
+    /// not that of one session.
+    again: VecDeque<(u64, u64)>,
     /// The count up to which the other side has acknowledged.
     acknowledged: u64,
     /// The count of the last frame on this link.
@@ -39,23 +42,52 @@ impl Way {
     fn restart(&mut self) {
         (self.acknowledged, self.at) = (0, 0);
         self.sent.clear();
+        self.again.clear();
+    }
+
+    /// The next link goes on behind what was received.
+    fn go_on(&mut self, received: u64, is_divided: bool) {
+        self.at = received;
+        let kept = received.saturating_sub(self.acknowledged) as usize;
+        if is_divided && kept < self.sent.len() {
+            let mut lost = self.sent.split_off(kept);
+            lost.append(&mut self.again);
+            self.again = lost;
+        }
+    }
+
+    /// Returns whether a frame of a shard comes again.
+    fn comes_again(&mut self, frame: (u64, u64)) -> Result<bool, String> {
+        let is_next = |other: &(u64, u64)| match frame.0 {
+            0 => *other == frame,
+            id => other.0 == id,
+        };
+        let Some(place) = self.again.iter().position(is_next) else {
+            return Ok(false);
+        };
+        match self.again.remove(place) == Some(frame) {
+            true => Ok(true),
+            false => Err(format!("a frame of {:016x} comes too early", frame.0)),
+        }
     }
 
     /// Counts a frame. Returns whether it is a new one. The error says how it differs from the one that had its count before.
     fn count(&mut self, body: &[u8]) -> Result<bool, String> {
         let mut hasher = SipHasher13::new();
         hasher.write(body);
-        let hash = hasher.finish();
+        let hash = (number(body, 0).unwrap_or_default(), hasher.finish());
         self.at += 1;
         let Some(place) = self.at.checked_sub(self.acknowledged + 1) else {
             return Err(format!("frame {} was acknowledged", self.at));
         };
         match self.sent.get(place as usize) {
-            None => self.sent.push_back(hash),
-            Some(before) if *before == hash => return Ok(false),
-            Some(_) => return Err(format!("frame {} is another one than before", self.at)),
+            None => {
+                self.sent.push_back(hash);
+                self.comes_again(hash).map(|again| !again)
+            }
+            Some(before) if *before == hash => Ok(false),
+            Some(_) => Err(format!("frame {} is another one than before", self.at)),
         }
-        Ok(true)
     }
 
     fn end(&self) -> u64 {
@@ -105,6 +137,12 @@ pub(super) struct Tap {
     /// What the ASK of this link says: its boot and run, and its counts.
     ask: Option<([u8; 16], [u8; 8], [u64; 3])>,
     is_granted: bool,
+    /// Whether the edge has several shards.
+    is_divided: bool,
+    /// Whether the backend has taken the link for one of version 2, and a late GRANT ends it (SPEC 34.1(g)).
+    is_void: bool,
+    /// What ASK, GRANT and LINK_ACK said since the last look.
+    pub(super) said: Vec<String>,
     /// Whether the edge wrote something before it granted version 3 on this link.
     is_plain: bool,
 }
@@ -124,6 +162,13 @@ fn ask_of(body: &[u8]) -> Option<([u8; 16], [u8; 8], [u64; 3])> {
 }
 
 impl Tap {
+    pub(super) fn new(shards: usize) -> Tap {
+        Tap {
+            is_divided: shards > 1,
+            ..Tap::default()
+        }
+    }
+
     /// A new link is there.
     pub(super) fn connected(&mut self) {
         for way in [&mut self.up, &mut self.down] {
@@ -131,6 +176,12 @@ impl Tap {
             way.has_begun = false;
         }
         (self.ask, self.is_granted, self.is_plain) = (None, false, false);
+        self.is_void = false;
+    }
+
+    /// The backend takes this link for one of version 2.
+    pub(super) fn fell_back(&mut self) {
+        self.is_void = true;
     }
 
     /// Returns whether the edge wrote something in version 2 since the last call.
@@ -147,18 +198,24 @@ impl Tap {
             match flag {
                 ASK if is_first => {
                     self.ask = ask_of(&body);
-                    let (_, _, [received, acknowledged, _]) = self.ask.ok_or("a short ASK")?;
+                    let (_, run, counts) = self.ask.ok_or("a short ASK")?;
+                    self.said.push(format!("ASK: run {run:x?}, {counts:?}"));
+                    let [received, acknowledged, _] = counts;
                     if acknowledged > received {
                         return Err(
                             format!("ASK: {acknowledged} of {received} acknowledged").into()
                         );
                     }
                 }
+                _ if self.is_void => {}
                 LINK_ACK if !self.is_granted => {
                     return Err("LINK_ACK follows ASK before GRANT".into());
                 }
                 _ if !self.is_granted => {}
-                LINK_ACK => acknowledge(&body, &self.down, &mut self.up)?,
+                LINK_ACK => {
+                    self.said.push(acknowledged_in("the backend", &body));
+                    acknowledge(&body, &self.down, &mut self.up)?;
+                }
                 _ => {
                     self.down
                         .count(&body)
@@ -177,9 +234,13 @@ impl Tap {
             let is_first = !std::mem::replace(&mut self.up.has_begun, true);
             match flag {
                 GRANT if is_first => self.grant(&body)?,
+                _ if self.is_void => {}
                 GRANT => return Err("GRANT is not the first frame".into()),
                 _ if !self.is_granted => self.is_plain = true,
-                LINK_ACK => acknowledge(&body, &self.up, &mut self.down)?,
+                LINK_ACK => {
+                    self.said.push(acknowledged_in("the edge", &body));
+                    acknowledge(&body, &self.up, &mut self.down)?;
+                }
                 _ => {
                     let is_new = self.up.count(&body).map_err(|text| format!("up: {text}"))?;
                     if is_new {
@@ -263,6 +324,8 @@ impl Tap {
         self.is_granted = true;
         let goes_on = boot == self.boot && run == self.run && asks_run == run && has != ANEW;
         (self.boot, self.run) = (boot, run);
+        self.said
+            .push(format!("GRANT: run {run:x?}, goes on: {goes_on}, {has:x}"));
         if !goes_on {
             self.up.restart();
             self.down.restart();
@@ -280,9 +343,15 @@ impl Tap {
                 self.down.end()
             ));
         }
-        (self.up.at, self.down.at) = (received, has);
+        self.up.go_on(received, self.is_divided);
+        self.down.go_on(has, false);
         Ok(())
     }
+}
+
+fn acknowledged_in(who: &str, body: &[u8]) -> String {
+    let (acknowledged, sent) = (number(body, 9), number(body, 17));
+    format!("{who} acknowledges {acknowledged:?} behind {sent:?}")
 }
 
 /// Reads a LINK_ACK of one direction, which is about the other one.
