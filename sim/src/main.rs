@@ -86,6 +86,14 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seeds: u64,
     },
+    /// Runs crowds of clients of both versions at small bounds, and shows what happened, and the shortest plan found, if it is one seed.
+    Crowd {
+        /// The first seed.
+        seed: u64,
+        /// Number of seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+    },
     /// Runs version 3 of the backend link, and shows what happened if it is one seed.
     Link3 {
         /// The first seed.
@@ -197,6 +205,7 @@ fn main() -> ExitCode {
         Command::V3 { seed, seeds } => {
             Ok(ledgered("v3", seed..seed + seeds, v3::run, v3::run_traced))
         }
+        Command::Crowd { seed, seeds } => Ok(crowd(seed..seed + seeds)),
         Command::Link3 { seed, seeds } => Ok(ledgered(
             "link3",
             seed..seed + seeds,
@@ -366,6 +375,18 @@ fn ledgered(
         println!("seed {seed}: {violation}\nreplay: cargo run -p sim -- {name} {seed}");
     }
     found.failures.is_empty()
+}
+
+/// Runs crowds. If it is one seed, and it breaks a rule, shows the shortest run found that does.
+fn crowd(seeds: Range<u64>) -> bool {
+    let is_one = seeds.end - seeds.start == 1;
+    if is_one && let Some(outcome) = v3::shrink_crowd(seeds.start) {
+        for note in &outcome.notes {
+            println!("{note}");
+        }
+        return false;
+    }
+    ledgered("crowd", seeds, v3::run_crowd, v3::run_crowd_traced)
 }
 
 /// Runs seeds of many packets until so many have arrived. Returns true when none was lost or doubled.

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod cases;
+mod crowd;
 mod determinism;
 mod exhaustive;
 mod fleet;

@@ -33,10 +33,19 @@ pub(super) struct Link {
 /// A session of version 2, about which less is promised.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
-    pub(super) owner: usize,
+    /// The client that was given this id.
+    pub(super) owner: Option<usize>,
     next_up: u32,
+    pub(super) kicked: bool,
     pub(super) sent_down: u32,
     pub(super) has_ended: bool,
+}
+
+impl Link {
+    /// Returns the bytes of a frame that the edge has read in part.
+    pub(super) fn handed_bytes(&self) -> usize {
+        self.handed.held()
+    }
 }
 
 impl World {
@@ -51,6 +60,7 @@ impl World {
             return down;
         }
         self.steps += 1;
+        self.check_memory();
         self.hash.add(self.now, kind::LINK_UP, 0, &bytes);
         self.link.up.push(&bytes);
         while let Ok(Some(body)) = self.link.up.next_body(u32::MAX) {
@@ -83,12 +93,18 @@ impl World {
     }
 
     fn backend_takes_plain(&mut self, id: u64, flag: u8, data: &[u8]) {
+        let is_shed =
+            flag == codec::FAILURE && self.ledger.may_be_shed(&String::from_utf8_lossy(data));
         let plain = self.plain.entry(id).or_default();
         match (flag, data) {
             (codec::DATA, data) => match payload::decode(data) {
-                Ok(label) if label.direction == Direction::Up && label.seq >= plain.next_up => {
+                Ok(label)
+                    if label.direction == Direction::Up
+                        && label.seq >= plain.next_up
+                        && plain.owner == Some(label.owner as usize)
+                        && !plain.has_ended =>
+                {
                     plain.next_up = label.seq + 1;
-                    plain.owner = label.owner as usize;
                 }
                 other => {
                     let text = format!("{other:?} of a session of version 2");
@@ -100,7 +116,20 @@ impl World {
                 let text = format!("{id:016x} ends twice");
                 self.ledger.fail("S12", "7.3(b)", text);
             }
-            (codec::FAILURE, _) => plain.has_ended = true,
+            (codec::FAILURE, reason) => {
+                plain.has_ended = true;
+                let is_true = match reason {
+                    b"kicked" => plain.kicked,
+                    b"memory limit" => is_shed,
+                    b"goodbye" => false,
+                    _ => true,
+                };
+                if !is_true {
+                    let reason = String::from_utf8_lossy(reason);
+                    let text = format!("{id:016x} of version 2 ended: {reason}");
+                    self.ledger.fail("S13", "7.3(d)", text);
+                }
+            }
             _ => {}
         }
     }
@@ -118,13 +147,12 @@ impl World {
         self.steps += 1;
         self.hash.add(self.now, kind::LINK_DOWN, 0, &bytes);
         self.link.handed.push(&bytes);
-        let (mut touched, mut has_others) = (Vec::new(), false);
+        let mut touched = Vec::new();
         while let Ok(Some(body)) = self.link.handed.next_body(u32::MAX) {
             let Some(Tagged { id, flag, data }) = Tagged::read(&body) else {
                 continue;
             };
             let Some(session) = self.ledger.by_id.get(&id).copied() else {
-                has_others = true;
                 continue;
             };
             match flag {
@@ -140,22 +168,37 @@ impl World {
                 _ => {}
             }
         }
-        let before = self.ends_for_want_of_room();
+        touched.retain(|one| self.has_session(*one));
+        let (before, shed) = (self.ends_for_want_of_room(), self.counted().shed);
+        let is_pressed = self.may_be_pressed(bytes.len());
         self.edge.handle_link_bytes(time(self.now), &bytes);
-        let ends = self.ends_for_want_of_room() > before && !has_others;
-        if ends && !touched.iter().any(|one| self.is_full(*one)) {
-            let text = touched.iter().map(|one| {
-                let entry = &self.ledger.sessions[*one];
-                format!("{:?} of ring {:?}", entry.kept(), entry.ring)
-            });
-            let text = text.collect::<Vec<_>>().join(", ");
-            self.ledger.fail(
-                "V16",
-                "24.2(e)",
-                format!("a session ends for want of room: {text}"),
-            );
+        self.check_memory();
+        if self.ends_for_want_of_room() == before || self.counted().shed > shed {
+            return true;
+        }
+        // A session of version 2 may have ended, or one that was kicked.
+        let ended = touched.into_iter().find(|one| {
+            let is_kicked = self.ledger.sessions[*one].kicked;
+            !self.has_session(*one) && !is_kicked && !self.is_full(*one, is_pressed)
+        });
+        if let Some(session) = ended {
+            self.fail_for_room("V16", "24.2(e)", session);
         }
         true
+    }
+
+    /// Returns whether the edge has a session.
+    fn has_session(&self, session: usize) -> bool {
+        let id = self.ledger.sessions[session].id;
+        self.edge.inspect(ClientId::from_u64(id)).is_some()
+    }
+
+    /// A session has ended for want of room, and must not.
+    fn fail_for_room(&mut self, id: &'static str, section: &'static str, session: usize) {
+        let entry = &self.ledger.sessions[session];
+        let (kept, ring) = (entry.kept(), entry.ring);
+        let text = format!("a session ends for want of room: {kept:?} of ring {ring:?}");
+        self.ledger.fail(id, section, text);
     }
 
     /// Gives the edge one frame that the backend has written. The link of version 2 has no classes, so those of them go by a call.
@@ -174,6 +217,7 @@ impl World {
             (LATEST, [key, packet @ ..]) => (Some(*key), packet),
             _ => (None, data),
         };
+        let is_pressed = self.may_be_pressed(bytes.len());
         if let Some(session) = session {
             match flag {
                 codec::DATA | LATEST => self.ledger.numbered_down(session, packet.len(), key),
@@ -186,7 +230,7 @@ impl World {
                 }
                 _ => {}
             }
-            if self.is_full(session) {
+            if self.is_full(session, is_pressed) {
                 self.ledger.sessions[session].fates.was_full = true;
             }
         }
@@ -204,19 +248,14 @@ impl World {
             (POLICY, _) => self.edge.handle_policy(now, client, true),
             _ => self.edge.handle_link_bytes(now, &bytes),
         }
+        self.check_memory();
         let Some(session) = session.filter(|_| self.ends_for_want_of_room() > before) else {
             return true;
         };
-        let entry = &self.ledger.sessions[session];
-        let text = format!(
-            "a session ends for want of room: {:?} of ring {:?}",
-            entry.kept(),
-            entry.ring
-        );
-        if entry.fates.gives_up {
-            self.ledger.fail("V18", "24.4", text);
-        } else if !self.is_full(session) {
-            self.ledger.fail("V16", "24.2(e)", text);
+        if self.ledger.sessions[session].fates.gives_up {
+            self.fail_for_room("V18", "24.4", session);
+        } else if !self.is_full(session, is_pressed) {
+            self.fail_for_room("V16", "24.2(e)", session);
         }
         true
     }
@@ -227,8 +266,8 @@ impl World {
     }
 
     /// Returns whether a session may have no room for the last packet for it. Of one whose client is attached only what is not sent counts,
-    /// and the rest cannot be more than its ring.
-    fn is_full(&self, session: usize) -> bool {
+    /// and the rest cannot be more than its ring. `is_pressed`: memory may have been short when it came.
+    fn is_full(&self, session: usize, is_pressed: bool) -> bool {
         let entry = &self.ledger.sessions[session];
         let clients = &self.setup.config.clients;
         let (packets, bytes) = entry.kept();
@@ -236,16 +275,19 @@ impl World {
             None => entry.ring,
             Some(_) => (0, 0),
         };
-        let (mut most, mut most_bytes) = (
+        let (most, most_bytes) = (
             clients.channel_capacity as u64,
             clients.channel_bytes as u64,
         );
-        if entry.fates.has_volatile() {
-            // They fill half of it, and the last one of them may be of any length.
-            most /= 2;
-            most_bytes = (most_bytes / 2).saturating_sub(self.setup.payload + 64);
-        }
-        packets > most + ring_packets || bytes > most_bytes + ring_bytes
+        // VOLATILE packets fill half of it, and the last one of them may be of any length.
+        let of_volatile = match entry.fates.has_volatile() {
+            true => (most.div_ceil(2), most_bytes / 2 + self.setup.payload + 64),
+            false => (0, 0),
+        };
+        let part = if is_pressed { 4 } else { 1 };
+        let room = most + ring_packets - of_volatile.0;
+        let room_bytes = ((most_bytes + ring_bytes) / part).saturating_sub(of_volatile.1);
+        packets > room || bytes > room_bytes
     }
 
     /// Draws the class of the next packet down: its flag, and what goes before the packet.
@@ -309,6 +351,9 @@ impl World {
 
     pub(super) fn kick(&mut self, client: usize) {
         if let Some(id) = self.clients[client].id {
+            if !self.ledger.by_id.contains_key(&id) {
+                self.plain.entry(id).or_default().kicked = true;
+            }
             self.tell(id, codec::KICK, &[]);
         }
     }

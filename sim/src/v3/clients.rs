@@ -5,6 +5,7 @@ use std::time::Duration;
 use voltlane_core::client::{
     self as machine, ClientConfig, Code, DropCause, Event, State, Versions,
 };
+use voltlane_core::edge::CloseReason;
 
 use super::closing::Closing;
 use super::ledger::Ledger;
@@ -200,11 +201,20 @@ impl World {
     }
 
     fn connect(&mut self, client: usize) {
+        let last = self.clients[client].conns.last();
+        let is_taken_over = last.is_some_and(|conn| self.conns[*conn].watch.is_taken_over);
+        let is_same =
+            last.is_some_and(|conn| self.conns[*conn].session == self.clients[client].session);
+        if is_taken_over && is_same && !self.setup.takes_over {
+            let text = format!("client {client} comes back to a session that was taken over");
+            self.ledger.fail("V4", "25.2", text);
+        }
         let random = self.entropy();
         let now = time(self.now);
         let opened = self.open(Owner::Client(client), random);
         let state = &mut self.clients[client];
-        state.attempts += 1;
+        // Whether it may be refused is judged by V20.
+        state.attempts += u64::from(opened.is_some() || !self.setup.is_crowd);
         match opened {
             Some(conn) => {
                 state.machine.handle_connected(now, random);
@@ -317,6 +327,13 @@ impl World {
                     state.id = Some(id);
                     (state.received, state.sent_down, state.attempts) = (0, 0, 0);
                     state.sent_volatile = 0;
+                    if !state.is_v3 {
+                        let before = self.plain.entry(id).or_default().owner.replace(client);
+                        if before.is_some() {
+                            let text = format!("client {client} has the id of {before:?}");
+                            self.ledger.fail("S3", "9.1(b)", text);
+                        }
+                    }
                     let known = self.ledger.by_id.get(&id).copied();
                     if state.is_v3 && known != state.session {
                         let text = format!("client {client} joins as {id:016x}");
@@ -401,6 +418,10 @@ impl World {
             match &seen.what {
                 Up::Claim(claim) => {
                     state.session = self.ledger.by_id.get(&claim.id).copied();
+                    if let Some(session) = state.session {
+                        let used = &mut self.ledger.sessions[session].used;
+                        *used = claim.counter.max(*used);
+                    }
                 }
                 Up::Record(items) => {
                     if let Some(session) = state.session {
@@ -437,7 +458,11 @@ impl World {
                 }
                 // Judged when they were sealed, and when they came.
                 let was_asked = matches!(cause, DropCause::Told(Code::GOING_AWAY | Code::RESTART));
-                if state.is_v3 && is_calm && !has_ended && !was_asked {
+                // It has none. It comes again, until all must have come back.
+                let is_to_wait = self.setup.is_crowd && cause == DropCause::Told(Code::BUSY);
+                let reason = last.and_then(|conn| self.conns[*conn].reason);
+                let is_shed = reason == Some(CloseReason::Memory);
+                if state.is_v3 && is_calm && !has_ended && !was_asked && !is_shed && !is_to_wait {
                     let text = format!("client {client} has lost its connection: {cause}");
                     return self.fail_of("V14", "25.1", text);
                 }
@@ -449,6 +474,11 @@ impl World {
                     }
                     DropCause::Told(Code::BUSY) => {
                         state.attempts = state.attempts.saturating_sub(1);
+                    }
+                    // A flood may cost a wait. `turned_away` judges whether it was right.
+                    _ if matches!(reason, Some(CloseReason::MadeRoom | CloseReason::Rejected)) => {
+                        state.attempts = state.attempts.saturating_sub(1);
+                        self.ledger.reached("client came again");
                     }
                     DropCause::Told(Code::STALE) => self.ledger.reached("stale"),
                     DropCause::Silent => self.ledger.reached("silent"),

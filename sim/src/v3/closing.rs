@@ -4,6 +4,7 @@ use voltlane_core::client::Code;
 
 use super::World;
 use super::clients::Client;
+use super::crowd::{CRUMB_BYTES, END_BYTES};
 use super::ledger::Session;
 use super::restart::Counted;
 
@@ -19,8 +20,6 @@ const ARRIVES_WITHIN: u64 = 20_000_000_000;
 const ENDS_WITHIN: u64 = 120_000_000_000;
 /// How often the end looks whether it can go on.
 const LOOKS_EVERY: u64 = 20_000_000;
-/// The bytes that the account counts for an end that is remembered.
-const END_BYTES: u64 = 128;
 /// Packets that each client sends and gets once it is back.
 const PACKETS: usize = 3;
 
@@ -89,6 +88,9 @@ impl World {
         }
         closing.looks_at = self.now + LOOKS_EVERY;
         let (step, is_late) = (closing.step, self.now > closing.until);
+        if step != Step::Leave {
+            self.flood_on();
+        }
         match step {
             Step::Back => self.await_back(is_late),
             Step::Arrive => self.await_arrival(is_late),
@@ -216,6 +218,18 @@ impl World {
         if let Some(text) = wrong {
             self.ledger.fail("V17", "24.6(c)", text);
         }
+        let gauges = self.edge.gauges();
+        // Packets for clients of version 2, and for whoever is away, are not waited for.
+        if self.setup.is_crowd || self.setup.plain > 0 || gauges.away > 0 {
+            return;
+        }
+        // What is remembered of ends, and marks of attempts that their client may not know.
+        let crumbs = (gauges.connections + gauges.sessions) * CRUMB_BYTES;
+        let ends = (self.counted().ended * END_BYTES) as usize;
+        if gauges.held_bytes > crumbs + ends {
+            let text = format!("{gauges:?} are held at rest");
+            self.ledger.fail("V12", "24.2(g)", text);
+        }
     }
 
     /// In the time that it was idle, each client has asked its edge whether it is there.
@@ -238,6 +252,7 @@ impl World {
 
     /// Half of the clients say goodbye, and the others are not seen again.
     fn everybody_leaves(&mut self) {
+        self.others_leave();
         for client in 0..self.clients.len() {
             let state = &mut self.clients[client];
             state.is_gone = true;
@@ -272,6 +287,7 @@ impl World {
             joined,
             ended,
             broken,
+            ..
         } = self.counted();
         // What is remembered of ends of which no client was told.
         let held = gauges.held_bytes as u64;

@@ -25,6 +25,7 @@ impl World {
             .is_some_and(|due| due.at.as_nanos() <= self.now)
         {
             self.edge.handle_timeout(time(self.now));
+            self.check_memory();
             moved = true;
         }
         for conn in self.live.clone() {
@@ -39,6 +40,7 @@ impl World {
 
     /// Tells the ledger what waits for the backend.
     pub(super) fn look_at_link(&mut self) {
+        self.see_shed();
         let gauges = self.edge.gauges();
         self.ledger.in_link = (gauges.link_packets + gauges.waiting + gauges.ending) as u64;
         self.ledger.ends_in_line = gauges.ending as u64;
@@ -152,6 +154,7 @@ impl World {
             }
             Down::Answer { code, highest } => {
                 let (code, highest) = (*code, *highest);
+                state.is_refused = code != 0;
                 let (Some(session), Some(claim)) = (state.session, &state.claim) else {
                     return;
                 };
@@ -199,7 +202,13 @@ impl World {
             self.steps += 1;
             self.hash.add(now, kind::UP, conn as u64, &bytes);
             self.come_up(conn, bytes.len());
+            let joined = self.edge.counters().joined;
             self.edge.handle_client_bytes(time(now), key, &bytes);
+            if self.edge.counters().joined == joined {
+                self.refuse_join(conn);
+            }
+            self.conns[conn].joins = false;
+            self.check_memory();
             return true;
         }
         if state.up.ended(now).is_some() {
@@ -211,6 +220,7 @@ impl World {
 
     /// The edge is about to get bytes.
     fn come_up(&mut self, conn: usize, bytes: usize) {
+        let from = self.address(self.conns[conn].owner);
         let state = &mut self.conns[conn];
         state.up_read += bytes as u64;
         while let Some(seen) = state.up_seen.pop_front_if(|seen| seen.end <= state.up_read) {
@@ -226,9 +236,11 @@ impl World {
                         continue;
                     };
                     let entry = &mut self.ledger.sessions[session];
-                    if state.claim.is_none() && !entry.has_begun {
+                    if state.claim.is_none() && !entry.has_begun && !state.is_refused {
                         entry.has_begun = true;
+                        state.joins = true;
                         entry.conn = Some(conn);
+                        entry.last_from = Some(from);
                     }
                     if entry.conn == Some(conn) {
                         self.ledger.came_up(session, &mut state.watch, &items);
@@ -243,6 +255,18 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The Join record that has just come, if one has, has begun no session: the edge has no room (SPEC 22(d)).
+    fn refuse_join(&mut self, conn: usize) {
+        let state = &mut self.conns[conn];
+        let Some(session) = state.session.filter(|_| state.joins) else {
+            return;
+        };
+        state.is_refused = true;
+        let entry = &mut self.ledger.sessions[session];
+        (entry.has_begun, entry.conn) = (false, None);
+        self.ledger.reached("join refused");
     }
 
     fn draw_entropy(&mut self, conn: usize) {
@@ -267,6 +291,7 @@ impl World {
             state.watch.superseded_before = self.ledger.sessions[session].fates.superseded();
         }
         let owner = state.owner;
+        self.ledger.sessions[session].last_from = Some(self.address(owner));
         if let Some(old) = old {
             self.conns[old].watch.is_displaced = true;
         }
@@ -283,6 +308,10 @@ impl World {
         let Some(key) = state.key.take() else { return };
         let reason = self.edge.close_reason(key);
         state.watch.has_ended |= reason == Some(CloseReason::SessionEnded);
+        state.reason = reason;
+        self.turned_away(conn);
+        let from = self.address(self.conns[conn].owner);
+        let state = &mut self.conns[conn];
         let said = state.watch.closed;
         let is_told = (cause, end) != (Closed::Asked, End::Fin)
             || match reason {
@@ -307,10 +336,12 @@ impl World {
             entry.conn = None;
             // One that did not leave in time has gone away before its last words.
             entry.left_at = has_closed.or(Some(now));
+            entry.left_from = Some(from);
         }
         state.up.discard();
         self.wakes.extend(state.down.end(now, end));
         self.edge.handle_client_closed(edge_time, key, cause);
+        self.check_memory();
         self.note(|| format!("connection {conn} ends at the edge: {cause:?}, {reason:?}"));
     }
 

@@ -6,6 +6,7 @@
 mod items;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::fates::{Fate, Fates};
 use super::items::{Account, Item};
@@ -66,6 +67,9 @@ pub(super) struct Session {
     pub(super) highest: u64,
     /// The places of attempts by others than its owner.
     pub(super) foreign: Vec<u64>,
+    /// Their counters, and the highest one that its owner has used.
+    pub(super) foreign_counters: Vec<u64>,
+    pub(super) used: u64,
     /// What the backend was told.
     pub(super) told_resumed: u64,
     pub(super) ended: Option<(String, u64)>,
@@ -75,6 +79,10 @@ pub(super) struct Session {
     pub(super) said_goodbye: bool,
     /// When its last connection ended at the edge, if it has none.
     pub(super) left_at: Option<u64>,
+    /// The address of the last of its connections that has ended.
+    pub(super) left_from: Option<IpAddr>,
+    /// That of the last one that it had or has.
+    pub(super) last_from: Option<IpAddr>,
     /// The connection that it is attached to.
     pub(super) conn: Option<usize>,
     /// Where the packets up were at each RESUMED, by the order of the attempts.
@@ -109,6 +117,8 @@ pub(super) struct Watch {
     acks_heard: (u64, u64),
     /// The packets that the session had when its attempt was accepted, and which attempt it was.
     pub(super) accepted: Option<Accepted>,
+    /// The bytes of the pieces of a packet up whose last one has not come.
+    pub(super) pieces: usize,
     /// The item that ended the direction down.
     pub(super) closed: Option<u64>,
     has_resumed: bool,
@@ -126,6 +136,8 @@ pub(super) struct Watch {
     pub(super) is_displaced: bool,
     /// The numbers that a newer packet had taken the place of when its attempt was accepted.
     pub(super) superseded_before: Vec<u64>,
+    /// Its client was told that somebody else has taken its session over, by an attempt that it cannot take for its own.
+    pub(super) is_taken_over: bool,
 }
 
 /// Everybody was asked to leave with this code, and whoever is there at this time is closed.
@@ -201,6 +213,11 @@ pub(super) struct Ledger {
     pub(super) by_id: BTreeMap<u64, usize>,
     pub(super) violation: Option<Violation>,
     pub(super) reach: BTreeMap<&'static str, u64>,
+    /// How many sessions the edge has ended for want of memory, and of how many of them the backend was told.
+    pub(super) shed: u64,
+    pub(super) told_shed: u64,
+    /// How many sessions of one address may be away. 0: any number.
+    pub(super) most_away: usize,
     /// Packets that reached applications.
     pub(super) delivered: u64,
     /// Packets and notices of the link's queue and in line for it.
@@ -251,12 +268,16 @@ impl Ledger {
             confirmed: 0,
             highest: 0,
             foreign: Vec::new(),
+            foreign_counters: Vec::new(),
+            used: 0,
             told_resumed: 0,
             ended: None,
             kicked: false,
             was_away: false,
             said_goodbye: false,
             left_at: None,
+            left_from: None,
+            last_from: None,
             conn: None,
             resumed_at: BTreeMap::new(),
             heard_at: self.now,
@@ -304,6 +325,7 @@ impl Ledger {
         entry.history.push(claim.mark);
         if !is_owner {
             entry.foreign.push(entry.history.len() as u64 - 1);
+            entry.foreign_counters.push(counter);
         }
         entry.conn = Some(conn);
         entry.left_at = None;
@@ -478,9 +500,28 @@ impl Ledger {
         }
     }
 
+    /// The backend was told how a session has ended. Returns whether the edge has ended one more for want of memory than it has told of.
+    pub(super) fn may_be_shed(&mut self, reason: &str) -> bool {
+        if reason == "memory limit" {
+            self.told_shed += 1;
+        }
+        self.told_shed <= self.shed
+    }
+
+    /// Returns whether more sessions than may be away have been away of the address where this one went away. Those are, too, whose
+    /// connections are to end because everybody was to leave.
+    fn has_too_many_away(&self, session: usize) -> bool {
+        let from = self.sessions[session].last_from;
+        let like = self.sessions.iter().filter(|one| {
+            one.left_from == from || (!self.leavings.is_empty() && one.last_from == from)
+        });
+        self.most_away > 0 && from.is_some() && like.count() > self.most_away
+    }
+
     /// The backend was told of an end.
     pub(super) fn told_end(&mut self, session: usize, reason: &str, expiry: u64) {
         let (now, has_closed) = (self.now, self.has_closed_since(0));
+        let (is_shed, has_too_many) = (self.may_be_shed(reason), self.has_too_many_away(session));
         let entry = &mut self.sessions[session];
         let was_told = entry.ended.is_some();
         let (told, attempts) = (entry.told_resumed, entry.history.len() as u64 - 1);
@@ -491,6 +532,8 @@ impl Ledger {
             // One whose client did not leave may be away before its connection has ended.
             "expired" => left_at.or(has_closed).is_some_and(|at| now >= at + expiry),
             "send queue full" | "missed packet buffer full" => true,
+            "memory limit" => is_shed,
+            "too many stale clients" => left_at.or(has_closed).is_some() && has_too_many,
             _ => false,
         };
         entry.ended = Some((reason.to_owned(), now));

@@ -12,6 +12,7 @@
 //! | `ledger.rs` | what is owed to each session, and the rules; `ledger/items.rs` judges the items of records |
 //! | `edge.rs`, `backend.rs` | the adapter of the edge, and the backend |
 //! | `clients.rs` | clients and their applications |
+//! | `crowd.rs` | many clients at small bounds, and floods of forged openings: `sim crowd` |
 //! | `restart.rs` | the edge ends in order, and another process goes on with its sessions |
 //! | `strangers.rs` | who repeats flights, steals secrets, claims with version 2, or sends anything |
 //! | `volume.rs` | many packets with few checks: `sim volume` |
@@ -20,6 +21,7 @@
 mod backend;
 mod clients;
 mod closing;
+mod crowd;
 mod edge;
 mod fates;
 mod items;
@@ -36,7 +38,7 @@ use std::time::Duration;
 
 use voltlane_core::client::Code;
 use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{ConnKey, Edge, GoAwayCode};
+use voltlane_core::edge::{CloseReason, ConnKey, Edge, GoAwayCode};
 
 use crate::audited::Audited;
 use crate::engine::host::time;
@@ -51,11 +53,13 @@ use crate::rng::Rng;
 use backend::{Link, Plain};
 use clients::Client;
 use closing::Closing;
+use crowd::Paces;
 use ledger::{Judged, Leaving, Ledger, Watch};
 use restart::Counted;
 use setup::{Due, Op, Setup};
 use tap::{Claim, Common, Down, Seen, Tap, Up};
 
+pub use crowd::{run_crowd, run_crowd_traced, shrink_crowd};
 pub use volume::{Volume, run_volume};
 
 /// The rules of this engine that [`RULES`](crate::model::RULES) does not have.
@@ -125,6 +129,14 @@ pub const RULES: &[(&str, &str)] = &[
         "V19",
         "a VOLATILE is sent once, in its order, and those that are not sent are counted",
     ),
+    (
+        "V20",
+        "a flood refuses no client of another address, and takes no place from one that has claimed",
+    ),
+    (
+        "V21",
+        "what the edge holds stays within its bound but for what nobody can give up, and all of it counts",
+    ),
 ];
 
 /// The maximum number of rounds. More means that the run goes in circles.
@@ -154,7 +166,10 @@ pub fn run_bulk(seed: u64) -> Outcome {
 }
 
 fn run_with(setup: Setup, traced: bool) -> Outcome {
-    let mut world = World::new(setup, traced);
+    outcome_of(World::new(setup, traced))
+}
+
+fn outcome_of(mut world: World) -> Outcome {
     if let Some(text) = panic_of(|| world.run()) {
         world.ledger.fail("H1", "-", text);
     }
@@ -180,6 +195,10 @@ enum Owner {
     /// Somebody who has a client's secrets.
     Thief,
     Stranger,
+    /// A stranger in this network, one of many.
+    Flood(u8),
+    /// A stranger at the address of a client, one of many.
+    Neighbour(usize),
 }
 
 /// A connection, both ends.
@@ -203,6 +222,12 @@ struct Conn {
     /// Nothing arrives down, and after something was written the network fails.
     loses_reply: bool,
     is_silent: bool,
+    /// Whether its Join record is among what the edge is given now.
+    joins: bool,
+    /// Whether the edge has refused its attempt, or its join.
+    is_refused: bool,
+    /// Why the edge has closed it.
+    reason: Option<CloseReason>,
 }
 
 impl Conn {
@@ -251,6 +276,10 @@ struct World {
     wakes: BTreeSet<u64>,
     closing: Option<Closing>,
     is_done: bool,
+    /// What of the pace of accepts is left in a crowd, at least.
+    paces: Paces,
+    /// How many floods came after everything else, and when the next one may.
+    late_floods: (u32, u64),
 }
 
 impl World {
@@ -275,6 +304,11 @@ impl World {
             },
             ledger: Ledger {
                 expiry: setup.config.clients.stale_timeout.as_nanos() as u64,
+                most_away: if setup.is_crowd {
+                    setup.config.limits.sources.stale_sessions
+                } else {
+                    0
+                },
                 ..Ledger::default()
             },
             clients: (0..setup.clients + setup.plain)
@@ -290,6 +324,8 @@ impl World {
             wakes: BTreeSet::new(),
             closing: None,
             is_done: false,
+            paces: Paces::new(&setup),
+            late_floods: (0, 0),
             setup,
         }
     }
@@ -383,12 +419,12 @@ impl World {
 
     /// Begins a connection. `None`: the edge refuses it.
     fn open(&mut self, owner: Owner, random: [u8; 32]) -> Option<usize> {
-        let host = match owner {
-            Owner::Client(client) => client as u8,
-            _ => 100,
-        };
-        let peer = std::net::IpAddr::from([203, 0, 113, host]);
-        let key = self.edge.handle_accepted(time(self.now), peer).ok()?;
+        let peer = self.address(owner);
+        let accepted = self.edge.handle_accepted(time(self.now), peer);
+        if self.setup.is_crowd {
+            self.connects(owner, accepted.err());
+        }
+        let key = accepted.ok()?;
         let number = self.conns.len();
         let pipe = |way: u64| {
             let rng = Rng::fork(self.setup.seed, "pipe", number as u64 * 2 + way);
@@ -412,6 +448,9 @@ impl World {
             down_read: 0,
             loses_reply: false,
             is_silent: false,
+            joins: false,
+            is_refused: false,
+            reason: None,
         });
         self.live.push(number);
         Some(number)
@@ -503,6 +542,7 @@ impl World {
             Op::LinkStall { nanos } => self.link.stalled_until = self.now + nanos,
             Op::LinkLoss => self.lose_link(),
             Op::Restart => self.restart(),
+            Op::Flood { count, draws } => self.flood(client, count, draws),
             Op::Leap { nanos } => {
                 self.now += nanos;
                 self.ledger.now = self.now;

@@ -2,8 +2,9 @@
 
 use voltlane_core::ClientId;
 use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{CloseReason, Closed, Edge, Snapshot};
+use voltlane_core::edge::{CloseReason, Closed, Edge, EndReason, Snapshot};
 
+use super::crowd::Paces;
 use super::{World, time};
 use crate::audited::Audited;
 use crate::codec::Frames;
@@ -18,6 +19,8 @@ pub(super) struct Counted {
     pub(super) joined: u64,
     pub(super) ended: u64,
     pub(super) broken: u64,
+    /// Sessions that have ended for want of memory.
+    pub(super) shed: u64,
 }
 
 impl World {
@@ -28,11 +31,13 @@ impl World {
             joined,
             ended,
             broken,
+            shed,
         } = self.counted;
         Counted {
             joined: joined + counters.joined,
             ended: ended + counters.ended.iter().sum::<u64>(),
             broken: broken + counters.closed[CloseReason::ProtocolError as usize],
+            shed: shed + counters.ended[EndReason::MemoryLimit as usize],
         }
     }
 
@@ -63,6 +68,7 @@ impl World {
         self.edge.restore(now, &snapshot);
         self.edge.audit();
         self.link.up = Frames::default();
+        self.paces = Paces::new(&self.setup);
         self.edge.link_up(now);
         // The time for which they may be away begins again (SPEC 39.4(a)). How one has ended may wait for the backend still.
         for session in &mut self.ledger.sessions {

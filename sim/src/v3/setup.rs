@@ -20,6 +20,8 @@ pub(super) struct Setup {
     pub(super) has_classes: bool,
     /// Whether nothing is refused, so that many packets come through.
     pub(super) is_bulk: bool,
+    /// Whether clients compete for small bounds, while strangers flood the edge.
+    pub(super) is_crowd: bool,
     pub(super) config: EdgeConfig,
     pub(super) stream: u64,
     pub(super) delay_us: u64,
@@ -72,6 +74,8 @@ pub(super) enum Op {
     Leap { nanos: u64 },
     /// The edge ends in order, and another process goes on (SPEC 39).
     Restart,
+    /// Strangers send so many openings, which they have made up or altered, from a network of theirs or from the client's address.
+    Flood { count: u64, draws: u64 },
 }
 
 /// One operation of a plan.
@@ -108,6 +112,7 @@ impl Setup {
             takes_over: rng.chance(50),
             has_classes: Rng::fork(seed, "classes of version 3", 0).chance(40),
             is_bulk: false,
+            is_crowd: false,
             config,
             stream,
             delay_us: rng.pick(&[0, 500, 20_000, 200_000]),
@@ -134,6 +139,7 @@ impl Setup {
             takes_over: true,
             has_classes: false,
             is_bulk: true,
+            is_crowd: false,
             config,
             stream: 300_000,
             delay_us: rng.pick(&[0, 2_000]),
@@ -199,6 +205,9 @@ impl Setup {
                 let (at, client, op) = (plan[place].at, 0, Op::Restart);
                 plan.insert(place, Due { at, client, op });
             }
+        }
+        if self.is_crowd {
+            self.add_floods(&mut plan);
         }
         plan
     }

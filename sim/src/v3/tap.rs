@@ -119,7 +119,10 @@ impl Direction {
             let at = *number;
             *number += item.numbers();
             match item {
-                Item::Part(bytes) => self.pieces.extend(bytes),
+                Item::Part(bytes) => {
+                    self.pieces.extend(&bytes);
+                    numbered.push((Item::Part(bytes), at));
+                }
                 mut item => {
                     if let Item::Packet(last)
                     | Item::Latest { packet: last, .. }

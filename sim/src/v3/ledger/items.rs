@@ -302,7 +302,8 @@ impl Ledger {
                 .iter()
                 .any(|leaving| leaving.code == code && leaving.at <= self.now),
             204 => !entry.has_begun || watch.accepted.is_none(),
-            303 | 306 => true,
+            303 => true,
+            306 => self.shed > 0,
             401 => entry.kicked,
             402 => watch.accepted.map_or(0, |own| own.counter) < detail && detail <= entry.highest,
             _ => false,
@@ -366,7 +367,11 @@ impl Ledger {
         let entry = &mut self.sessions[session];
         for (item, number) in items {
             match item {
-                Item::Packet(_) => entry.up.arrived = entry.up.arrived.max(*number),
+                Item::Part(piece) => watch.pieces += piece.len(),
+                Item::Packet(_) => {
+                    entry.up.arrived = entry.up.arrived.max(*number);
+                    watch.pieces = 0;
+                }
                 Item::Ack(more) => {
                     watch.acks_heard.0 += more;
                     entry.down.acked = entry.down.acked.max(watch.acks_heard.0);
@@ -419,6 +424,12 @@ impl Ledger {
                         until: now + until,
                         leapt,
                     });
+                }
+                Item::Close {
+                    code: 402, detail, ..
+                } => {
+                    let is_foreign = entry.foreign_counters.contains(detail);
+                    watch.is_taken_over = is_foreign && *detail > entry.used;
                 }
                 Item::Close {
                     code: 101 | 104, ..
