@@ -4,7 +4,7 @@ mod hunt;
 
 use std::panic::catch_unwind;
 
-use sim::v3::{run, run_volume};
+use sim::v3::{run, run_crowd, run_volume};
 use voltlane_core::planted::{Bug, plant};
 
 /// Returns the rules that a bug may break first.
@@ -30,6 +30,9 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::GapOneTooFew => &["V8", "V1"],
         Bug::MarksForgottenAtResume | Bug::ThiefIgnored | Bug::OwnMarksForgotten => &["V4"],
         Bug::LowerCounterOfClient => &["V11"],
+        Bug::TakenOverComesBack => &["V4"],
+        Bug::StaleClaimEndsSession => &["S13", "V3", "V9"],
+        Bug::PiecesUncounted => &["V21"],
         Bug::EarlyTakenTwice => &["S9", "V6", "V9"],
         Bug::RingTrimmedWhenSent => &["V7", "V10"],
         Bug::RingOneTooMany | Bug::RingBytesIgnored => &["V7"],
@@ -57,7 +60,11 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         // Its clients take their sessions for gone.
         Bug::RestartForgetsRun => &["V3"],
         Bug::SupersedesOtherKey => &["V17", "V1"],
-        Bug::LastValueLostAway => &["V17"],
+        Bug::LastValueLostAway | Bug::SupersededStays => &["V17"],
+        // It goes beyond what there is, which the outbox does not take.
+        Bug::TakenToldAgain => &["V17", "H1"],
+        Bug::UnderWayIsSuperseded => &["V7", "V10"],
+        Bug::KeyKeptWhenAcknowledged => &["V12"],
         // What it takes in may be no LATEST, and has another length.
         Bug::SupersedesOneTooMany => &["V17", "H1"],
         Bug::GapPolicyIgnored => &["V18"],
@@ -93,5 +100,15 @@ fn every_bug_of_version_3_is_found() {
         &bugs,
         |seed| run(seed).violation,
         |bug, rule| rules(bug).contains(&rule),
+    );
+}
+
+#[test]
+fn every_bug_that_takes_a_crowd_of_both_versions_is_found() {
+    let bugs = hunt::selected(Bug::OF_CROWDS_OF_BOTH);
+    hunt::expect_found(
+        &bugs,
+        |seed| run_crowd(seed).violation,
+        |_, rule| rule == "V20",
     );
 }

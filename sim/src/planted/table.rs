@@ -24,6 +24,8 @@ pub enum Group {
     Crowds,
     /// Clients of version 3 (SPEC 18 to 26).
     V3,
+    /// Crowds of clients of both versions, and floods (SPEC 27.3).
+    V3Crowds,
     /// Clients within TLS and WebSocket (SPEC 16).
     Doors,
     /// Version 3 of the backend link (SPEC 33 to 38).
@@ -220,6 +222,11 @@ impl Table {
                 Group::V3,
                 "OF_VERSION_3",
                 "Those that take clients of version 3 to show.",
+            ),
+            (
+                Group::V3Crowds,
+                "OF_CROWDS_OF_BOTH",
+                "Those that take a crowd of clients of both versions to show.",
             ),
             (
                 Group::Doors,
