@@ -1,6 +1,6 @@
 //! Deadlines grouped by kind: all of one kind last equally long, so they end in the order in which they were armed.
 //!
-//! Arming, disarming and finding the next deadline take constant time, whatever the number of idle clients. A timer costs its owner 20
+//! Arming, disarming and finding the next deadline take constant time, whatever the number of idle clients. A timer costs its owner 16
 //! bytes and no allocation: the timers of a kind are a list through the entries of a slab.
 
 use core::marker::PhantomData;

@@ -2,41 +2,65 @@
 
 use core::marker::PhantomData;
 
-use crate::edge::table::slab::Slab;
+use crate::edge::table::slab::{MAX_SLOTS, Slab};
 
-const NONE: u32 = u32::MAX;
-const OUT: u8 = u8::MAX;
+/// Of the end of a list. Indexes are below it, which leaves four bits of each `u32` for the number of the list.
+const NONE: u32 = MAX_SLOTS;
+/// The number of no list.
+const OUT: u8 = 15;
+/// The bits of an index.
+const INDEX_BITS: u32 = NONE.count_ones();
 
 /// An entry is removed from its list before it is removed from its slab.
 const LIVE: &str = "what is in a list, or is added to one, is in the slab";
 /// A list is named by a constant of its owner.
 const KNOWN: &str = "a list has a number below how many there are";
 
-/// An entry's node in one of the lists of a [`Lists`].
+/// An entry's node in one of the lists of a [`Lists`]. An idle client has several, so it takes 8 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
-    prev: u32,
+    /// The number of the list in the highest four bits, and the entry before this one.
+    list_and_prev: u32,
     next: u32,
-    list: u8,
 }
 
-image!(Node { prev, next, list });
+image!(Node {
+    list_and_prev,
+    next
+});
 
 impl Default for Node {
     fn default() -> Self {
-        Node {
-            prev: NONE,
-            next: NONE,
-            list: OUT,
-        }
+        Node::new(OUT, NONE, NONE)
     }
 }
 
 impl Node {
+    #[inline]
+    fn new(list: u8, prev: u32, next: u32) -> Self {
+        Node {
+            list_and_prev: u32::from(list) << INDEX_BITS | prev,
+            next,
+        }
+    }
+
     /// Returns the list that it is in.
     #[inline]
     pub(crate) fn list(&self) -> Option<u8> {
-        (self.list != OUT).then_some(self.list)
+        let list = self.number();
+        (list != OUT).then_some(list)
+    }
+
+    /// Returns the number of the list, or [`OUT`].
+    #[inline]
+    fn number(&self) -> u8 {
+        let [highest, ..] = self.list_and_prev.to_be_bytes();
+        highest >> 4
+    }
+
+    #[inline]
+    fn prev(&self) -> u32 {
+        self.list_and_prev & NONE
     }
 }
 
@@ -72,6 +96,7 @@ image!(for [T, L, const N: usize] Lists<T, L, N> { ends, node });
 
 impl<T, L: HasNode<T>, const N: usize> Lists<T, L, N> {
     pub(crate) fn new() -> Self {
+        const { assert!(N <= OUT as usize, "the number of a list has four bits") };
         Lists {
             ends: [EMPTY; N],
             node: PhantomData,
@@ -119,8 +144,7 @@ impl<T, L: HasNode<T>, const N: usize> Lists<T, L, N> {
         }
         ends.tail = index;
         ends.len += 1;
-        let next = NONE;
-        *L::node(slab.at_mut(index).expect(LIVE)) = Node { prev, next, list };
+        *L::node(slab.at_mut(index).expect(LIVE)) = Node::new(list, prev, NONE);
         prev == NONE
     }
 
@@ -129,8 +153,8 @@ impl<T, L: HasNode<T>, const N: usize> Lists<T, L, N> {
     #[track_caller]
     pub(crate) fn remove(&mut self, slab: &mut Slab<T>, index: u32) -> Option<u8> {
         let node = L::node(slab.at_mut(index).expect(LIVE));
-        let Node { prev, next, list } = *node;
-        node.list = OUT;
+        let (list, prev, next) = (node.number(), node.prev(), node.next);
+        *node = Node::default();
         // An entry that is in no list has a number that no list has.
         let ends = self.ends.get_mut(usize::from(list))?;
         match prev {
@@ -139,7 +163,10 @@ impl<T, L: HasNode<T>, const N: usize> Lists<T, L, N> {
         }
         match next {
             NONE => ends.tail = prev,
-            after => L::node(slab.at_mut(after).expect(LIVE)).prev = prev,
+            after => {
+                let after = L::node(slab.at_mut(after).expect(LIVE));
+                *after = Node::new(list, prev, after.next);
+            }
         }
         ends.len -= 1;
         (prev == NONE).then_some(list)
@@ -185,6 +212,17 @@ mod tests {
         assert_eq!(drained(&mut lists, &mut slab, 0), [3, 1]);
         assert_eq!(drained(&mut lists, &mut slab, 1), [4]);
         assert_eq!((lists.len(0), lists.first(0)), (0, None));
+    }
+
+    #[test]
+    fn a_node_has_room_for_each_list_and_each_index() {
+        for list in 0..=OUT {
+            for prev in [0, MAX_SLOTS - 1, NONE] {
+                let node = Node::new(list, prev, prev);
+                assert_eq!((node.number(), node.prev(), node.next), (list, prev, prev));
+            }
+        }
+        assert_eq!(size_of::<Node>(), 8);
     }
 
     #[test]

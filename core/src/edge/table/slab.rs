@@ -6,6 +6,10 @@ use std::collections::BinaryHeap;
 /// The number of places that are kept when all are free: less memory is not worth returning.
 const KEPT_SLOTS: usize = 1024;
 
+/// The most places of a slab: indexes are shorter than a `u32` by the four bits in which lists through its entries have their numbers.
+/// No process has as many descriptors, and as many sessions would take 100 GB.
+pub(crate) const MAX_SLOTS: u32 = (1 << 28) - 1;
+
 /// The index of an entry, and its generation among the entries that used this index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
@@ -69,14 +73,14 @@ impl<T> Slab<T> {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// Stores `value`. Returns `None` if all 2³²−1 indexes are taken.
+    /// Stores `value`. Returns `None` if all [`MAX_SLOTS`] indexes are taken.
     pub(crate) fn insert(&mut self, value: T) -> Option<Key> {
         let end = self.end();
         let index = match self.free.pop() {
             Some(Reverse(index)) if index < end => index,
             _ => {
                 self.free.clear();
-                if end == u32::MAX {
+                if end >= MAX_SLOTS {
                     return None;
                 }
                 self.slots.push(Slot {
