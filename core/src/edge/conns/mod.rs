@@ -361,7 +361,7 @@ impl Conns {
     // ---- what they hold
 
     /// Updates the account after a change of what the connection at `index` holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn recount(&mut self, index: u32, account: &mut Account) {
         let conn = self.live_mut(index);
         let after = conn.held_bytes();
