@@ -99,6 +99,12 @@ impl FrameQueue {
         self.buffer.len() - self.written
     }
 
+    /// Returns the bytes that were written of what is [held](Self::held_bytes).
+    #[must_use]
+    pub(super) const fn taken_bytes(&self) -> usize {
+        self.written - self.head
+    }
+
     /// Returns the bytes of all frames not fully written, including the written part of a half-written one.
     ///
     /// Use this for bounds: [`rewind`](Self::rewind) does not change it.
@@ -378,17 +384,12 @@ impl FrameQueue {
     }
 
     /// Takes over the memory of `buffer` for future frames, if the queue has none of its own.
-    pub fn adopt(&mut self, mut buffer: Vec<u8>) {
+    #[cfg(test)]
+    pub(crate) fn adopt(&mut self, mut buffer: Vec<u8>) {
         if self.buffer.capacity() == 0 {
             buffer.clear();
             self.buffer = buffer;
         }
-    }
-
-    /// Gives away the memory of an empty queue, for another one to [`adopt`](Self::adopt).
-    #[must_use]
-    pub fn surrender(&mut self) -> Option<Vec<u8>> {
-        (self.is_empty() && self.buffer.capacity() > 0).then(|| std::mem::take(&mut self.buffer))
     }
 
     /// Gives away all frames with their memory, and takes over the memory of `spare` for the next ones. Returns the frames one after

@@ -19,6 +19,9 @@ pub(crate) const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
 /// is what a busy client fills.
 pub(crate) const KEPT_RING_CAPACITY_BYTES: usize = 512 * 1024;
 
+/// The packets of an outbox that holds none.
+const NO_FRAMES: &FrameQueue = &FrameQueue::new();
+
 const MANY: &str = "2^32 packets need more memory than any bound allows";
 
 /// How long an [`Outbox`] keeps a packet. A session's version decides, for the life of the session.
@@ -78,8 +81,8 @@ pub struct UnknownNumber {
 /// The outbox has no bound of its own. Its owner asks [`takes`](Self::takes) before it pushes.
 #[derive(Clone)]
 pub struct Outbox {
-    /// The packets after `acked`.
-    frames: FrameQueue,
+    /// The packets after `acked`. An idle client of an edge has none, and no memory for them.
+    frames: Option<Box<FrameQueue>>,
     /// The number of the last packet.
     end: u64,
     kept: Kept,
@@ -110,13 +113,22 @@ impl Outbox {
     #[must_use]
     pub const fn new(retention: Retention) -> Self {
         Outbox {
-            frames: FrameQueue::new(),
+            frames: None,
             end: 0,
             kept: match retention {
                 Retention::UntilWritten => Kept::None,
                 Retention::UntilAcked => Kept::Sent(0),
             },
             shared: Beside::new(),
+        }
+    }
+
+    /// Returns the packets after `acked`.
+    #[inline(always)]
+    const fn frames(&self) -> &FrameQueue {
+        match &self.frames {
+            Some(frames) => frames,
+            None => NO_FRAMES,
         }
     }
 
@@ -132,7 +144,7 @@ impl Outbox {
     #[cfg(any(feature = "edge", feature = "client"))]
     pub(crate) fn held_packets(&self) -> impl Iterator<Item = &[u8]> {
         let mut number = self.acked();
-        self.frames.bodies().map(move |body| {
+        self.frames().bodies().map(move |body| {
             number += 1;
             let packet = self.shared.get().and_then(|shared| shared.at(number));
             packet.map_or(body, SharedPacket::packet)
@@ -146,7 +158,7 @@ impl Outbox {
     #[cfg(feature = "client")]
     pub(crate) fn keep(&mut self, retention: Retention) {
         assert!(
-            self.sent() == 0 && !self.frames.mid_frame(),
+            self.sent() == 0 && !self.frames().mid_frame(),
             "a session that has sent something has a version"
         );
         self.kept = Outbox::new(retention).kept;
@@ -166,7 +178,7 @@ impl Outbox {
     /// Returns the number of the last packet that is gone: acknowledged, or no longer kept.
     #[must_use]
     pub const fn acked(&self) -> u64 {
-        self.end - self.frames.packets() as u64
+        self.end - self.frames().packets() as u64
     }
 
     /// Returns the number of the last packet that the transport has taken whole.
@@ -201,7 +213,7 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub const fn packets(&self) -> usize {
-        self.frames.packets()
+        self.frames().packets()
     }
 
     /// Returns the bytes in which they are stored, including the written part of a half-written one.
@@ -209,8 +221,8 @@ impl Outbox {
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         match self.shared.get() {
-            None => self.frames.held_bytes(),
-            Some(shared) => self.frames.held_bytes() + shared.bytes(),
+            None => self.frames().held_bytes(),
+            Some(shared) => self.frames().held_bytes() + shared.bytes(),
         }
     }
 
@@ -219,7 +231,7 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub(crate) const fn own_bytes(&self) -> usize {
-        self.frames.held_bytes()
+        self.frames().held_bytes()
     }
 
     /// Returns what it counts for in the account: [`held_bytes`](Self::held_bytes), and the entries of packets that are shared.
@@ -228,8 +240,8 @@ impl Outbox {
     #[must_use]
     pub(crate) fn counted_bytes(&self) -> usize {
         match self.shared.get() {
-            None => self.frames.held_bytes(),
-            Some(shared) => self.frames.held_bytes() + shared.bytes() + shared.entry_bytes(),
+            None => self.frames().held_bytes(),
+            Some(shared) => self.frames().held_bytes() + shared.bytes() + shared.entry_bytes(),
         }
     }
 
@@ -244,7 +256,7 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub const fn kept_bytes(&self) -> usize {
-        let kept = self.frames.held_bytes() - self.frames.bytes();
+        let kept = self.frames().taken_bytes();
         match self.shared.get() {
             None => kept,
             Some(shared) => kept + shared.kept_bytes(),
@@ -257,7 +269,7 @@ impl Outbox {
     pub(crate) const fn own_held(&self) -> Amount {
         Amount {
             packets: self.packets(),
-            bytes: self.frames.held_bytes(),
+            bytes: self.frames().held_bytes(),
         }
     }
 
@@ -267,7 +279,17 @@ impl Outbox {
     pub(crate) const fn own_kept(&self) -> Amount {
         Amount {
             packets: self.kept_packets(),
-            bytes: self.frames.held_bytes() - self.frames.bytes(),
+            bytes: self.frames().taken_bytes(),
+        }
+    }
+
+    /// Returns how much of that it holds that was not sent, where no packet is shared.
+    #[cfg(feature = "keys")]
+    #[inline]
+    pub(crate) const fn own_waiting(&self) -> Amount {
+        Amount {
+            packets: self.packets() - self.kept_packets(),
+            bytes: self.frames().bytes(),
         }
     }
 
@@ -295,7 +317,7 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames().is_empty()
     }
 
     /// Returns whether a packet that is stored in `stored_bytes` may be pushed: within both bounds, or alone.
@@ -329,7 +351,7 @@ impl Outbox {
     /// If it is longer than a `u32` can express. Every limit on a packet is far below.
     #[inline(always)]
     pub fn push(&mut self, packet: &[u8]) {
-        self.frames.push_body(packet);
+        self.frames.get_or_insert_default().push_body(packet);
         self.end += 1;
     }
 
@@ -344,7 +366,7 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub const fn has_unsent(&self) -> bool {
-        self.frames.bytes() > 0
+        self.frames().bytes() > 0
     }
 
     /// Returns what is to be sent as it is stored, contiguous: the rest of a half-written packet, and the packets after it, up to one that
@@ -353,7 +375,7 @@ impl Outbox {
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
         match self.shared.get() {
-            None => self.frames.output(),
+            None => self.frames().output(),
             Some(shared) => self.unsent_beside(shared),
         }
     }
@@ -368,13 +390,13 @@ impl Outbox {
     #[cfg(feature = "edge")]
     #[inline(always)]
     pub(crate) fn own_unsent(&self) -> &[u8] {
-        self.frames.output()
+        self.frames().output()
     }
 
     #[cold]
     #[inline(never)]
     fn unsent_beside<'a>(&'a self, shared: &'a Shared) -> &'a [u8] {
-        let output = self.frames.output();
+        let output = self.frames().output();
         let sent = self.sent();
         let Some((number, packet)) = shared.next_above(sent) else {
             return output;
@@ -385,8 +407,8 @@ impl Outbox {
         // The walk begins with a half-written packet's first byte.
         let before = usize::try_from(number - sent - 1).unwrap_or(usize::MAX);
         let is_untaken = matches!(self.kept, Kept::Sent(_));
-        let begin = self.frames.held_bytes() - self.frames.bytes();
-        let run = self.frames.walk(is_untaken, before).place() - begin;
+        let begin = self.frames().taken_bytes();
+        let run = self.frames().walk(is_untaken, before).place() - begin;
         output.get(..run).unwrap_or_default()
     }
 
@@ -401,9 +423,10 @@ impl Outbox {
 
     /// [`next_packet`](Self::next_packet), where no packet is shared.
     pub(crate) fn own_next_packet(&self) -> Option<&[u8]> {
+        let frames = self.frames.as_deref()?;
         match self.kept {
-            Kept::None if self.frames.mid_frame() => None,
-            _ => self.frames.next_body(),
+            Kept::None if frames.mid_frame() => None,
+            _ => frames.next_body(),
         }
     }
 
@@ -420,8 +443,8 @@ impl Outbox {
     /// Returns the packets after `sent`, in order, unless the first one is half-written, where no packet is shared.
     #[cfg(feature = "keys")]
     pub(crate) fn own_unsent_packets(&self) -> impl Iterator<Item = &[u8]> {
-        let is_half_written = matches!(self.kept, Kept::None) && self.frames.mid_frame();
-        let bodies = (!is_half_written).then(|| self.frames.unwritten_bodies());
+        let is_half_written = matches!(self.kept, Kept::None) && self.frames().mid_frame();
+        let bodies = (!is_half_written).then(|| self.frames().unwritten_bodies());
         bodies.into_iter().flatten()
     }
 
@@ -441,10 +464,13 @@ impl Outbox {
     /// [`advance`](Self::advance), where no packet is shared.
     #[inline(always)]
     pub(crate) fn own_advance_by(&mut self, n: usize) {
+        let Some(frames) = &mut self.frames else {
+            return assert_eq!(n, 0, "no more bytes can be taken than were offered");
+        };
         match &mut self.kept {
-            Kept::None => self.frames.advance_keeping(n, KEPT_CAPACITY_BYTES),
+            Kept::None => frames.advance_keeping(n, KEPT_CAPACITY_BYTES),
             Kept::Sent(packets) => {
-                let passed = u32::try_from(self.frames.pass(n)).ok();
+                let passed = u32::try_from(frames.pass(n)).ok();
                 *packets = passed
                     .and_then(|passed| packets.checked_add(passed))
                     .expect(MANY);
@@ -469,7 +495,7 @@ impl Outbox {
     #[cfg(feature = "keys")]
     #[inline(always)]
     pub(crate) fn own_advance(&mut self, n: usize) -> usize {
-        let taken = n.min(self.frames.bytes());
+        let taken = n.min(self.frames().bytes());
         self.own_advance_by(taken);
         taken
     }
@@ -483,7 +509,7 @@ impl Outbox {
             "no more bytes can be written than were offered"
         );
         let sent = self.sent();
-        let Some(shared) = self.shared.get_mut() else {
+        let (Some(shared), Some(frames)) = (self.shared.get_mut(), &mut self.frames) else {
             return;
         };
         match &mut self.kept {
@@ -497,7 +523,7 @@ impl Outbox {
                     shared.drop_until(sent + 1);
                     n = LENGTH_BYTES;
                 }
-                self.frames.advance_keeping(n, KEPT_CAPACITY_BYTES);
+                frames.advance_keeping(n, KEPT_CAPACITY_BYTES);
                 self.shared.trim();
             }
             Kept::Sent(packets) => {
@@ -507,7 +533,7 @@ impl Outbox {
                     let (stored, length) = match shared.at(number) {
                         Some(packet) => (LENGTH_BYTES, packet.packet().len()),
                         None => {
-                            let length = self.frames.next_body().map_or(0, <[u8]>::len);
+                            let length = frames.next_body().map_or(0, <[u8]>::len);
                             (LENGTH_BYTES + length, length)
                         }
                     };
@@ -515,7 +541,7 @@ impl Outbox {
                         .checked_sub(Outbox::stored_bytes(length))
                         .expect("frames that are kept are taken whole");
                     shared.keep(number);
-                    self.frames.pass(stored);
+                    frames.pass(stored);
                     *packets = packets.checked_add(1).expect(MANY);
                 }
             }
@@ -528,7 +554,7 @@ impl Outbox {
         match self.kept {
             Kept::None => {
                 let of_shared = self.shared.get().map_or(0, |shared| shared.written);
-                self.frames.begun_bytes() + of_shared
+                self.frames().begun_bytes() + of_shared
             }
             Kept::Sent(_) => 0,
         }
@@ -538,7 +564,10 @@ impl Outbox {
     /// nothing, if that is not half-written then.
     #[cfg(feature = "upgrade")]
     pub(crate) fn begin_at(&mut self, bytes: usize) -> Option<()> {
-        self.frames.begin_at(bytes)
+        match &mut self.frames {
+            Some(frames) => frames.begin_at(bytes),
+            None => (bytes == 0).then_some(()),
+        }
     }
 
     // ---- what is given up
@@ -559,7 +588,7 @@ impl Outbox {
             .checked_sub(from)
             .and_then(|places| usize::try_from(places).ok());
         let places = places.expect("what is acknowledged has no place");
-        let mut walk = self.frames.walk(is_untaken, places);
+        let mut walk = self.frames().walk(is_untaken, places);
         (walk.shared, walk.number) = (self.shared.get(), number);
         walk
     }
@@ -575,7 +604,8 @@ impl Outbox {
         if let Some(shared) = self.shared.get_mut() {
             shared.give_up(first, count, sent);
         }
-        self.frames.empty_bodies(place, count);
+        let frames = self.frames.as_deref_mut().expect("they have places");
+        frames.empty_bodies(place, count);
     }
 
     // ---- what stays
@@ -597,8 +627,9 @@ impl Outbox {
     pub(crate) fn own_acknowledge(&mut self, number: u64) -> Result<(), UnknownNumber> {
         let dropped = self.distance(number, self.sent())?;
         if let Kept::Sent(packets) = &mut self.kept {
-            self.frames
-                .drop_oldest(dropped as usize, KEPT_RING_CAPACITY_BYTES);
+            if let Some(frames) = &mut self.frames {
+                frames.drop_oldest(dropped as usize, KEPT_RING_CAPACITY_BYTES);
+            }
             *packets -= dropped;
         }
         Ok(())
@@ -609,7 +640,9 @@ impl Outbox {
     #[inline]
     pub fn lose_transport(&mut self) {
         if let Kept::None = self.kept {
-            self.frames.rewind();
+            if let Some(frames) = &mut self.frames {
+                frames.rewind();
+            }
             if let Some(shared) = self.shared.get_mut() {
                 shared.written = 0;
             }
@@ -632,7 +665,9 @@ impl Outbox {
     pub fn resume_within(&mut self, number: u64, sent: u64) -> Result<(), UnknownNumber> {
         let kept = self.distance(number, sent.min(self.end))?;
         if let Kept::Sent(packets) = &mut self.kept {
-            self.frames.rewind_to(kept as usize);
+            if let Some(frames) = &mut self.frames {
+                frames.rewind_to(kept as usize);
+            }
             *packets = kept;
             if let Some(shared) = self.shared.get_mut() {
                 shared.keep_until(number);
@@ -658,7 +693,9 @@ impl Outbox {
     /// Drops all packets.
     pub fn clear(&mut self) {
         self.shared = Beside::new();
-        self.frames.clear_keeping(KEPT_CAPACITY_BYTES);
+        if let Some(frames) = &mut self.frames {
+            frames.clear_keeping(KEPT_CAPACITY_BYTES);
+        }
         if let Kept::Sent(packets) = &mut self.kept {
             *packets = 0;
         }
@@ -670,12 +707,21 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub const fn capacity_bytes(&self) -> usize {
-        self.frames.capacity_bytes()
+        self.frames().capacity_bytes()
     }
 
-    /// Takes over the memory of `buffer` for future packets, if the outbox has none of its own.
-    pub fn adopt(&mut self, buffer: Vec<u8>) {
-        self.frames.adopt(buffer);
+    /// Takes over the memory of `frames`, which are empty, for future packets.
+    #[inline(always)]
+    pub fn adopt(&mut self, frames: Box<FrameQueue>) {
+        debug_assert!(self.is_empty() && frames.is_empty(), "both have no packets");
+        self.frames = Some(frames);
+    }
+
+    /// Returns whether it has no memory for packets, so that it can [adopt](Self::adopt) some.
+    #[inline(always)]
+    #[must_use]
+    pub const fn wants_memory(&self) -> bool {
+        self.frames.is_none()
     }
 
     /// Gives a copied outbox copies of its own of what is shared.
@@ -692,8 +738,9 @@ impl Outbox {
 
     /// Gives away the memory of an empty outbox, for another one to [`adopt`](Self::adopt).
     #[must_use]
-    pub fn surrender(&mut self) -> Option<Vec<u8>> {
-        self.frames.surrender()
+    #[inline(always)]
+    pub fn surrender(&mut self) -> Option<Box<FrameQueue>> {
+        self.frames.take_if(|frames| frames.is_empty())
     }
 }
 

@@ -13,6 +13,14 @@ use super::items::Ledger;
 /// The most numbers of a session that are given up and not acknowledged. Each costs 4 bytes until then. (SPEC 24.4(e))
 pub const MAX_GIVEN_UP: u64 = 262_144;
 
+/// So many holes, or more. Then packets are not counted: with as many numbers, the count would be the peer's to choose. Their bytes are.
+const MANY_HOLES: u32 = u32::MAX;
+
+/// Returns a number that is kept in fewer bytes, or the greatest that can be.
+fn short(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 /// How much one side may have sent and not seen acknowledged. (SPEC 24.2(b))
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "Welcome has these two")]
@@ -56,10 +64,10 @@ pub struct Progress {
     sent: u64,
     /// The highest number that an ACK of any connection was written for.
     told: u64,
-    /// The bytes of the packets received since that ACK was written.
-    untold_bytes: u64,
-    /// The numbers received since then that no packet came for.
-    holes: u64,
+    /// The bytes of the packets received since that ACK was written. The ring has no more, except for one packet alone.
+    untold_bytes: u32,
+    /// The numbers received since then that no packet came for. [`MANY_HOLES`] stands for all greater ones.
+    holes: u32,
     /// The packets that this side sends which are not ordinary, from the first one on. It is also there, empty, while the
     /// outbox shares packets. So where it is `None`, each packet is ordinary and in the outbox's own memory: one check for both.
     classes: Option<Box<Classes>>,
@@ -144,7 +152,8 @@ impl Progress {
         out.extend_from_slice(&self.ring.bytes.to_le_bytes());
         self.received.save(out);
         self.acknowledged.save(out);
-        for number in [self.sent, self.told, self.untold_bytes, self.holes] {
+        let (bytes, holes) = (self.untold_bytes.into(), self.holes.into());
+        for number in [self.sent, self.told, bytes, holes] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.push(self.classes.is_some().into());
@@ -166,8 +175,8 @@ impl Progress {
             acknowledged: Acknowledged::load(saved)?,
             sent: saved.u64()?,
             told: saved.u64()?,
-            untold_bytes: saved.u64()?,
-            holes: saved.u64()?,
+            untold_bytes: short(saved.u64()?),
+            holes: short(saved.u64()?),
             classes: match saved.flag()? {
                 true => Some(Box::new(Classes::load(saved, outbox.end())?)),
                 false => None,
@@ -200,8 +209,11 @@ impl Progress {
     /// [`BeyondRing`] (SPEC 24.2(c)).
     pub fn check_room(&self, bytes: usize) -> Result<(), BeyondRing> {
         let untold = self.received().saturating_sub(self.told);
-        let packets = untold.saturating_sub(self.holes).saturating_add(1);
-        let bytes = self.untold_bytes.saturating_add(bytes as u64);
+        let packets = match self.holes {
+            MANY_HOLES => 1,
+            holes => untold.saturating_sub(holes.into()).saturating_add(1),
+        };
+        let bytes = u64::from(self.untold_bytes).saturating_add(bytes as u64);
         let fits = packets <= self.ring.packets.into() && bytes <= self.ring.bytes.into();
         if fits || packets <= 1 {
             return Ok(());
@@ -218,13 +230,13 @@ impl Progress {
     /// # Panics
     /// Like [`receive`](Self::receive).
     pub fn receive_hole(&mut self, count: u64) {
-        self.holes = self.holes.saturating_add(count);
+        self.set_holes(u64::from(self.holes).saturating_add(count));
         self.receive(count, 0);
     }
 
     /// Tells that all that was taken is acknowledged, and `holes` of the numbers after it have no packet.
     pub fn set_holes(&mut self, holes: u64) {
-        self.holes = holes;
+        self.holes = short(holes);
     }
 
     /// Counts `count` numbers that have come, of `bytes` bytes. Returns the last of them.
@@ -232,7 +244,7 @@ impl Progress {
     /// # Panics
     /// Above the highest number, which a record's reader refuses before.
     pub fn receive(&mut self, count: u64, bytes: usize) -> u64 {
-        self.untold_bytes = self.untold_bytes.saturating_add(bytes as u64);
+        self.untold_bytes = self.untold_bytes.saturating_add(short(bytes as u64));
         let last = self.received.count(count);
         last.expect("the numbers of a record were checked")
     }
@@ -260,7 +272,7 @@ impl Progress {
         let packets = self.taken().saturating_sub(self.told);
         packets > 0
             && (packets >= quarter(self.ring.packets)
-                || self.untold_bytes >= quarter(self.ring.bytes))
+                || u64::from(self.untold_bytes) >= quarter(self.ring.bytes))
     }
 
     /// Returns the count of the next ACK, if there is something to acknowledge, and counts it as told.
@@ -414,11 +426,9 @@ impl Progress {
     pub fn waiting_above(&self, outbox: &Outbox, number: u64) -> Amount {
         let is_above = number > outbox.acked();
         let Some(classes) = &self.classes else {
-            let held = outbox.own_held();
-            return if is_above {
-                held.minus(outbox.own_kept())
-            } else {
-                held
+            return match is_above {
+                true => outbox.own_waiting(),
+                false => outbox.own_held(),
             };
         };
         let mut waiting = outbox.held();

@@ -491,7 +491,7 @@ impl Edge {
 #[inline(always)]
 fn append(session: &mut Session, spare: &mut Spare, packet: impl Packet) -> Resized {
     let outbox = &mut session.outbox;
-    if outbox.capacity_bytes() == 0
+    if outbox.wants_memory()
         && let Some(buffer) = spare.take()
     {
         outbox.adopt(buffer);

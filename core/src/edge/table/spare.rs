@@ -2,12 +2,13 @@
 
 use crate::edge::table::slab::room_to_keep;
 use crate::protocol::{Reading, Sending};
-use crate::queue::KEPT_RING_CAPACITY_BYTES;
+use crate::queue::{FrameQueue, KEPT_RING_CAPACITY_BYTES};
 
 /// Buffers of queues that became empty, for queues that fill next: no allocation per packet, and no memory kept by idle clients.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spare {
-    buffers: Vec<Vec<u8>>,
+    #[expect(clippy::vec_box, reason = "boxes are lent to outboxes and come back")]
+    buffers: Vec<Box<FrameQueue>>,
     /// The sum of their capacities.
     bytes: usize,
     /// Memory to read records with.
@@ -39,16 +40,16 @@ const MAX_SPARE_BUFFER_BYTES: usize = KEPT_RING_CAPACITY_BYTES;
 impl Spare {
     /// Takes a buffer for a queue that fills.
     #[inline(always)]
-    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Option<Box<FrameQueue>> {
         let buffer = self.buffers.pop()?;
-        self.bytes -= buffer.capacity();
+        self.bytes -= buffer.capacity_bytes();
         Some(buffer)
     }
 
-    /// Keeps the buffer of a queue that became empty, if there is room for it.
+    /// Keeps the empty queue of an outbox, if there is room for it.
     #[inline]
-    pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
-        let bytes = buffer.capacity();
+    pub(crate) fn keep(&mut self, buffer: Box<FrameQueue>) {
+        let bytes = buffer.capacity_bytes();
         let has_room =
             self.buffers.len() < MAX_SPARE_BUFFERS && self.bytes + bytes <= MAX_SPARE_BYTES;
         if bytes <= MAX_SPARE_BUFFER_BYTES && has_room {
@@ -99,13 +100,19 @@ impl Spare {
 mod tests {
     use super::*;
 
+    fn queue_of(capacity: usize) -> Box<FrameQueue> {
+        let mut queue = Box::<FrameQueue>::default();
+        queue.adopt(Vec::with_capacity(capacity));
+        queue
+    }
+
     #[test]
     fn spare_memory_is_bounded() {
         let mut spare = Spare::default();
-        spare.keep(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES + 1));
+        spare.keep(queue_of(MAX_SPARE_BUFFER_BYTES + 1));
         assert_eq!(spare.bytes, 0);
         for _ in 0..100 {
-            spare.keep(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES));
+            spare.keep(queue_of(MAX_SPARE_BUFFER_BYTES));
         }
         assert_eq!(spare.bytes, MAX_SPARE_BYTES);
         spare.keep_at_most(3);
@@ -116,7 +123,7 @@ mod tests {
         while spare.take().is_some() {}
         assert_eq!(spare.bytes, 0);
         for _ in 0..=MAX_SPARE_BUFFERS {
-            spare.keep(Vec::with_capacity(1));
+            spare.keep(queue_of(1));
         }
         assert_eq!(spare.buffers.len(), MAX_SPARE_BUFFERS);
         for _ in 0..=MAX_SPARE_READINGS.max(MAX_SPARE_SENDINGS) {

@@ -122,7 +122,6 @@ fn memory_is_adopted_without_what_was_in_it_and_only_where_there_is_none() {
         (0, 0, 100)
     );
     push(&mut queue, b"kept");
-    assert_eq!(queue.surrender(), None);
     queue.adopt(Vec::with_capacity(1_000));
     assert_eq!(
         (queue.output(), queue.capacity_bytes()),
@@ -266,11 +265,6 @@ fn a_quarter_in_use_keeps_twice_what_waits_and_a_little_is_never_given_back() {
 }
 
 #[test]
-fn a_queue_without_memory_has_none_to_give_away() {
-    assert_eq!(FrameQueue::new().surrender(), None);
-}
-
-#[test]
 fn a_long_run_at_a_constant_fill_does_not_grow() {
     let mut queue = FrameQueue::new();
     for _ in 0..8 {
@@ -359,8 +353,6 @@ enum Step {
     Rewind,
     Clear,
     Release,
-    /// To another queue and back, or nothing where frames wait.
-    HandMemoryOn,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -371,7 +363,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Rewind),
         1 => Just(Step::Clear),
         1 => Just(Step::Release),
-        1 => Just(Step::HandMemoryOn),
     ]
 }
 
@@ -410,16 +401,6 @@ proptest! {
                     written_of_head = 0;
                 }
                 Step::Release => queue.release(),
-                Step::HandMemoryOn => {
-                    let capacity = queue.capacity_bytes();
-                    if let Some(buffer) = queue.surrender() {
-                        prop_assert_eq!((buffer.capacity(), queue.capacity_bytes()), (capacity, 0));
-                        queue.adopt(buffer);
-                        prop_assert_eq!(queue.capacity_bytes(), capacity);
-                    } else {
-                        prop_assert!(capacity == 0 || !frames.is_empty());
-                    }
-                }
             }
             let held: Vec<u8> = frames.iter().flatten().copied().collect();
             prop_assert_eq!(queue.output(), &held[written_of_head..]);
