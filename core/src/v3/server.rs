@@ -183,15 +183,16 @@ impl Claimed {
 
     /// Appends an Answer, and returns its body. `random` must come from the operating system for this Answer. The handle is filled in.
     pub fn answer(&self, verdict: Verdict, random: [u8; 32], out: &mut Vec<u8>) -> Vec<u8> {
-        let mut rng = ChaCha20Rng::from_seed(random);
-        let (mut nonce, mut mask) = ([0; NONCE_BYTES], [0; 8]);
-        rng.fill_bytes(&mut nonce);
-        rng.fill_bytes(&mut mask);
+        // As many bytes as it takes, so no generator is needed.
+        let (nonce, mask) = random
+            .split_first_chunk::<NONCE_BYTES>()
+            .expect("the nonce is the first part");
+        let mask = mask.try_into().expect("the mask is the rest");
         let handle = self.master.mask(self.id, mask);
         let verdict = Verdict { handle, ..verdict };
-        let sealed = self.attempt.seal_answer(&self.key, nonce, &verdict);
+        let sealed = self.attempt.seal_answer(&self.key, *nonce, &verdict);
         let answer = Packet::Answer(Answer {
-            nonce,
+            nonce: *nonce,
             sealed: &sealed,
         });
         answer.encode(out);
@@ -220,16 +221,25 @@ pub fn verdict(code: Code, run: [u8; 8]) -> Verdict {
     }
 }
 
+/// What names an attempt to resume that was accepted.
+type Mark = [u8; 8];
+
+/// The marks of several attempts.
+#[derive(Debug, Clone, Default)]
+struct Marks(Vec<Mark>);
+
+image!(Marks { 0 });
+
 /// What the edge keeps of a session to judge attempts by.
 #[derive(Debug, Clone)]
 pub struct Standing {
     /// The secret of the least counter that can still be accepted.
     next: ResumeSecret,
     /// The mark of the attempt accepted last, zeros after the join.
-    mark: [u8; 8],
+    mark: Mark,
     /// The marks of those before it, since the last one whose RESUMED the client has opened, that one included. Oldest first, at most
-    /// [`MAX_RESUMED_MARKS`].
-    before: Box<[[u8; 8]]>,
+    /// [`MAX_RESUMED_MARKS`]. Most often there are none, which takes a pointer.
+    before: Option<Box<Marks>>,
 }
 
 image!(Standing { next, mark, before });
@@ -241,7 +251,7 @@ impl Standing {
         Standing {
             next: first,
             mark: [0; 8],
-            before: Box::default(),
+            before: None,
         }
     }
 
@@ -289,35 +299,34 @@ impl Standing {
         }
         let after = link.counter().saturating_add(1);
         self.next = link.at(after, 1).map_err(|_| Code::STALE)?;
-        let mut marks = core::mem::take(&mut self.before).into_vec();
+        let before = core::mem::replace(&mut self.mark, claimed.attempt.mark());
+        let marks = &mut self.before.get_or_insert_default().0;
         if marks.len() == MAX_RESUMED_MARKS {
             marks.remove(0);
         }
-        let before = core::mem::replace(&mut self.mark, claimed.attempt.mark());
+        marks.reserve_exact(1);
         marks.push(before);
-        self.before = marks.into_boxed_slice();
         Ok(())
     }
 
     /// Returns the marks that RESUMED of the attempt accepted last tells. (SPEC 23.6(b))
     #[must_use]
-    pub fn before(&self) -> &[[u8; 8]] {
-        &self.before
+    pub fn before(&self) -> &[Mark] {
+        self.before.as_deref().map_or(&[], |marks| marks.0.as_slice())
     }
 
     /// Handles that the client has opened the RESUMED of the attempt accepted last: its EARLY_END has come. It knows of all before it.
     pub fn confirm(&mut self) {
-        self.before = Box::default();
+        self.before = None;
     }
 
     /// Appends it to what an edge saves. (SPEC 39.2)
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
         self.next.save(out);
         out.extend_from_slice(&self.mark);
-        out.push(u8::try_from(self.before.len()).unwrap_or(u8::MAX));
-        self.before
-            .iter()
-            .for_each(|mark| out.extend_from_slice(mark));
+        let before = self.before();
+        out.push(u8::try_from(before.len()).unwrap_or(u8::MAX));
+        before.iter().for_each(|mark| out.extend_from_slice(mark));
     }
 
     /// Reads what [`save`](Self::save) wrote.
@@ -327,18 +336,21 @@ impl Standing {
         if count > MAX_RESUMED_MARKS {
             return None;
         }
-        let before: Option<Vec<_>> = (0..count).map(|_| saved.array()).collect();
+        let before: Option<Vec<Mark>> = (0..count).map(|_| saved.array()).collect();
         Some(Standing {
             next,
             mark,
-            before: before?.into_boxed_slice(),
+            before: Some(before?)
+                .filter(|before| !before.is_empty())
+                .map(|before| Box::new(Marks(before))),
         })
     }
 
     /// Returns the number of bytes on the heap that it keeps for marks.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        size_of_val(&*self.before)
+        let memory = |marks: &Marks| size_of_val(marks) + size_of_val(marks.0.as_slice());
+        self.before.as_deref().map_or(0, memory)
     }
 }
 
