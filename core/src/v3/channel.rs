@@ -169,74 +169,39 @@ image!(CloseDetails {
     down
 });
 
-/// What most connections of an edge never have.
-#[derive(Clone, Default)]
-struct Rare {
-    /// What the peer's CLOSE says, once it has come.
-    close_details: CloseDetails,
-    /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
-    up: Option<Secret>,
-    /// Whether the edge asks for a proof before RESUMED, and whether it was given.
-    #[cfg(feature = "tickets")]
-    cold: Option<bool>,
-    /// The ticket that came last, and that nobody has taken.
-    #[cfg(feature = "tickets")]
-    ticket: Option<Vec<u8>>,
-    ponged: Option<[u8; 8]>,
-    /// When the client leaves that was asked to, or the edge closes that asked.
-    leaves: Option<(Time, Code)>,
-}
-
-image!(Rare {
-    close_details,
-    up,
-    ponged,
-    leaves,
-    #[cfg(feature = "tickets")]
-    cold,
-    #[cfg(feature = "tickets")]
-    ticket
-});
-
 /// A connection after its opening. An idle client of an edge has one, so it is small.
 #[derive(Clone)]
 pub struct Channel {
-    side: Side,
     inbound: Option<Inbound>,
     outbound: Outbound,
     /// What is being read. Where nothing is, it can be [given away](Self::surrender_reading).
     reading: Option<Box<Reading>>,
-    /// What an edge has of a connection that ends, and a client also of others.
-    rare: Option<Box<Rare>>,
-    /// Whether the client has ended its early records, and nobody was told.
-    has_confirmed: bool,
-    records: u32,
     timing: Timing,
 }
 
 image!(Channel {
-    side,
     inbound,
     outbound,
     reading,
-    rare,
-    has_confirmed,
-    records,
     timing
 });
 
 impl Channel {
-    fn new(side: Side, inbound: Option<Inbound>, outbound: Outbound) -> Self {
+    fn new(inbound: Option<Inbound>, outbound: Outbound) -> Self {
         Channel {
-            side,
             inbound,
             outbound,
             reading: None,
-            rare: None,
-            has_confirmed: false,
-            records: 0,
             timing: Timing::default(),
         }
+    }
+
+    /// Like [`new`](Self::new), at an edge that has read one record.
+    fn of_edge(inbound: Inbound, outbound: Outbound, reading: Option<Box<Reading>>) -> Self {
+        let mut channel = Self::new(Some(inbound), outbound);
+        channel.reading = reading;
+        channel.timing.records = 1;
+        channel
     }
 
     // ---- of a client
@@ -245,33 +210,33 @@ impl Channel {
     #[must_use]
     pub fn joined(up: &Secret, down: &Secret, token: Vec<u8>, max_packet_bytes: u32) -> Self {
         let inbound = Inbound::of_welcome(down, max_packet_bytes);
-        Self::new(Side::Client, Some(inbound), Outbound::of_join(up, token))
+        Self::new(Some(inbound), Outbound::of_join(up, token))
     }
 
     /// Begins behind a Claim, at the client: early records, whose first packet has the number `first`. The outbox's next packet must be
     /// that one.
     #[must_use]
     pub fn claimed(early: &Secret, first: u64) -> Self {
-        Self::new(Side::Client, None, Outbound::of_early(early, first))
+        Self::new(None, Outbound::of_early(early, first))
     }
 
     /// Goes on after an Answer 0, at the client, which claimed to have received all up to `received`. RESUMED comes next.
     pub fn answered(&mut self, up: Secret, down: &Secret, received: u64, max_packet_bytes: u32) {
         self.inbound = Some(Inbound::of_answer(down, received, max_packet_bytes));
-        self.rare.get_or_insert_default().up = Some(up);
+        self.outbound.rare_mut().up = Some(up);
     }
 
     /// Handles that the edge asks for a proof before it takes the session up (SPEC 44.4).
     #[cfg(feature = "tickets")]
     pub fn expect_cold(&mut self) {
-        self.rare.get_or_insert_default().cold = Some(false);
+        self.outbound.rare_mut().cold = Some(false);
     }
 
     /// Gives the proof, if it is due: the first record of the edge has opened.
     #[cfg(feature = "tickets")]
     pub fn confirm_if_due(&mut self) {
-        if self.records > 0
-            && let Some(rare) = &mut self.rare
+        if self.timing.records > 0
+            && let Some(rare) = self.outbound.known_rare()
             && rare.cold == Some(false)
             && let Some(up) = rare.up.take()
         {
@@ -283,7 +248,7 @@ impl Channel {
     /// Returns the ticket that came last, once.
     #[cfg(feature = "tickets")]
     pub fn take_ticket(&mut self) -> Option<Vec<u8>> {
-        self.rare.as_deref_mut()?.ticket.take()
+        self.outbound.known_rare()?.ticket.take()
     }
 
     // ---- of an edge
@@ -302,29 +267,22 @@ impl Channel {
         }
         self.outbound.resume_here(resumed, marks);
         // The proof says nothing of RESUMED.
-        (self.has_confirmed, self.reading) = (false, None);
+        (self.timing.has_confirmed, self.reading) = (false, None);
     }
 
     /// Begins after a Welcome, at the edge. `record` is the Join record, which was [opened](Inbound::open) and whose first `end` bytes are
     /// its items. None was read.
     #[must_use]
     pub fn welcomed(inbound: Inbound, record: Vec<u8>, end: usize, down: &Secret) -> Self {
-        Channel {
-            reading: Reading::of(record, end, true),
-            records: 1,
-            ..Self::new(Side::Edge, Some(inbound), Outbound::of_welcome(down))
-        }
+        let reading = Reading::of(record, end, true);
+        Self::of_edge(inbound, Outbound::of_welcome(down), reading)
     }
 
     /// Goes on after an Answer 0, at the edge. `record` is the first early record, which was [opened](Inbound::open) and whose first `end`
     /// bytes are its items. None was read.
     #[must_use]
     pub fn resumed(inbound: Inbound, record: Vec<u8>, end: usize, outbound: Outbound) -> Self {
-        Channel {
-            reading: Reading::of(record, end, false),
-            records: 1,
-            ..Self::new(Side::Edge, Some(inbound), outbound)
-        }
+        Self::of_edge(inbound, outbound, Reading::of(record, end, false))
     }
 
     // ---- what another process takes over
@@ -336,8 +294,8 @@ impl Channel {
         let reading = self.reading.as_deref().unwrap_or(&nothing);
         put_bytes(out, &reading.pieces);
         let leaves = self
-            .rare
-            .as_deref()
+            .outbound
+            .rare()
             .is_some_and(|rare| rare.leaves.is_some());
         let is_used = reading.unread_bytes() == 0 && reading.arrival.is_none();
         let inbound = self.inbound.as_ref();
@@ -345,7 +303,7 @@ impl Channel {
             && inbound.is_some_and(|inbound| inbound.save(out))
             && is_used
             && !leaves
-            && !self.has_confirmed
+            && !self.timing.has_confirmed
     }
 
     /// Reads what [`save`](Self::save) wrote. Its packets go on behind those of `outbox` that were sent.
@@ -363,7 +321,7 @@ impl Channel {
         });
         Some(Channel {
             reading,
-            ..Self::new(Side::Edge, Some(inbound), outbound)
+            ..Self::new(Some(inbound), outbound)
         })
     }
 
@@ -413,19 +371,21 @@ impl Channel {
                         reading.arrival = Some((Arrival::Token, range(bytes)));
                     }
                 }
-                Item::EarlyEnd => self.has_confirmed = true,
+                Item::EarlyEnd => self.timing.has_confirmed = true,
                 #[cfg(feature = "tickets")]
                 Item::Ticket(bytes) => {
-                    self.rare.get_or_insert_default().ticket = Some(bytes.to_vec());
+                    self.outbound.rare_mut().ticket = Some(bytes.to_vec());
                 }
                 Item::Ack(more) => progress.hear(more, outbox)?,
                 Item::AckNow => self.outbound.acknowledge(),
                 Item::Ping(bytes) => self.outbound.pong(bytes),
-                Item::Pong(bytes) => self.rare.get_or_insert_default().ponged = Some(bytes),
+                // An edge asks only to hear something. What it kept of the answer, each idle client would have from then on.
+                Item::Pong(_) if self.outbound.sender() == Side::Edge => {}
+                Item::Pong(bytes) => self.outbound.rare_mut().ponged = Some(bytes),
                 Item::Part(bytes) => reading.pieces.extend_from_slice(bytes),
                 Item::Packet(bytes) => {
                     // A first flight may begin with packets that have arrived before (SPEC 23.3(c)).
-                    if self.side == Side::Edge && number <= progress.received() {
+                    if self.outbound.sender() == Side::Edge && number <= progress.received() {
                         reading.pieces.clear();
                         continue;
                     }
@@ -462,15 +422,15 @@ impl Channel {
                 }
                 Item::Resumed(resumed, marks) => {
                     let marks = range(marks.as_flattened());
-                    let rare = self.rare.as_deref_mut();
+                    let rare = self.outbound.known_rare();
                     if let Some(up) = rare.and_then(|rare| rare.up.take()) {
                         self.outbound
                             .end_early(&up, resumed.received_up, outbox, progress)?;
                     }
                     #[cfg(feature = "tickets")]
                     if self
-                        .rare
-                        .as_deref()
+                        .outbound
+                        .rare()
                         .is_some_and(|rare| rare.cold == Some(true))
                     {
                         self.outbound.go_on(resumed.received_up, outbox, progress)?;
@@ -478,7 +438,7 @@ impl Channel {
                     reading.arrival = Some((Arrival::Resumed(resumed), marks));
                 }
                 Item::Close(close) => {
-                    self.rare.get_or_insert_default().close_details = CloseDetails {
+                    self.outbound.rare_mut().close_details = CloseDetails {
                         wait_ms: close.wait_ms,
                         jitter_ms: close.jitter_ms,
                         detail: close.detail,
@@ -537,7 +497,7 @@ impl Channel {
     /// Returns what the peer's CLOSE says beside its code and its text, or nothing but zeros before it.
     #[must_use]
     pub fn close_details(&self) -> CloseDetails {
-        let rare = self.rare.as_deref();
+        let rare = self.outbound.rare();
         rare.map(|rare| rare.close_details).unwrap_or_default()
     }
 
@@ -574,40 +534,40 @@ impl Channel {
         let reading = self.reading.get_or_insert_default();
         reading.record.extend_from_slice(body);
         reading.end = inbound.open(&mut reading.record)?;
-        self.records = self.records.saturating_add(1);
+        self.timing.records = self.timing.records.saturating_add(1);
         Ok(true)
     }
 
     /// Returns the number of records read since the last call.
     pub fn take_records(&mut self) -> u64 {
-        core::mem::take(&mut self.records).into()
+        core::mem::take(&mut self.timing.records).into()
     }
 
-    /// Returns the last PONG that came since the last call.
+    /// Returns the last PONG that came to a client since the last call.
     pub fn take_pong(&mut self) -> Option<[u8; 8]> {
-        self.rare.as_deref_mut()?.ponged.take()
+        self.outbound.known_rare()?.ponged.take()
     }
 
     /// Returns whether the client has ended its early records since the last call: it has opened RESUMED.
     pub fn take_confirmed(&mut self) -> bool {
-        core::mem::take(&mut self.has_confirmed)
+        core::mem::take(&mut self.timing.has_confirmed)
     }
 
     /// Returns what is due next, and when, while `due` packets wait for an ACK.
     #[must_use]
     pub fn next_due(&self, due: u64, delays: &Delays) -> Option<(Time, Due)> {
-        let leaves = self.rare.as_deref().and_then(|rare| rare.leaves);
+        let leaves = self.outbound.rare().and_then(|rare| rare.leaves);
         self.timing.next(due, delays, leaves)
     }
 
     /// Handles that GOAWAY was sent or came. A newer one takes the place of an older one.
     pub fn leave(&mut self, at: Time, code: Code) {
-        self.rare.get_or_insert_default().leaves = Some((at, code));
+        self.outbound.rare_mut().leaves = Some((at, code));
     }
 
     /// Handles that what GOAWAY asked for is not done.
     pub fn stay(&mut self) {
-        if let Some(rare) = &mut self.rare {
+        if let Some(rare) = self.outbound.known_rare() {
             rare.leaves = None;
         }
     }
@@ -666,7 +626,7 @@ impl Channel {
         outbox: &mut Outbox,
         progress: &mut Progress,
     ) {
-        let is_client = self.side == Side::Client;
+        let is_client = self.outbound.sender() == Side::Client;
         self.outbound
             .close(close, flushes, is_client, outbox, progress);
     }
@@ -692,6 +652,12 @@ impl Channel {
         self.reading.is_none()
     }
 
+    /// Returns whether it has no memory beside its own: an idle one of an edge has none.
+    #[cfg(test)]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.wants_reading() && self.outbound.wants_sending() && self.outbound.rare().is_none()
+    }
+
     /// Takes over the memory of another channel, to read records.
     pub fn adopt_reading(&mut self, reading: Box<Reading>) {
         self.reading.get_or_insert(reading);
@@ -714,7 +680,7 @@ impl fmt::Debug for Channel {
     /// Shows only numbers: what was opened is a user's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("side", &self.side)
+            .field("side", &self.outbound.sender())
             .field("inbound", &self.inbound)
             .field("outbound", &self.outbound)
             .field("reading", &self.reading)

@@ -9,10 +9,12 @@ mod saved;
 use core::fmt;
 
 use crate::queue::{Amount, Outbox};
+use crate::time::Time;
 use crate::wire::frame::LENGTH_BYTES;
 
-use super::MAX_NUMBER;
+use super::channel::CloseDetails;
 use super::classes::{Classes, Upcoming};
+use super::code::Code;
 use super::items::{Close, GoAway, Item, MAX_ITEMS, Resumed};
 use super::progress::Progress;
 use super::record::{
@@ -20,6 +22,7 @@ use super::record::{
     USUAL_ITEMS_BYTES,
 };
 use super::schedule::Secret;
+use super::{MAX_NUMBER, Side};
 #[cfg(feature = "upgrade")]
 use crate::wire::saved::{Saved, put_bytes, put_numbers};
 
@@ -71,6 +74,35 @@ pub struct NeverSent {
     pub sent: u64,
 }
 
+/// What most connections of an edge never have.
+#[derive(Clone, Default)]
+pub(super) struct Rare {
+    /// What the peer's CLOSE says, once it has come.
+    pub(super) close_details: CloseDetails,
+    /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
+    pub(super) up: Option<Secret>,
+    /// Whether the edge asks for a proof before RESUMED, and whether it was given.
+    #[cfg(feature = "tickets")]
+    pub(super) cold: Option<bool>,
+    /// The ticket that came last, and that nobody has taken.
+    #[cfg(feature = "tickets")]
+    pub(super) ticket: Option<Vec<u8>>,
+    pub(super) ponged: Option<[u8; 8]>,
+    /// When the client leaves that was asked to, or the edge closes that asked.
+    pub(super) leaves: Option<(Time, Code)>,
+}
+
+image!(Rare {
+    close_details,
+    up,
+    ponged,
+    leaves,
+    #[cfg(feature = "tickets")]
+    cold,
+    #[cfg(feature = "tickets")]
+    ticket
+});
+
 /// What is being sent on a connection. An idle one has nothing.
 #[derive(Clone, Default)]
 pub struct Sending {
@@ -90,6 +122,8 @@ pub struct Sending {
     ack_now: bool,
     /// The bytes of the bodies of early records, while they last.
     early_bytes: Option<u32>,
+    /// What an edge has of a connection that ends, and a client also of others.
+    rare: Option<Box<Rare>>,
 }
 
 image!(Sending {
@@ -103,6 +137,7 @@ image!(Sending {
     go_away,
     ack_now,
     early_bytes,
+    rare,
     #[cfg(feature = "cluster")]
     ticket
 });
@@ -133,6 +168,7 @@ impl Sending {
             && self.begun == 0
             && self.first.is_none()
             && self.early_bytes.is_none()
+            && self.rare.is_none()
             && !self.has_control()
     }
 }
@@ -161,6 +197,7 @@ pub struct Outbound {
     /// Whether records are padded.
     pads: bool,
     is_closed: bool,
+    sender: Side,
 }
 
 image!(Outbound {
@@ -169,12 +206,14 @@ image!(Outbound {
     sending,
     ack_due,
     pads,
-    is_closed
+    is_closed,
+    sender
 });
 
 impl Outbound {
-    fn new(secret: &Secret, next: u64) -> Self {
+    fn new(sender: Side, secret: &Secret, next: u64) -> Self {
         Outbound {
+            sender,
             sealer: Sealer::new(secret),
             next,
             sending: None,
@@ -184,11 +223,11 @@ impl Outbound {
         }
     }
 
-    /// Begins with what is said first.
+    /// Begins, at a client, with what is said first.
     fn saying(secret: &Secret, next: u64, sending: Sending) -> Self {
         Outbound {
             sending: Some(Box::new(sending)),
-            ..Self::new(secret, next)
+            ..Self::new(Side::Client, secret, next)
         }
     }
 
@@ -196,6 +235,27 @@ impl Outbound {
     #[inline]
     fn sending(&mut self) -> &mut Sending {
         self.sending.get_or_insert_default()
+    }
+
+    /// Returns who sends.
+    #[inline]
+    pub(super) fn sender(&self) -> Side {
+        self.sender
+    }
+
+    /// Returns what few connections have, if this one has it.
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.sending.as_deref()?.rare.as_deref()
+    }
+
+    /// Like [`rare`](Self::rare), to change it.
+    pub(super) fn known_rare(&mut self) -> Option<&mut Rare> {
+        self.sending.as_deref_mut()?.rare.as_deref_mut()
+    }
+
+    /// Returns what few connections have, of one that has it from now on.
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.sending().rare.get_or_insert_default()
     }
 
     /// Returns the bytes of the next packet that went into pieces.
@@ -222,7 +282,7 @@ impl Outbound {
     /// Begins the direction down after a Welcome.
     #[must_use]
     pub fn of_welcome(down: &Secret) -> Self {
-        Self::new(down, 1)
+        Self::new(Side::Edge, down, 1)
     }
 
     /// Begins the direction up after a Claim: early records, whose first packet has the number `first`.
@@ -239,7 +299,7 @@ impl Outbound {
     /// [`resume`](Self::resume) adds.
     #[must_use]
     pub fn of_answer(down: &Secret, received: u64) -> Self {
-        Self::new(down, received.saturating_add(1))
+        Self::new(Side::Edge, down, received.saturating_add(1))
     }
 
     /// Makes RESUMED the first item, with the marks of the attempts before. Behind it `gap` packets are told as a gap.

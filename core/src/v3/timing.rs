@@ -66,7 +66,8 @@ fn half(duration: Duration) -> Duration {
     duration.checked_div(2).unwrap_or_default()
 }
 
-/// The clock of one connection. An idle client has one, so it is small.
+/// The clock of one connection, and what is noted of it beside, which would take memory of its own elsewhere. An idle client has one, so it is
+/// small.
 #[derive(Debug, Clone, Default)]
 pub struct Timing {
     heard: Time,
@@ -74,12 +75,18 @@ pub struct Timing {
     ackable: Sometime,
     /// Whether it has asked since it heard something.
     asked: bool,
+    /// Whether the client has ended its early records, and nobody was told.
+    pub(super) has_confirmed: bool,
+    /// The records that were read, and that nobody was told of.
+    pub(super) records: u32,
 }
 
 image!(Timing {
     heard,
     ackable,
-    asked
+    asked,
+    has_confirmed,
+    records
 });
 
 /// A time, or never, in eight bytes. The last time that there is is never.

@@ -86,9 +86,10 @@ fn an_edge_that_wants_no_keep_alive_gets_none() {
 #[test]
 fn a_ping_is_answered() {
     let mut link = steady();
+    link.edge.channel().take_records();
     link.edge.channel().outbound().ping([7; 8]);
     link.run();
-    assert_eq!(link.edge.channel().take_pong(), Some([7; 8]));
+    assert_eq!(link.edge.channel().take_records(), 1, "a PONG");
 }
 
 #[test]

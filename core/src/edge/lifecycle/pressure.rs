@@ -18,9 +18,9 @@ impl Edge {
         self.held_bytes() + (self.conns.len() + self.sessions.len()) * EACH_BYTES
     }
 
-    /// Returns the bytes that wait anywhere in the machine.
+    /// Returns the bytes that wait anywhere in the machine. Takes constant time.
     #[must_use]
-    pub(crate) fn held_bytes(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         let twice = self.counted_twice.bytes();
         self.counted_bytes().saturating_sub(twice)
     }

@@ -38,6 +38,7 @@ impl Outbound {
         }
         sending.ack_now = saved.flag()?;
         Some(Outbound {
+            sender: Side::Edge,
             sealer,
             next,
             ack_due: saved.flag()?,

@@ -240,11 +240,19 @@ fn an_idle_client_owns_no_buffer() {
     world.hear3(&mut one);
     world.acknowledge(&mut one);
     world.hear3(&mut one);
-    let conn = world.edge.conns.live_mut(one.conn.0.index);
-    let channel = conn.channel().numbered_mut().unwrap();
-    assert!(channel.wants_reading() && channel.outbound().wants_sending());
-    let session = world.edge.sessions.lookup(one.id()).unwrap();
-    assert_eq!(world.edge.sessions.live(session).outbox.capacity_bytes(), 0);
+    let (conn, id) = (one.conn, one.id());
+    let owns_nothing = |world: &mut World| {
+        let conn = world.edge.conns.live_mut(conn.0.index);
+        assert!(conn.channel().numbered_mut().unwrap().is_bare());
+        let session = world.edge.sessions.lookup(id).unwrap();
+        assert!(world.edge.sessions.live(session).outbox.wants_memory());
+    };
+    owns_nothing(&mut world);
+    // It is asked whether it is there, and says so.
+    world.wait(Duration::from_secs(40));
+    assert_eq!(world.hear3(&mut one), []);
+    world.flush(&mut one);
+    owns_nothing(&mut world);
 }
 
 #[test]
