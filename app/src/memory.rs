@@ -21,35 +21,45 @@ const TRIM_BYTES: i32 = 2 << 20;
 
 /// A program that never used as much has too little to give back.
 const WORTHWHILE_BYTES: usize = 8 << 20;
+/// The same of packets that wait.
+const WORTHWHILE_WAITING_BYTES: usize = 128 << 10;
 /// The pause between two times.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Gives freed memory back to the system when most of the memory in use has been freed.
+/// Gives freed memory back to the system when most of the memory in use has been freed, or nearly all of that of packets that waited: of many
+/// clients that have become idle, each left a hole.
 #[derive(Debug, Default)]
 pub(crate) struct Trimmer {
     most_bytes: usize,
+    most_waiting_bytes: usize,
     last: Option<Instant>,
 }
 
 impl Trimmer {
-    /// Takes note that `bytes` are in use now. Cheap, for every turn of a loop.
-    pub(crate) fn watch(&mut self, bytes: usize) {
-        if self.is_due(bytes, Instant::now) {
+    /// Takes note that `bytes` are in use now, of which `waiting` are those of packets. Cheap, for every turn of a loop.
+    pub(crate) fn watch(&mut self, bytes: usize, waiting: usize) {
+        if self.is_due(bytes, waiting, Instant::now) {
             give_back();
         }
     }
 
-    /// Returns whether at most a quarter of the memory in use since the last time still is. Reads the clock only then.
-    fn is_due(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
+    /// Returns whether at most a quarter of the memory in use since the last time still is, or a sixteenth of what waited. Reads the clock only
+    /// then.
+    fn is_due(&mut self, bytes: usize, waiting: usize, now: impl FnOnce() -> Instant) -> bool {
         self.most_bytes = self.most_bytes.max(bytes);
-        if self.most_bytes < WORTHWHILE_BYTES || bytes > self.most_bytes / 4 {
+        self.most_waiting_bytes = self.most_waiting_bytes.max(waiting);
+        let has_left = self.most_bytes >= WORTHWHILE_BYTES && bytes <= self.most_bytes / 4;
+        let is_idle = self.most_waiting_bytes >= WORTHWHILE_WAITING_BYTES
+            && waiting <= self.most_waiting_bytes / 16;
+        if !has_left && !is_idle {
             return false;
         }
         let now = now();
         if self.last.is_some_and(|last| now - last < PAUSE) {
             return false;
         }
-        (self.most_bytes, self.last) = (bytes, Some(now));
+        (self.most_bytes, self.most_waiting_bytes) = (bytes, waiting);
+        self.last = Some(now);
         true
     }
 }
@@ -101,7 +111,7 @@ mod tests {
         let start = Instant::now();
         let mut due = |mebibytes: usize, tenths: u64| {
             let now = start + Duration::from_millis(tenths * 100);
-            trimmer.is_due(mebibytes << 20, || now)
+            trimmer.is_due(mebibytes << 20, 0, || now)
         };
         assert!(!due(7, 0) && !due(0, 0), "too little ever");
         assert!(!due(40, 1) && !due(11, 1), "more than a quarter is left");
@@ -111,6 +121,21 @@ mod tests {
             "a quarter of what was left is left, but too early"
         );
         assert!(due(2, 11) && !due(0, 60), "too little since");
+    }
+
+    #[test]
+    fn memory_is_given_back_once_nearly_all_packets_are_gone_that_waited() {
+        let mut trimmer = Trimmer::default();
+        let start = Instant::now();
+        let mut due = |kibibytes: usize, tenths: u64| {
+            let now = start + Duration::from_millis(tenths * 100);
+            trimmer.is_due(100 << 20, kibibytes << 10, || now)
+        };
+        assert!(!due(127, 0) && !due(0, 0), "too little ever");
+        assert!(!due(128, 0) && !due(9, 0), "more than a sixteenth is left");
+        assert!(due(8, 0) && !due(7, 0), "once");
+        assert!(!due(800, 1) && !due(0, 9), "too early");
+        assert!(due(0, 10));
     }
 
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -18,6 +18,8 @@ pub(super) trait Watched: Future<Output = ()> {
     fn turn_times(&self) -> &Histogram;
     /// Returns how many bytes the machine holds.
     fn footprint_bytes(&self) -> usize;
+    /// Returns how many of them are those of packets that wait.
+    fn held_bytes(&self) -> usize;
 
     /// Returns how long packets for the backend waited, if it has the link and tells.
     fn link_waits(&self) -> Option<&Histogram> {
@@ -60,6 +62,10 @@ impl<L: Listener, C: Uplink, T: Timer> Watched for EdgeDriver<L, C, T> {
         self.edge().footprint_bytes()
     }
 
+    fn held_bytes(&self) -> usize {
+        self.edge().held_bytes()
+    }
+
     fn is_recorded(&self) -> bool {
         is_recorded(self.edge())
     }
@@ -85,6 +91,10 @@ impl<C: Connector, T: Timer> Watched for TrunkDriver<C, T> {
 
     /// The shards give back memory, the trunk's too.
     fn footprint_bytes(&self) -> usize {
+        0
+    }
+
+    fn held_bytes(&self) -> usize {
         0
     }
 }
@@ -133,7 +143,8 @@ impl Watch {
         process: impl FnOnce() -> Snapshot,
     ) -> Poll<()> {
         let polled = driver.as_mut().poll(cx);
-        self.trimmer.watch(driver.footprint_bytes());
+        self.trimmer
+            .watch(driver.footprint_bytes(), driver.held_bytes());
         self.refusals.watch(driver.counters());
         let drains = &self.drains;
         let expects_recording = self.expects_recording;
