@@ -1,6 +1,7 @@
 //! The kinds of load.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -316,14 +317,31 @@ fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
     let Some(pid) = bench.pid() else {
         return Err(LoadError::NotApplicable(Program::Direct));
     };
-    bench.turn_for(SETTLE, &mut |_, _| {})?;
+    let mut meter = Meter::new(bench.clock);
+    // For the first client the program loads what it has once for all: its code, its tables of numbers, its first buffers.
+    bench.connect(1)?;
+    say_in_turn(bench, 0..1, &mut meter)?;
+    bench.turn_for(ACKNOWLEDGED + SETTLE, &mut |_, _| {})?;
     let before = process::memory(pid)?.resident;
     let start = Snapshot::take(bench.clock, Some(pid))?;
     bench.connect(clients)?;
-    let mut meter = Meter::new(bench.clock);
     meter.recording = true;
-    let until = bench.clock.now() + ECHO_WITHIN + Duration::from_millis(clients as u64);
-    for index in 0..clients {
+    say_in_turn(bench, 1..clients + 1, &mut meter)?;
+    bench.turn_for(ACKNOWLEDGED + SETTLE, &mut |_, _| {})?;
+    let grown = process::memory(pid)?.resident.saturating_sub(before);
+    let mut outcome = Outcome::between(start, Snapshot::take(bench.clock, Some(pid))?, meter);
+    outcome.idle_bytes = Some(grown as f64 / clients as f64);
+    Ok(outcome)
+}
+
+/// Has each of these clients send one packet and wait for it.
+fn say_in_turn(
+    bench: &mut Bench,
+    clients: Range<usize>,
+    meter: &mut Meter,
+) -> Result<(), LoadError> {
+    let until = bench.clock.now() + ECHO_WITHIN + Duration::from_millis(clients.len() as u64);
+    for index in clients {
         send(&mut bench.fleet.clients[index], bench.clock.now(), 64);
         bench.fleet.flush(index, &mut |_, _| {});
         // One at a time, to measure what a silent client holds and not what a burst of all leaves behind.
@@ -335,11 +353,7 @@ fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
             })?;
         }
     }
-    bench.turn_for(ACKNOWLEDGED + SETTLE, &mut |_, _| {})?;
-    let grown = process::memory(pid)?.resident.saturating_sub(before);
-    let mut outcome = Outcome::between(start, Snapshot::take(bench.clock, Some(pid))?, meter);
-    outcome.idle_bytes = Some(grown as f64 / clients as f64);
-    Ok(outcome)
+    Ok(())
 }
 
 /// The packets of a client between two drops, on average.
