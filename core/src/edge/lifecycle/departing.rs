@@ -454,6 +454,10 @@ impl Edge {
         let settled = entry.settled_down();
         let linked = entry.linked();
         (linked.unacknowledged, linked.told_settled) = (waiting.packets, settled);
+        #[cfg(feature = "cluster")]
+        {
+            linked.is_taken = !waiting.joined;
+        }
         let at = self.config.shard;
         self.shares.change_pins(|pins| pins.arrive(id, at));
         if features.has(Feature::LinkAcks) {

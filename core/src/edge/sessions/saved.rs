@@ -11,10 +11,19 @@ use crate::edge::table::deadlines::Timer;
 use crate::id::ClientId;
 use crate::keys::PublicKey;
 use crate::link::v3::{GROUPS_OF_A_SESSION, GroupId, MAX_NOTE_BYTES};
+#[cfg(feature = "cluster")]
+use crate::protocol::FEATURE_TICKETS;
 use crate::protocol::{Code, MAX_NUMBER, Progress, Standing};
 use crate::queue::{Outbox, Retention};
 use crate::time::Time;
 use crate::wire::saved::{Saved, put_bytes, put_count, put_numbers};
+
+/// Flags of a session with numbers: what it gives up is lost, and its client takes tickets.
+const GIVES_UP: u8 = 1;
+const TAKES_TICKETS: u8 = 2;
+/// Flags of what the backend knows of a session: its client is not read, and its JOINED has come.
+const PAUSED: u8 = 1;
+const TAKEN: u8 = 2;
 
 /// What outlives the process of a session.
 #[derive(Clone, Debug)]
@@ -92,16 +101,23 @@ impl SavedSession {
 
 fn load_numbered(saved: &mut Saved<'_>, outbox: &Outbox) -> Option<Numbered> {
     let standing = Standing::load(saved)?;
-    Some(Numbered {
+    let mut numbered = Numbered {
         standing,
         progress: Progress::load(saved, outbox)?,
         cause: Code::from_u16(saved.u16()?)?,
         longest_up: saved.u32()?,
         longest_down: saved.u32()?,
-        gives_up: saved.flag()?,
+        gives_up: false,
         #[cfg(feature = "cluster")]
         features: 0,
-    })
+    };
+    let flags = saved.u8()?;
+    numbered.gives_up = flags & GIVES_UP != 0;
+    #[cfg(feature = "cluster")]
+    if flags & TAKES_TICKETS != 0 {
+        numbered.features = FEATURE_TICKETS;
+    }
+    (flags & !(GIVES_UP | TAKES_TICKETS) == 0).then_some(numbered)
 }
 
 fn load_linked(saved: &mut Saved<'_>) -> Option<Linked> {
@@ -110,13 +126,37 @@ fn load_linked(saved: &mut Saved<'_>) -> Option<Linked> {
         unacknowledged: saved.u64()?,
         told_settled: saved.u64()?,
         unnumbered: saved.u64()?,
-        paused: saved.flag()?,
         ..Linked::default()
     };
+    let flags = saved.u8()?;
+    if flags & !(PAUSED | TAKEN) != 0 {
+        return None;
+    }
+    linked.paused = flags & PAUSED != 0;
+    #[cfg(feature = "cluster")]
+    {
+        linked.is_taken = flags & TAKEN != 0;
+    }
     let note = core::str::from_utf8(saved.bytes()?).ok()?;
     linked.note = (note.len() <= MAX_NOTE_BYTES).then(|| note.into())?;
     linked.groups = saved.list(8, |saved| saved.u64().map(GroupId))?;
     (linked.groups.len() <= usize::from(GROUPS_OF_A_SESSION)).then_some(linked)
+}
+
+fn flags_of(numbered: &Numbered) -> u8 {
+    #[cfg(feature = "cluster")]
+    let takes = numbered.features & FEATURE_TICKETS != 0;
+    #[cfg(not(feature = "cluster"))]
+    let takes = false;
+    (u8::from(numbered.gives_up) * GIVES_UP) | (u8::from(takes) * TAKES_TICKETS)
+}
+
+fn flags_of_linked(linked: &Linked) -> u8 {
+    #[cfg(feature = "cluster")]
+    let is_taken = linked.is_taken;
+    #[cfg(not(feature = "cluster"))]
+    let is_taken = false;
+    (u8::from(linked.paused) * PAUSED) | (u8::from(is_taken) * TAKEN)
 }
 
 impl Session {
@@ -142,7 +182,7 @@ impl Session {
                 out.extend_from_slice(&numbered.cause.to_u16().to_le_bytes());
                 out.extend_from_slice(&numbered.longest_up.to_le_bytes());
                 out.extend_from_slice(&numbered.longest_down.to_le_bytes());
-                out.push(numbered.gives_up.into());
+                out.push(flags_of(numbered));
             }
         }
         out.push(self.linked.is_some().into());
@@ -154,7 +194,7 @@ impl Session {
                 linked.unnumbered,
             ];
             put_numbers(out, &counts);
-            out.push(linked.paused.into());
+            out.push(flags_of_linked(linked));
             put_bytes(out, linked.note.as_bytes());
             put_count(out, linked.groups.len());
             for group in &linked.groups {
