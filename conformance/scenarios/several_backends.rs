@@ -266,10 +266,6 @@ fn what_several_backends_do_not_go_with_is_told_at_the_start() {
             "general.snapshot_file = \"s\"\ngeneral.key_file = \"k\"\n",
             "sessions are not saved",
         ),
-        (
-            "cluster.home = 1\nmaster.protocol = \"3\"\n",
-            "a ticket does not name the backend",
-        ),
         ("master.address = \"10.0.0.1:1\"\n", "both set"),
     ] {
         let directory = Directory::new();

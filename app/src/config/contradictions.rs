@@ -170,12 +170,6 @@ fn backends(settings: &Settings) -> Option<Fault> {
             general.upgrade_socket.is_some(),
             "no process can take over",
         ),
-        #[cfg(feature = "cluster")]
-        (
-            "cluster.home",
-            settings.cluster.home > 0,
-            "a ticket does not name the backend",
-        ),
     ];
     let (key, _, why) = refused.into_iter().find(|(_, is_set, _)| *is_set)?;
     let what = format!("{key} is set and there are several backends in master.addresses: {why}");
@@ -219,8 +213,6 @@ const RULES: &[Rule] = &[
             "general.snapshot_file",
             #[cfg(feature = "upgrade")]
             "general.upgrade_socket",
-            #[cfg(feature = "cluster")]
-            "cluster.home",
         ],
         backends,
     ),

@@ -119,6 +119,19 @@ impl Backends {
         }
     }
 
+    /// Returns the number of backends, if there are several.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn count(&self) -> u8 {
+        u8::try_from(self.standings.len()).unwrap_or(MAX_BACKENDS)
+    }
+
+    /// Returns the first shard of the backend of this number.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn first_shard_of(&self, backend: u8) -> u8 {
+        let first = usize::from(backend) * self.shards_of_each();
+        u8::try_from(first).unwrap_or_default()
+    }
+
     /// Returns the number of the backend of a shard, if there are several.
     pub(crate) fn number_of(&self, shard: u8) -> Option<u8> {
         self.standing(shard)?;

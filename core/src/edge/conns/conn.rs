@@ -12,6 +12,8 @@ use crate::protocol::{Lent, Progress};
 use crate::queue::Outbox;
 use crate::wire::frame::FrameReader;
 
+#[cfg(all(feature = "backends", feature = "cluster"))]
+use crate::edge::conns::search::Search;
 use crate::edge::conns::state::{Claim, Crowd, LastWords, OnlyClaim, Phase, State};
 use crate::edge::conns::wait::{Slot, Timers, Wait};
 use crate::edge::counters::CloseReason;
@@ -58,6 +60,9 @@ struct Opening {
     versions: OfferedVersions,
     /// How its bytes come.
     carriage: Carriage,
+    /// What backends have said of what it claims.
+    #[cfg(all(feature = "backends", feature = "cluster"))]
+    search: Search,
 }
 
 image!(Opening {
@@ -70,6 +75,8 @@ image!(Opening {
     only_claim,
     versions,
     carriage,
+    #[cfg(all(feature = "backends", feature = "cluster"))]
+    search,
 });
 
 /// One accepted connection.
@@ -132,6 +139,8 @@ impl Conn {
                 only_claim: None,
                 versions: OfferedVersions::default(),
                 carriage: Carriage::Tcp,
+                #[cfg(all(feature = "backends", feature = "cluster"))]
+                search: Search::default(),
             })),
             channel: Channel::default(),
             admission,
@@ -467,6 +476,16 @@ impl Conn {
     pub(super) fn claim_mut(&mut self) -> &mut Option<Claim> {
         let opening = self.opening.as_deref_mut();
         &mut opening.expect("what is half open has an opening").claim
+    }
+
+    /// Returns what backends have said of what it claims.
+    ///
+    /// # Panics
+    /// When it is not half-open.
+    #[cfg(all(feature = "backends", feature = "cluster"))]
+    pub(crate) fn search(&mut self) -> &mut Search {
+        let opening = self.opening.as_deref_mut();
+        &mut opening.expect("what is half open has an opening").search
     }
 
     /// Returns the limit beyond which it was accepted, if that was for a Claim alone and it has claimed nothing yet.

@@ -3,6 +3,8 @@
 pub(crate) mod claimants;
 pub(crate) mod conn;
 pub(crate) mod joins;
+#[cfg(all(feature = "backends", feature = "cluster"))]
+pub(crate) mod search;
 pub(crate) mod state;
 pub(crate) mod wait;
 

@@ -107,9 +107,16 @@ pub(crate) enum Elsewhere {
     /// It joins at this shard, with this key unless its opening keeps what it joins with.
     #[cfg(feature = "backends")]
     Join(ShardId, Option<Box<PublicKey>>),
+    /// The backend of this shard is asked of the session of its ticket next.
+    #[cfg(all(feature = "backends", feature = "cluster"))]
+    Ask(ClientId, ShardId),
 }
 
-image!(enum Elsewhere { 0 Claim { 0: a }, #[cfg(feature = "backends")] 1 Join { 0: a, 1: b } });
+image!(enum Elsewhere {
+    0 Claim { 0: a },
+    #[cfg(feature = "backends")] 1 Join { 0: a, 1: b },
+    #[cfg(all(feature = "backends", feature = "cluster"))] 2 Ask { 0: a, 1: b },
+});
 
 /// A newcomer that waits for its turn.
 #[derive(Clone, Debug)]
@@ -313,6 +320,12 @@ impl Stage {
             Closed => return 0,
             Proxy => Version.bit(),
             Version => KeyOrId.bit(),
+            #[cfg(feature = "cluster")]
+            KeyOrId => {
+                let claims = Delay.bit() | Early.bit() | Stage::Cold.bit();
+                Join.bit() | Elsewhere.bit() | Entropy.bit() | claims | opened
+            }
+            #[cfg(not(feature = "cluster"))]
             KeyOrId => {
                 Join.bit() | Elsewhere.bit() | Delay.bit() | Entropy.bit() | Early.bit() | opened
             }
@@ -322,7 +335,7 @@ impl Stage {
             #[cfg(not(feature = "cluster"))]
             Entropy => Token.bit() | opened,
             #[cfg(feature = "cluster")]
-            Stage::Cold => Stage::Cold.bit() | opened,
+            Stage::Cold => Stage::Cold.bit() | Elsewhere.bit() | opened,
             Token => opened,
             Early => Entropy.bit(),
             Delay => Response.bit(),
@@ -382,6 +395,8 @@ mod tests {
                     Established,
                     Entropy,
                     Early,
+                    #[cfg(feature = "cluster")]
+                    Stage::Cold,
                     Last,
                     Closed,
                 ],
@@ -389,7 +404,10 @@ mod tests {
             (Join, &[Established, Entropy, Last, Closed]),
             (Entropy, of_entropy),
             #[cfg(feature = "cluster")]
-            (Stage::Cold, &[Stage::Cold, Established, Last, Closed]),
+            (
+                Stage::Cold,
+                &[Stage::Cold, Elsewhere, Established, Last, Closed],
+            ),
             (Token, &[Established, Last, Closed]),
             (Early, &[Entropy, Closed]),
             (Last, &[Closed]),

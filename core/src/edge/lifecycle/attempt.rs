@@ -29,6 +29,15 @@ impl Edge {
         let source = self.limited_source(index);
         #[cfg(feature = "cluster")]
         if let Some(judged) = self.judge_cold(now, index, id) {
+            #[cfg(feature = "backends")]
+            if let Err(Verdict {
+                code: word @ Code::BACKEND_DOWN,
+                ..
+            }) = judged
+                && self.search_on(now, index, id, word).is_none()
+            {
+                return;
+            }
             self.conns.claiming(index, id, source, judged.is_ok());
             return self.go_on_cold(now, index, judged);
         }

@@ -483,6 +483,13 @@ impl Edge {
             || pinned.is_some_and(|(shard, is_sent)| is_sent || shard != self.config.shard)
     }
 
+    /// Returns whether the session is on its way to another shard, or leaves.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_on_its_way(&self, id: ClientId) -> bool {
+        let pinned = self.shares.pin_of(id);
+        self.departures.has(id) || pinned.is_some_and(|(_, is_sent)| is_sent)
+    }
+
     /// Returns an Answer that asks the client to come back in a moment.
     pub(crate) fn in_a_moment(&self) -> Verdict {
         Verdict {

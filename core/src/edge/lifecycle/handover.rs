@@ -13,6 +13,8 @@ use crate::edge::Edge;
 #[cfg(feature = "backends")]
 use crate::edge::backends::Standing;
 use crate::edge::conns::conn::{Conn, ConnKey};
+#[cfg(all(feature = "backends", feature = "cluster"))]
+use crate::edge::conns::search::Search;
 use crate::edge::conns::state::{Elsewhere, Phase, State};
 #[cfg(feature = "backends")]
 use crate::edge::contract::CloseKind;
@@ -47,6 +49,9 @@ struct Transit {
     /// Handshake frames that its transport had not taken yet.
     control: Vec<u8>,
     taken_bytes: usize,
+    /// What backends have said of what it claims.
+    #[cfg(all(feature = "backends", feature = "cluster"))]
+    search: Search,
     /// Counts it where it goes, if it joins.
     #[cfg(feature = "backends")]
     _arriving: Option<Arriving>,
@@ -106,6 +111,8 @@ impl Edge {
             Elsewhere::Claim(id) => self.home_of(*id),
             #[cfg(feature = "backends")]
             Elsewhere::Join(shard, _) => *shard,
+            #[cfg(all(feature = "backends", feature = "cluster"))]
+            Elsewhere::Ask(_, shard) => *shard,
         }
     }
 
@@ -133,13 +140,19 @@ impl Edge {
         let mut conn = self.conns.remove(index, &mut self.account);
         self.counters.handed_over += 1;
         let shard = self.place_of(&to);
+        #[cfg(all(feature = "backends", feature = "cluster"))]
+        let search = *conn.search();
         let (opening, control) = conn.take_opening();
         Some(Handover(Box::new(Transit {
             #[cfg(feature = "backends")]
             _arriving: match to {
                 Elsewhere::Join(..) => Some(self.shares.sends_newcomer(shard)),
                 Elsewhere::Claim(_) => None,
+                #[cfg(feature = "cluster")]
+                Elsewhere::Ask(..) => None,
             },
+            #[cfg(all(feature = "backends", feature = "cluster"))]
+            search,
             to,
             shard,
             source,
@@ -187,6 +200,8 @@ impl Edge {
         }
         let arrival = match handover.to {
             Elsewhere::Claim(_) => Arrival::Handover(self.limited(handover.source)),
+            #[cfg(all(feature = "backends", feature = "cluster"))]
+            Elsewhere::Ask(..) => Arrival::Handover(self.limited(handover.source)),
             #[cfg(feature = "backends")]
             Elsewhere::Join(..) => Arrival::Accept,
         };
@@ -200,6 +215,10 @@ impl Edge {
         conn.reader = handover.reader;
         conn.offer(handover.versions, handover.carriage);
         conn.resume_opening(handover.opening, handover.control, handover.taken_bytes);
+        #[cfg(all(feature = "backends", feature = "cluster"))]
+        {
+            *conn.search() = handover.search;
+        }
         let key = self
             .conns
             .insert(conn)
@@ -218,6 +237,8 @@ impl Edge {
                 self.resume_reading(now, index);
             }
             Elsewhere::Claim(id) => self.handle_claim(now, index, id),
+            #[cfg(all(feature = "backends", feature = "cluster"))]
+            Elsewhere::Ask(id, _) => self.ask_here(now, index, id),
             // It stays, whatever has become of the backends since.
             #[cfg(feature = "backends")]
             Elsewhere::Join(_, key) => match self.join(now, index, key.map(|key| *key)) {

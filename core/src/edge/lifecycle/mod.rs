@@ -11,6 +11,7 @@
 //! | `attempt.rs` | a session of version 3 is resumed | 23 |
 //! | `moves.rs` | a session goes on at this edge, or no longer | 44 |
 //! | `departing.rs` | a session goes to another backend | 45.6 |
+//! | `search.rs` | which of several backends has the session of a ticket | 45.9 |
 //! | `forward.rs`, `line.rs` | packets up, and the line for room on the link | 7.1, 10.4 |
 //! | `deliver.rs`, `write.rs` | packets down, and what clients take of them | 7, 10.2, 10.3, 24.6 |
 //! | `numbered.rs`, `alarm.rs` | acknowledgements, and when a connection of version 3 is looked at | 24.3, 25.1, 25.3 |
@@ -58,6 +59,8 @@ pub(crate) mod reads;
 pub(crate) mod reconfigure;
 pub(crate) mod resume;
 pub(crate) mod saving;
+#[cfg(all(feature = "backends", feature = "cluster"))]
+pub(crate) mod search;
 pub(crate) mod settled;
 pub(crate) mod timeouts;
 pub(crate) mod transport;

@@ -129,6 +129,10 @@ impl Edge {
         let (opening, _) = self.conns.live_mut(index).opening();
         let (ticket, position) = opening.numbered().with_ticket()?;
         let ticket = ticket.clone();
+        #[cfg(feature = "backends")]
+        if self.is_on_its_way(id) {
+            return Some(Err(self.in_a_moment()));
+        }
         if self.has_newest(now, id, &position) {
             return None;
         }
@@ -275,8 +279,12 @@ impl Edge {
     }
 
     /// Asks the backend whether the session of the client at `index`, which has proven that it is there, goes on here (SPEC 44.5).
-    fn ask_backend(&mut self, now: Time, index: u32) {
+    pub(crate) fn ask_backend(&mut self, now: Time, index: u32) {
         let id = self.conns.live(index).claim().id;
+        #[cfg(feature = "backends")]
+        if !self.may_ask() && self.search_on(now, index, id, Code::BACKEND_DOWN).is_none() {
+            return;
+        }
         let peer = self.peer_of(index);
         let (opening, _) = self.conns.live_mut(index).opening();
         let cold = opening.numbered().cold().expect("it was read");
@@ -369,6 +377,8 @@ impl Edge {
             .count_absence(session, Admission::EXEMPT, &Nesting::NONE);
         self.sessions.recount(session, &mut self.account);
         self.ends.forget(id);
+        #[cfg(feature = "backends")]
+        self.note_pin(id);
         match self.asking(conn) {
             Some(index) => self.resume_cold(now, index, session, adopted),
             None => self.tell_away(session),
@@ -404,21 +414,17 @@ impl Edge {
     /// Handles that a session does not go on here, or no longer (SPEC 44.6).
     pub(crate) fn hear_disowned(&mut self, now: Time, id: ClientId, disowned: Disowned) {
         let Disowned { asked, known, code } = disowned;
-        let words = Words::new(code, if code == Code::TAKEN_OVER { known } else { 0 });
-        let words = match code {
-            Code::BUSY => words.in_a_while(BUSY_WAIT),
-            _ => words,
-        };
         if let Some(adopting) = self.moves.adopting.get(&id) {
             let counter = adopting.position.counter;
             if asked == counter || known >= counter {
                 let conn = adopting.conn;
                 self.moves.adopting.remove(&id);
-                self.refuse_cold(now, conn, &words);
+                self.refuse_cold(now, conn, id, known, code);
             }
             // It is no word of an older copy either: that was dropped before this attempt.
             return;
         }
+        let words = words_of(code, known);
         match self.sessions.lookup(id) {
             Some(session) => {
                 let linked = self.sessions.live(session).known();
@@ -435,11 +441,21 @@ impl Edge {
         }
     }
 
-    /// Tells the client at `conn` that the backend refuses.
-    fn refuse_cold(&mut self, now: Time, conn: ConnKey, words: &Words) {
+    /// Tells the client at `conn` that the backend refuses. Another backend may have its session.
+    #[cfg_attr(not(feature = "backends"), expect(unused_variables))]
+    fn refuse_cold(&mut self, now: Time, conn: ConnKey, id: ClientId, known: u64, code: Code) {
         let Some(index) = self.asking(conn) else {
             return;
         };
+        #[cfg(feature = "backends")]
+        let code = match code {
+            Code::TAKEN_OVER => code,
+            word => match self.search_on(now, index, id, word) {
+                Some(word) => word,
+                None => return,
+            },
+        };
+        let words = words_of(code, known);
         let (opening, _) = self.conns.live_mut(index).opening();
         if let Some(mut cold) = opening.numbered().take_cold() {
             let said = cold.close(&words.close(""));
@@ -471,6 +487,8 @@ impl Edge {
             self.say(index, session, words);
         }
         self.sessions.retire(id);
+        #[cfg(feature = "backends")]
+        self.forget_departure(id);
         self.end_absence(now, session);
         self.forget_linked(session);
         self.clear_ended(session);
@@ -517,6 +535,15 @@ impl Edge {
             self.push_adopt(*id, adopting);
         }
         self.moves.adopting = adopting;
+    }
+}
+
+/// Returns what a client is told to whom the backend refuses its session.
+fn words_of(code: Code, known: u64) -> Words {
+    match code {
+        Code::TAKEN_OVER => Words::new(code, known),
+        Code::BUSY => Words::new(code, 0).in_a_while(BUSY_WAIT),
+        _ => Words::new(code, 0),
     }
 }
 

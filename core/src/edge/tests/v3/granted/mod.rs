@@ -11,6 +11,13 @@ mod orders;
 mod pins;
 #[cfg(feature = "backend")]
 mod saved;
+#[cfg(all(
+    feature = "backend",
+    feature = "backends",
+    feature = "cluster",
+    feature = "client"
+))]
+mod searches;
 #[cfg(feature = "backend")]
 mod secret;
 #[cfg(all(feature = "backend", feature = "cluster"))]

@@ -147,7 +147,7 @@ impl Several {
     }
 }
 
-fn heard_of(event: &Event<'_>) -> Heard {
+pub(super) fn heard_of(event: &Event<'_>) -> Heard {
     match event {
         Event::Joined(joined) => Heard::Joined(joined.id),
         Event::Packet { id, data, .. } => Heard::Packet(*id, data.to_vec()),
