@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use voltlane_cluster::{ClusterName, Credentials, NatsConfig, NatsEngine};
+use voltlane_cluster::{ClusterName, Credentials, Engine, NatsConfig, NatsEngine};
+#[cfg(feature = "redis")]
+use voltlane_cluster::{RedisConfig, RedisEngine};
 
-use crate::config::Settings;
+use crate::config::{EngineKind, Settings};
 use crate::secret_file;
 
 /// Returns the name of the cluster.
@@ -16,22 +18,34 @@ pub(crate) fn name(settings: &Settings) -> Result<ClusterName, String> {
 /// Makes the engine that the configuration names. `seed` spreads its attempts.
 ///
 /// # Errors
-/// When there are no credentials in the file that is to have them. No error quotes its content.
-pub(crate) fn engine(settings: &Settings, seed: u64) -> Result<NatsEngine, String> {
+/// When there are no credentials in the file that is to have them, or the program was built without that engine. No error quotes what the
+/// file has.
+pub(crate) fn engine(settings: &Settings, seed: u64) -> Result<Box<dyn Engine + Send>, String> {
     let cluster = &settings.cluster;
     let credentials = match &cluster.credentials_file {
         None => None,
         Some(path) => Some(credentials(path)?),
     };
-    let servers = cluster.engine.0.iter();
-    Ok(NatsEngine::new(NatsConfig {
-        servers: servers
-            .map(|server| (server.host().to_owned(), server.port()))
-            .collect(),
-        cluster: name(settings)?,
-        credentials,
-        seed,
-    }))
+    let servers = cluster.engine.servers.iter();
+    let servers = servers.map(|server| (server.host().to_owned(), server.port()));
+    let (servers, cluster) = (servers.collect(), name(settings)?);
+    match settings.cluster.engine.kind {
+        EngineKind::Nats => Ok(Box::new(NatsEngine::new(NatsConfig {
+            servers,
+            cluster,
+            credentials,
+            seed,
+        }))),
+        #[cfg(feature = "redis")]
+        EngineKind::Redis => Ok(Box::new(RedisEngine::new(RedisConfig {
+            servers,
+            cluster,
+            credentials,
+            seed,
+        }))),
+        #[cfg(not(feature = "redis"))]
+        EngineKind::Redis => Err("this program was built without Redis".to_owned()),
+    }
 }
 
 fn credentials(path: &Path) -> Result<Credentials, String> {

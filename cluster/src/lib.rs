@@ -7,6 +7,7 @@
 //! | [`record`] | what stands in an engine, as text |
 //! | [`memory`] | the engine within one process |
 //! | `nats` | the engine NATS JetStream, with a client of its own for the few calls |
+//! | `redis` | the engine Redis, with one script for the few calls |
 //! | `keeper` | the thread that drives a lease over an engine |
 //! | `testkit` | the engine of the simulator, and what every engine must do |
 //!
@@ -15,23 +16,35 @@
 // Public types can be extended. An enum or a struct that others match or build as a whole says why.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod credentials;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod dial;
 pub mod engine;
-#[cfg(all(feature = "nats", unix))]
+#[cfg(all(any(feature = "nats", feature = "redis"), unix))]
 pub mod keeper;
 pub mod lease;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod record;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod spread;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod text;
 
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub use self::credentials::Credentials;
 pub use self::engine::{Answer, Call, CallId, Engine, EngineError, Entry, Reply, Request};
-#[cfg(all(feature = "nats", unix))]
+#[cfg(all(any(feature = "nats", feature = "redis"), unix))]
 pub use self::keeper::{Keeper, NotTaken, ask};
 pub use self::lease::{Event, Lease, LeaseConfig, Moment, Standing};
 pub use self::memory::MemoryEngine;
 #[cfg(feature = "nats")]
-pub use self::nats::{Credentials, NatsConfig, NatsEngine};
+pub use self::nats::{NatsConfig, NatsEngine};
 pub use self::record::{ClusterName, Holder, Record, RecordError};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisConfig, RedisEngine};

@@ -2,7 +2,9 @@
 
 mod contention;
 mod engines;
+mod fake_redis;
 mod fake_server;
 mod keeper;
 mod lease;
 mod nats;
+mod redis;

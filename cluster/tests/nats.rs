@@ -16,20 +16,20 @@ use voltlane_cluster::{
 };
 
 /// How long a cluster may take to have a leader, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Returns the program, unless it is not installed.
-fn program() -> Option<PathBuf> {
+/// Returns a program of others, unless it is not installed.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let programs = std::env::var_os("VL_PROGRAMS").map(PathBuf::from);
     let own = programs.iter().map(|programs| programs.join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = own.chain(std::env::split_paths(&path));
     let found = folders
         .chain([PathBuf::from("/usr/sbin")])
-        .map(|folder| folder.join("nats-server"))
+        .map(|folder| folder.join(name))
         .find(|program| program.is_file());
     if found.is_none() {
-        let what = "nats-server is not installed: this test did NOT run";
+        let what = format!("{name} is not installed: this test did NOT run");
         assert!(programs.is_none(), "{what}");
         eprintln!("{what}");
     }
@@ -37,13 +37,13 @@ fn program() -> Option<PathBuf> {
 }
 
 /// A directory that is removed when it is dropped.
-struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
-    fn new() -> Directory {
+    pub(crate) fn new() -> Directory {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("voltlane-nats-{}-{number}", std::process::id());
+        let name = format!("voltlane-engine-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).expect("a directory");
         Directory(path)
@@ -57,13 +57,13 @@ impl Drop for Directory {
 }
 
 /// Returns ports that were free a moment ago.
-fn ports<const N: usize>() -> [u16; N] {
+pub(crate) fn ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
 /// A server, which is killed when it is dropped.
-struct Server(Child);
+pub(crate) struct Server(pub(crate) Child);
 
 impl Server {
     fn start(program: &Path, store: &Path, port: u16, more: &[String]) -> Server {
@@ -74,12 +74,12 @@ impl Server {
         Server(command.spawn().expect("it starts"))
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.0);
         kill_process(pid, signal).expect("it runs");
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -92,7 +92,7 @@ impl Drop for Server {
 }
 
 /// Real time.
-struct Real(Instant);
+pub(crate) struct Real(pub(crate) Instant);
 
 impl Clock for Real {
     fn now(&self) -> Duration {
@@ -203,7 +203,9 @@ impl Bench for Servers {
 
 #[test]
 fn one_server_conforms_and_keeps_records_over_its_restart() {
-    let Some(program) = program() else { return };
+    let Some(program) = program("nats-server") else {
+        return;
+    };
     let store = Directory::new();
     let [port] = ports();
     let mut server = Server::start(&program, &store.0, port, &[]);
@@ -223,7 +225,9 @@ fn one_server_conforms_and_keeps_records_over_its_restart() {
 
 #[test]
 fn a_foreign_secret_is_refused_and_told() {
-    let Some(program) = program() else { return };
+    let Some(program) = program("nats-server") else {
+        return;
+    };
     let store = Directory::new();
     let [port] = ports();
     let options = ["--user", "edge", "--pass", "right"].map(String::from);
@@ -277,7 +281,9 @@ fn keeper(servers: &Servers, nonce: u64) -> Keeper {
 
 #[test]
 fn a_home_is_held_while_servers_of_a_cluster_are_killed_paused_and_restarted() {
-    let Some(program) = program() else { return };
+    let Some(program) = program("nats-server") else {
+        return;
+    };
     let stores = [(); 3].map(|()| Directory::new());
     let clients: [u16; 3] = ports();
     let routes: [u16; 3] = ports();

@@ -31,7 +31,7 @@ struct Backend {
 /// Asks the engine, and returns what is to be printed.
 pub(crate) fn ask(settings: &Settings, as_json: bool) -> Result<String, String> {
     let servers = &settings.cluster.engine;
-    if servers.0.is_empty() {
+    if servers.servers.is_empty() {
         return Err("cluster.engine is \"none\", so there is nobody to ask".to_owned());
     }
     let drawn = random();
@@ -40,7 +40,7 @@ pub(crate) fn ask(settings: &Settings, as_json: bool) -> Result<String, String> 
         .map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let name = engine::name(settings)?;
     let mut engine = engine::engine(settings, seed)?;
-    let tries = 2 * servers.0.len();
+    let tries = 2 * servers.servers.len();
     let entries = match call(&mut engine, &Call::List, tries, PATIENCE) {
         Ok(Reply::List(entries)) => entries,
         Ok(_) => return Err(format!("{servers} answers another question")),

@@ -11,19 +11,44 @@ use super::value::{Data, Kind, Value};
 const MAX_SERVERS: usize = 8;
 /// The most bytes of the name of a cluster (SPEC 43.3).
 const MAX_NAME: usize = 32;
-const SCHEME: &str = "nats://";
+
+/// A kind of engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// NATS with JetStream.
+    #[default]
+    Nats,
+    /// Redis, or what speaks its protocol and has its scripts.
+    Redis,
+}
+
+impl EngineKind {
+    const ALL: [EngineKind; 2] = [EngineKind::Nats, EngineKind::Redis];
+
+    fn scheme(self) -> &'static str {
+        match self {
+            EngineKind::Nats => "nats://",
+            EngineKind::Redis => "redis://",
+        }
+    }
+}
 
 /// Where the engine is: no server is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EngineServers(pub Vec<Address>);
+pub struct EngineServers {
+    /// What it is.
+    pub kind: EngineKind,
+    /// Its servers.
+    pub servers: Vec<Address>,
+}
 
 impl fmt::Display for EngineServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.servers.is_empty() {
             return f.write_str("none");
         }
-        let servers: Vec<_> = self.0.iter().map(Address::to_string).collect();
-        write!(f, "{SCHEME}{}", servers.join(","))
+        let servers: Vec<_> = self.servers.iter().map(Address::to_string).collect();
+        write!(f, "{}{}", self.kind.scheme(), servers.join(","))
     }
 }
 
@@ -40,29 +65,38 @@ impl Value for EngineServers {
             return Ok(EngineServers::default());
         }
         let wrong = |what: &str| D::Error::custom(what);
-        let servers = text
-            .strip_prefix(SCHEME)
-            .ok_or_else(|| wrong("this is no engine"))?;
+        let mut kinds = EngineKind::ALL.into_iter();
+        let found = kinds.find_map(|kind| Some((kind, text.strip_prefix(kind.scheme())?)));
+        let (kind, servers) = found.ok_or_else(|| {
+            let is_tls = ["tls://", "rediss://"]
+                .iter()
+                .any(|tls| text.starts_with(tls));
+            match is_tls {
+                true => wrong("the link to an engine is not encrypted: lead it through a tunnel"),
+                false => wrong("this is no engine"),
+            }
+        })?;
         if servers.contains('@') {
             return Err(wrong("credentials go into cluster.credentials_file"));
         }
         let parsed = servers.split(',').map(str::parse);
         let parsed: Result<Vec<Address>, _> = parsed.collect();
-        parsed.map(EngineServers).map_err(D::Error::custom)
+        let servers = parsed.map_err(D::Error::custom)?;
+        Ok(EngineServers { kind, servers })
     }
 
     fn check(&self, (): &()) -> Result<(), String> {
-        if self.0.len() > MAX_SERVERS {
+        if self.servers.len() > MAX_SERVERS {
             return Err(format!("there are more than {MAX_SERVERS} servers"));
         }
-        match self.0.iter().any(|server| server.port() == 0) {
+        match self.servers.iter().any(|server| server.port() == 0) {
             true => Err("the port is not from 1 to 65535".into()),
             false => Ok(()),
         }
     }
 
     fn expected((): &(), _unit: &str) -> String {
-        "\"none\", or servers such as \"nats://10.0.0.1:4222,10.0.0.2:4222\"".into()
+        "\"none\", or servers such as \"nats://10.0.0.1:4222,10.0.0.2:4222\" or \"redis://10.0.0.1:6379\"".into()
     }
 
     fn data(&self) -> Data {

@@ -6,6 +6,8 @@ use serde::Serialize;
 use voltlane_core::protocol::Version;
 
 use super::address::Address;
+#[cfg(feature = "cluster")]
+use super::cluster::EngineKind;
 use super::keys::{Listener, Settings};
 use super::load::Build;
 use super::metrics_address::MetricsAddress;
@@ -120,10 +122,15 @@ fn upgrade(settings: &Settings) -> Option<Fault> {
 #[cfg(feature = "cluster")]
 fn engine(settings: &Settings) -> Option<Fault> {
     let cluster = &settings.cluster;
-    let is_given = !cluster.engine.0.is_empty();
+    let is_given = !cluster.engine.servers.is_empty();
     if is_given && cfg!(not(feature = "engine")) {
         return Some(Fault::new(
             "cluster.engine is set, and this program was built without engines",
+        ));
+    }
+    if is_given && cluster.engine.kind == EngineKind::Redis && cfg!(not(feature = "redis")) {
+        return Some(Fault::new(
+            "cluster.engine is Redis, and this program was built without that",
         ));
     }
     if is_given && cluster.home == 0 {

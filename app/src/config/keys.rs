@@ -404,16 +404,16 @@ settings! {
     #[cfg(feature = "cluster")]
     cluster: Cluster {
         /// Number of this edge among several at one backend, another one for each: it is in the ids of its clients. It needs
-        /// protocol "3" of the link. 0: it is the only one.
+        /// protocol "3" of the link. Edges of several backends name the same ones. 0: it is the only one.
         home: u32 = 0, 0..=MAX_HOME;
-        /// Engine by which edges agree on who has a home: "none", or the servers of NATS with JetStream, up to 8. With it
-        /// a process waits at its start until the home is free, and its term grows even if a clock was set back. While the
-        /// engine cannot be reached, all go on. The link to it is not encrypted.
+        /// Engine by which edges agree on who has a home: "none", or up to 8 servers, of NATS with JetStream or of Redis.
+        /// With it a process waits at its start until the home is free, and its term grows even if a clock was set back.
+        /// While the engine cannot be reached, all go on. The link to it is not encrypted.
         engine: EngineServers = EngineServers::default(), ();
         /// Name of the cluster at the engine. Clusters of different names share nothing.
         name: ClusterName = ClusterName::of("voltlane"), ();
-        /// File with what the engine is told to let the edge in, on one line: USER:PASSWORD or a token. Others than its owner
-        /// and its group must not be able to use it. Empty: nothing.
+        /// File with what the engine is told to let the edge in, on one line: USER:PASSWORD, or a token of NATS or a password
+        /// of Redis. Others than its owner and its group must not be able to use it. Empty: nothing.
         credentials_file: Option<PathBuf> = None, ();
         /// How long the home is held after each renewal, so how long the next process waits for one that was killed.
         lease_secs: u32 = 10, 3..=300;

@@ -36,7 +36,7 @@ pub use certificates::{
 };
 pub use change::Change;
 #[cfg(feature = "cluster")]
-pub use cluster::{ClusterName, EngineServers};
+pub use cluster::{ClusterName, EngineKind, EngineServers};
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 #[cfg(feature = "cluster")]

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::wire::{Reader, Said};
 use super::{Flying, NatsEngine};
+use crate::dial::dial;
 use crate::engine::{CALL_TIMEOUT, EngineError};
 
-/// How long a connection may take to be accepted, at each of the first addresses of a name.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 2;
 /// How long it may take until the bucket is known to be there.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// The bytes that are read at once.
@@ -47,36 +44,19 @@ pub(super) struct Connection {
 
 impl NatsEngine {
     fn connect(&mut self, now: Duration) -> io::Result<()> {
-        let servers = self.config.servers.len().max(1);
-        let server = self.config.servers.get(self.server % servers);
-        let no_server = || io::Error::new(io::ErrorKind::NotFound, "no server is named");
-        let (host, port) = server.ok_or_else(no_server)?;
-        let name = format!("{host}:{port}");
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
-        let addresses = (host.as_str(), *port).to_socket_addrs().map_err(told)?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses.take(MAX_ADDRESSES) {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                Ok(socket) => {
-                    socket.set_nonblocking(true)?;
-                    socket.set_nodelay(true)?;
-                    let inbox = format!("_INBOX.{:016x}", self.spread.next());
-                    self.connection = Some(Box::new(Connection {
-                        socket,
-                        reader: Reader::default(),
-                        output: Zeroizing::new(Vec::new()),
-                        stage: Stage::Greeting,
-                        opened: now,
-                        flying: BTreeMap::new(),
-                        tokens: 0,
-                        inbox,
-                    }));
-                    return Ok(());
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(told(last))
+        let socket = dial(&self.config.servers, self.server)?;
+        let inbox = format!("_INBOX.{:016x}", self.spread.next());
+        self.connection = Some(Box::new(Connection {
+            socket,
+            reader: Reader::default(),
+            output: Zeroizing::new(Vec::new()),
+            stage: Stage::Greeting,
+            opened: now,
+            flying: BTreeMap::new(),
+            tokens: 0,
+            inbox,
+        }));
+        Ok(())
     }
 
     /// Reads and writes what can be.

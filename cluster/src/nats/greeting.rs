@@ -1,70 +1,30 @@
 //! What an engine and a server of NATS say first.
 
-use std::fmt;
-
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::jetstream::plain;
+use crate::credentials::Credentials;
 use crate::engine::EngineError;
+use crate::text::{parts_of, plain};
 
 /// The oldest server that the engine is tested with. (SPEC 43.7(b))
 pub const OLDEST: &str = "2.9.0";
 const OLDEST_PARTS: [u64; 3] = [2, 9, 0];
-
-/// What an engine is told to be let in.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum Credentials {
-    /// A user and a password.
-    User(String, Zeroizing<String>),
-    /// A token.
-    Token(Zeroizing<String>),
-}
-
-impl Credentials {
-    /// Reads `user:password`, or a token, which has no colon.
-    #[must_use]
-    pub fn of(text: &str) -> Credentials {
-        match text.split_once(':') {
-            Some((user, password)) => {
-                Credentials::User(user.to_owned(), Zeroizing::new(password.to_owned()))
-            }
-            None => Credentials::Token(Zeroizing::new(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
 
 /// Checks that a server can do what is needed.
 pub(super) fn check_server(info: &str, has_credentials: bool) -> Result<(), EngineError> {
     let info: Value = serde_json::from_str(info)
         .map_err(|_| EngineError::Nonsense("its greeting is no JSON".to_owned()))?;
     let version = info["version"].as_str().unwrap_or_default();
-    let parts: Option<Vec<u64>> = version
-        .split(['.', '-'])
-        .take(3)
-        .map(|part| part.parse().ok())
-        .collect();
-    match parts {
-        Some(parts) if parts.len() == 3 => {
-            if parts[..] < OLDEST_PARTS[..] {
-                return Err(EngineError::TooOld {
-                    found: plain(version),
-                    needed: OLDEST,
-                });
-            }
-        }
-        _ => {
-            return Err(EngineError::Nonsense(
-                "its greeting has no version".to_owned(),
-            ));
-        }
+    let Some(parts) = parts_of(version) else {
+        let what = "its greeting has no version";
+        return Err(EngineError::Nonsense(what.to_owned()));
+    };
+    if parts < OLDEST_PARTS {
+        return Err(EngineError::TooOld {
+            found: plain(version),
+            needed: OLDEST,
+        });
     }
     if info["tls_required"] == true {
         let what = "it demands TLS, which this client does not speak";

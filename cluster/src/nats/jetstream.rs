@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::engine::{EngineError, Entry};
+use crate::text::plain;
 
 /// Codes of errors of JetStream.
 pub(super) mod code {
@@ -39,12 +40,6 @@ impl From<ApiError> for EngineError {
             _ => EngineError::Failed(error.text),
         }
     }
-}
-
-/// Cuts a text of a server, and leaves out what steers a terminal.
-pub(super) fn plain(text: &str) -> String {
-    let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
-    text.chars().filter(is_plain).take(200).collect()
 }
 
 pub(super) fn error_of(text: String) -> EngineError {

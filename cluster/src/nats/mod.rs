@@ -22,6 +22,7 @@ use self::jetstream::{ApiError, code, content, error_of, read_entry};
 #[cfg(feature = "testkit")]
 use self::wire::Reader;
 use self::wire::Said;
+use crate::credentials::Credentials;
 use crate::engine::{
     Answer, Call, CallId, Engine, EngineError, Entry, MAX_CALLS, MAX_ENTRIES, MAX_VALUE_BYTES,
     Reply, Request,
@@ -29,7 +30,7 @@ use crate::engine::{
 use crate::record::{ClusterName, MAX_HOME};
 use crate::spread::Spread;
 
-pub use self::greeting::{Credentials, OLDEST};
+pub use self::greeting::OLDEST;
 
 /// The pause between attempts to connect, from half of it on.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -14,6 +14,7 @@ mod keys;
 mod link;
 mod nats;
 mod proxy;
+mod redis;
 mod v3;
 mod v3_client;
 pub mod v3_edge;
@@ -28,6 +29,7 @@ pub use keys::{public_key, saved_session, sealed_value};
 pub use link::link_frame;
 pub use nats::nats_wire;
 pub use proxy::proxy_header;
+pub use redis::redis_wire;
 pub use v3::{v3_items, v3_packet, v3_record};
 pub use v3_client::v3_client;
 pub use v3_edge::v3_edge;
@@ -63,6 +65,7 @@ targets![
     nats_wire,
     proxy_header,
     public_key,
+    redis_wire,
     saved_session,
     sealed_value,
     tagged_packet,

@@ -56,7 +56,7 @@ mod leased {
     impl Home {
         /// Returns whether there is an engine.
         pub(in crate::commands::run) fn is_leased(settings: &Settings) -> bool {
-            !settings.cluster.engine.0.is_empty()
+            !settings.cluster.engine.servers.is_empty()
         }
 
         /// Waits until this process has the home, if there is an engine.
@@ -75,6 +75,8 @@ mod leased {
                 u64::from_le_bytes(bytes.unwrap_or_default())
             };
             let cluster = &settings.cluster;
+            let backends = settings.backends().iter().map(ToString::to_string);
+            let backends: Vec<String> = backends.collect();
             let home = u16::try_from(cluster.home).unwrap_or(0);
             let config = LeaseConfig {
                 cluster: engine::name(settings)?,
@@ -82,7 +84,7 @@ mod leased {
                 lease: Duration::from_secs(cluster.lease_secs.into()),
                 nonce: number(0),
                 label: label(),
-                backend: settings.master.address.to_string(),
+                backend: backends.join(","),
                 seed: number(8),
             };
             let engine = engine::engine(settings, number(16))?;

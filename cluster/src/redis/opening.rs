@@ -1,0 +1,151 @@
+//! What an engine and a server of Redis say first, and the errors of servers.
+
+use zeroize::Zeroizing;
+
+use super::wire::{Said, command};
+use crate::credentials::Credentials;
+use crate::engine::EngineError;
+use crate::text::{parts_of, plain};
+
+/// The oldest server that will do: it knows users. (SPEC 43.8(b))
+pub const OLDEST: &str = "6.0.0";
+const OLDEST_PARTS: [u64; 3] = [6, 0, 0];
+
+/// Appends the questions of an opening.
+pub(super) fn ask(out: &mut Zeroizing<Vec<u8>>, credentials: Option<&Credentials>) {
+    match credentials {
+        None => {}
+        Some(Credentials::User(user, password)) => {
+            command(out, &[b"AUTH", user.as_bytes(), password.as_bytes()]);
+        }
+        Some(Credentials::Token(password)) => command(out, &[b"AUTH", password.as_bytes()]),
+    }
+    command(out, &[b"INFO", b"server"]);
+    command(out, &[b"INFO", b"replication"]);
+}
+
+/// Returns the value of a field in what a server says of itself.
+fn field<'a>(said: &'a Said, name: &str) -> Option<&'a str> {
+    let Said::Text(text) = said else {
+        return None;
+    };
+    let mut lines = std::str::from_utf8(text).ok()?.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// Checks that a server can do what is needed, by its INFO.
+pub(super) fn check_server(said: &Said) -> Result<(), EngineError> {
+    let version = field(said, "redis_version").unwrap_or_default();
+    let Some(parts) = parts_of(version) else {
+        let what = "its INFO has no version";
+        return Err(EngineError::Nonsense(what.to_owned()));
+    };
+    match parts < OLDEST_PARTS {
+        true => Err(EngineError::TooOld {
+            found: plain(version),
+            needed: OLDEST,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Returns whether a server takes writes, by its INFO: a replica may be behind.
+pub(super) fn is_primary(said: &Said) -> Result<bool, EngineError> {
+    match field(said, "role") {
+        Some("master") => Ok(true),
+        Some("slave") => Ok(false),
+        _ => {
+            let what = "its INFO does not say whether it is a replica";
+            Err(EngineError::Nonsense(what.to_owned()))
+        }
+    }
+}
+
+/// Returns what an error of a server means, and whether another server may do better.
+pub(super) fn error_of(text: &str) -> (EngineError, bool) {
+    let text = plain(text);
+    let word = text.split(' ').next().unwrap_or_default();
+    let lower = text.to_ascii_lowercase();
+    match word {
+        "NOAUTH" => {
+            let what = "it demands credentials, and there are none";
+            (EngineError::Denied(what.to_owned()), true)
+        }
+        "WRONGPASS" | "NOPERM" | "DENIED" => (EngineError::Denied(text), true),
+        "ERR" if lower.contains("auth") || lower.contains("password") => {
+            (EngineError::Denied(text), true)
+        }
+        "LOADING" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" => {
+            (EngineError::Unreachable(text), true)
+        }
+        "ERR" if lower.contains("max number of clients") => (EngineError::Unreachable(text), true),
+        "MOVED" | "ASK" | "CROSSSLOT" => {
+            let what = "it is a part of a Redis Cluster that does not have the records: name the one that has them, or a server of its own";
+            (EngineError::Failed(what.to_owned()), true)
+        }
+        _ => (EngineError::Failed(text), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_will_do_is_told_from_one_that_will_not() {
+        let info = |version: &str| {
+            let text = format!("# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n");
+            check_server(&Said::Text(text.into_bytes()))
+        };
+        for good in ["6.0.0", "6.0.16", "7.0.15", "7.2.4-rc1", "255.255.255"] {
+            assert_eq!(info(good), Ok(()), "{good}");
+        }
+        for old in ["5.0.14", "2.8.0", "0.0.0"] {
+            let error = info(old).expect_err(old);
+            assert!(matches!(error, EngineError::TooOld { .. }), "{error}");
+            assert!(error.to_string().contains(OLDEST), "{error}");
+        }
+        for nonsense in ["", "six", "6", "6.0", "6.0.x", "-1.0.0"] {
+            let error = info(nonsense).expect_err(nonsense);
+            assert!(matches!(error, EngineError::Nonsense(_)), "{error}");
+        }
+        for said in [Said::Nothing, Said::Number(1), Said::Text(vec![0xff])] {
+            assert!(check_server(&said).is_err());
+            assert!(is_primary(&said).is_err());
+        }
+    }
+
+    #[test]
+    fn errors_are_told_apart_and_none_steers_a_terminal() {
+        let of = |text: &str| error_of(text).0;
+        for denied in [
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOPERM this user has no permissions to run the 'eval' command",
+            "ERR AUTH <password> called without any password configured",
+            "ERR invalid password",
+            "DENIED Redis is running in protected mode",
+        ] {
+            assert!(matches!(of(denied), EngineError::Denied(_)), "{denied}");
+        }
+        for gone in [
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "MASTERDOWN Link with MASTER is down",
+            "ERR max number of clients reached",
+        ] {
+            let (error, goes_on) = error_of(gone);
+            assert!(matches!(error, EngineError::Unreachable(_)), "{gone}");
+            assert!(goes_on);
+        }
+        assert!(
+            of("MOVED 3999 127.0.0.1:6381")
+                .to_string()
+                .contains("Redis Cluster")
+        );
+        let oom = of("OOM command not allowed\u{1b}[2J when used memory > 'maxmemory'.");
+        let text = "OOM command not allowed[2J when used memory > 'maxmemory'.";
+        assert_eq!(oom, EngineError::Failed(text.into()));
+        assert!(of(&"x".repeat(9_999)).to_string().len() < 300);
+    }
+}
