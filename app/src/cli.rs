@@ -244,11 +244,15 @@ pub struct DemoArgs {
     #[cfg(feature = "websocket")]
     #[arg(long)]
     pub web: bool,
-    /// Run this many edges at one backend, each a process, and kill one now and then: its clients go on at the others
+    /// Run this many edges, each a process, and kill one now and then: its clients go on at the others
     #[cfg(all(unix, feature = "cluster"))]
     #[cfg_attr(feature = "websocket", arg(conflicts_with = "web"))]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
     pub edges: Option<u8>,
+    /// With --edges: run this many backends, and kill one by turns with an edge: its sessions go to another one [default: 1]
+    #[cfg(all(unix, feature = "cluster", feature = "backends"))]
+    #[arg(long, value_name = "N", requires = "edges", value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub backends: Option<u8>,
     /// With --edges: kill one each time that so many seconds have passed [default: 5]
     #[cfg(all(unix, feature = "cluster"))]
     #[arg(long, value_name = "SECS", requires = "edges")]
@@ -259,7 +263,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", requires = "edges")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub clients: Option<u16>,
-    /// With --edges: have them agree by an engine, which is started for it. nats needs a nats-server in the PATH
+    /// With --edges: have them agree by an engine, which is started for it. Its server has to be in the PATH
     #[cfg(all(unix, feature = "engine"))]
     #[arg(long, value_name = "ENGINE", requires = "edges", value_enum)]
     pub engine: Option<DemoEngine>,
@@ -271,6 +275,9 @@ pub struct DemoArgs {
 pub enum DemoEngine {
     /// nats-server, with JetStream
     Nats,
+    /// redis-server
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 /// The address that a client connects to.

@@ -1,4 +1,4 @@
-//! Edges that agree on a home by NATS. (SPEC 43)
+//! Edges that agree on a home by an engine. (SPEC 43)
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,25 +13,55 @@ use conformance::{ClientV3, Directory, Edge, PATIENCE, Process, Program, Signal}
 use serde_json::Value;
 use voltlane_driver::backend::{BackendHandle, Event};
 
-/// A server of NATS with JetStream.
-struct Nats {
+/// The engines, by the schemes of their addresses.
+#[derive(Clone, Copy)]
+enum Kind {
+    Nats,
+    Redis,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Nats, Kind::Redis];
+
+    fn scheme(self) -> &'static str {
+        match self {
+            Kind::Nats => "nats",
+            Kind::Redis => "redis",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Kind::Nats => "nats-server",
+            Kind::Redis => "redis-server",
+        }
+    }
+}
+
+/// A server of an engine.
+struct Server {
+    kind: Kind,
     address: SocketAddr,
     process: Process,
     _store: Directory,
 }
 
-impl Nats {
+impl Server {
     /// `None`: it is not installed, which was said.
-    fn start() -> Option<Nats> {
-        let mut command = installed("nats-server")?;
+    fn start(kind: Kind) -> Option<Server> {
+        let mut command = installed(kind.program())?;
         let store = Directory::new();
         let address = free_address();
         let (host, port) = (address.ip().to_string(), address.port().to_string());
-        command.args(["-js", "-a", &host, "-p", &port, "-sd"]);
+        match kind {
+            Kind::Nats => command.args(["-js", "-a", &host, "-p", &port, "-sd"]),
+            Kind::Redis => command.args(["--bind", &host, "--port", &port, "--save", "", "--dir"]),
+        };
         command.arg(store.path());
         let mut process = Process::start(command);
         wait_for_listener(&mut process, address);
-        Some(Nats {
+        Some(Server {
+            kind,
             address,
             process,
             _store: store,
@@ -42,7 +72,8 @@ impl Nats {
     fn config(&self, cluster: &str) -> String {
         format!(
             "metrics.address = \"127.0.0.1:0\"\nmaster.protocol = \"3\"\ncluster.home = 3\n\
-             cluster.engine = \"nats://{}\"\ncluster.name = \"{cluster}\"\ncluster.lease_secs = 3\n",
+             cluster.engine = \"{}://{}\"\ncluster.name = \"{cluster}\"\ncluster.lease_secs = 3\n",
+            self.kind.scheme(),
             self.address
         )
     }
@@ -170,11 +201,22 @@ fn label(process: &Process) -> String {
 }
 
 #[test]
-fn a_home_goes_to_the_next_edge_and_one_that_slept_does_no_harm() {
+fn a_home_goes_to_the_next_edge_and_one_that_slept_does_no_harm_with_nats() {
+    a_home_goes_on(Kind::Nats);
+}
+
+#[test]
+fn a_home_goes_to_the_next_edge_and_one_that_slept_does_no_harm_with_redis() {
+    a_home_goes_on(Kind::Redis);
+}
+
+fn a_home_goes_on(kind: Kind) {
     let libraries = [Library::Tokio, Library::Smol];
     for (program, library) in crate::PROGRAMS.into_iter().zip(libraries) {
-        let Some(nats) = Nats::start() else { return };
-        let config = nats.config(program.name());
+        let Some(server) = Server::start(kind) else {
+            return;
+        };
+        let config = server.config(program.name());
         let application = Application::serve(library);
         let first = Edge::start(program, application.address, &config);
         let mut last = application.edge();
@@ -233,7 +275,7 @@ fn a_home_goes_to_the_next_edge_and_one_that_slept_does_no_harm() {
         // Without the engine nobody at home notices, but who asks.
         let mut client = ClientV3::join(fourth.address());
         application.speak(&mut client, b"at the fourth");
-        nats.process.suspend();
+        server.process.suspend();
         fourth.expect_log("Clients do not notice");
         application.speak(&mut client, b"without the engine");
         fourth.expect_log("the lease of the home has run out");
@@ -244,21 +286,22 @@ fn a_home_goes_to_the_next_edge_and_one_that_slept_does_no_harm() {
             "{says}"
         );
         application.speak(&mut client, b"still without");
-        nats.process.signal(Signal::CONT);
+        server.process.signal(Signal::CONT);
         fourth.expect_log("the engine of the cluster can be used again");
-        nats.process.suspend();
+        server.process.suspend();
         fourth.stop();
-        nats.process.signal(Signal::CONT);
+        server.process.signal(Signal::CONT);
     }
 }
 
 #[test]
 fn an_edge_whose_engine_is_not_there_says_so_and_ends() {
-    for program in crate::PROGRAMS {
+    let kinds = Kind::ALL.map(Kind::scheme);
+    for (program, scheme) in crate::PROGRAMS.into_iter().zip(kinds) {
         let directory = Directory::new();
         let address = free_address();
         let config = format!(
-            "master.protocol = \"3\"\ncluster.home = 3\ncluster.engine = \"nats://{address}\"\n\
+            "master.protocol = \"3\"\ncluster.home = 3\ncluster.engine = \"{scheme}://{address}\"\n\
              cluster.wait_secs = 1\n"
         );
         directory.write("connserver.toml", &config);
@@ -280,7 +323,11 @@ fn an_edge_whose_engine_is_not_there_says_so_and_ends() {
 
 #[test]
 fn the_edges_of_the_demo_agree_by_an_engine_that_it_starts() {
-    let Some(server) = installed("nats-server") else {
+    Kind::ALL.into_iter().for_each(the_edges_agree_by);
+}
+
+fn the_edges_agree_by(kind: Kind) {
+    let Some(server) = installed(kind.program()) else {
         return;
     };
     let own = Path::new(server.get_program()).parent();
@@ -297,12 +344,12 @@ fn the_edges_of_the_demo_agree_by_an_engine_that_it_starts() {
             "--kill-every",
             "2",
             "--engine",
-            "nats",
+            kind.scheme(),
         ];
         let mut command = program.command(&directory, &arguments);
         command.env("PATH", &path);
         let mut demo = Process::start(command);
-        demo.stdout("They agree on who is who by nats://");
+        demo.stdout(&format!("who is who by {}://", kind.scheme()));
         demo.stdout(" is killed, with ");
         demo.stdout(" is started again");
         demo.signal(Signal::INT);
@@ -318,7 +365,7 @@ fn the_edges_of_the_demo_agree_by_an_engine_that_it_starts() {
         command.env("PATH", directory.path());
         let finished = Process::start(command).end();
         assert_eq!(finished.code, Some(1));
-        let says = "there is no nats-server in the PATH";
-        assert!(finished.stderr.contains(says), "{}", finished.stderr);
+        let says = format!("there is no {} in the PATH", kind.program());
+        assert!(finished.stderr.contains(&says), "{}", finished.stderr);
     }
 }

@@ -397,6 +397,49 @@ fn the_demo_kills_edges_and_their_clients_go_on_at_others() {
     assert_eq!(demo.end().code, Some(0));
 }
 
+/// An edge and a backend are killed by turns. Clients of the second edge are found at the backend to which their sessions went.
+#[test]
+fn the_demo_kills_edges_and_backends_and_nothing_is_lost_or_comes_twice() {
+    let directory = Directory::new();
+    let arguments = [
+        "demo",
+        "--edges",
+        "3",
+        "--backends",
+        "2",
+        "--kill-every",
+        "4",
+        "--secs",
+        "3600",
+    ];
+    let mut demo = PROGRAM.start(&directory, &arguments);
+    demo.stdout("2 backends that echo, and 12 clients that talk.");
+    let edge = demo.stdout(" is killed, with ");
+    assert!(edge.trim_start().starts_with("edge "), "{edge}");
+    let backend = demo.stdout(" is killed, with ");
+    assert!(backend.trim_start().starts_with("backend "), "{backend}");
+    let sessions = number_before(&backend, " sessions");
+    assert!(sessions >= 4, "{backend}");
+    let edge = demo.stdout(" is killed, with ");
+    assert!(edge.trim_start().starts_with("edge "), "{edge}");
+    demo.stdout(" is started again");
+    demo.signal(Signal::INT);
+    let summary = demo.stdout("12 clients had ");
+    assert!(
+        summary.contains("Edges killed: 2. Backends killed: 1;"),
+        "{summary}"
+    );
+    let moved = summary.trim_end_matches('.').rsplit(' ').next();
+    let moved: u64 = moved.expect("a word").parse().expect("a number");
+    assert!(moved >= sessions, "{summary}");
+    let summary = demo.stdout("Connections dropped: ");
+    assert!(
+        summary.ends_with("packets lost: 0, sent twice: 0."),
+        "{summary}"
+    );
+    assert_eq!(demo.end().code, Some(0));
+}
+
 /// An edge of a demo that was killed does not outlive it.
 #[test]
 fn the_edges_end_with_their_demo() {

@@ -854,7 +854,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__demo)
-            opts="-h --secs --web --edges --kill-every --clients --engine --help"
+            opts="-h --secs --web --edges --backends --kill-every --clients --engine --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -868,6 +868,10 @@ _voltlane() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --backends)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --kill-every)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -877,7 +881,7 @@ _voltlane() {
                     return 0
                     ;;
                 --engine)
-                    COMPREPLY=($(compgen -W "nats" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "nats redis" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -49,10 +49,12 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l record -d 'Rec
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l record-bytes -d 'The bytes that the recording has at most: it keeps the last ones, in four files' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l secs -d 'End after this many seconds [default: at Ctrl-C]' -r
-complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l edges -d 'Run this many edges at one backend, each a process, and kill one now and then: its clients go on at the others' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l edges -d 'Run this many edges, each a process, and kill one now and then: its clients go on at the others' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l backends -d 'With --edges: run this many backends, and kill one by turns with an edge: its sessions go to another one [default: 1]' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l kill-every -d 'With --edges: kill one each time that so many seconds have passed [default: 5]' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l clients -d 'With --edges: how many clients there are [default: 4 for each edge]' -r
-complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l engine -d 'With --edges: have them agree by an engine, which is started for it. nats needs a nats-server in the PATH' -r -f -a "nats\t'nats-server, with JetStream'"
+complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l engine -d 'With --edges: have them agree by an engine, which is started for it. Its server has to be in the PATH' -r -f -a "nats\t'nats-server, with JetStream'
+redis\t'redis-server'"
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l web -d 'Serve a page on which all draw, and print its link'
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c voltlane -n "__fish_voltlane_using_subcommand connect" -s h -l help -d 'Print help'

@@ -1,31 +1,31 @@
-//! `demo --edges`: several edges, each a process, at one backend. One after the other is killed, and its clients go on at the others.
+//! `demo --edges`: several edges, each a process, at one backend or several. One after the other is killed, and its clients go on at the
+//! others. So is a backend now and then, and its sessions go to another one.
 
+mod backends;
 mod process;
 
-use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::io::{self, IsTerminal};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use voltlane_core::Time;
-use voltlane_driver::backend::{Backend, Event, Means, Options};
 use voltlane_driver::client::{
     Client, ClientConfig, ConnectError, Means as ClientMeans, Options as ClientOptions,
 };
-use voltlane_driver::{BoxedConnector, Connect, Connector, Runtime, SocketOptions, Task, Timer};
+use voltlane_driver::{BoxedConnector, Connect, Connector, Runtime, SocketOptions, Timer};
 
 pub(crate) use self::process::ends_with_its_demo;
 
+use self::backends::Backends;
 use self::process::{Edge, End, Place};
 use super::figures::{CLEAR_LINE, Figures, lock};
 use super::player::{LONGEST_PAUSE, PACE, Role, play};
 use super::{REFRESH_PIPE, REFRESH_TERMINAL, say, while_running};
 use crate::cli::DemoArgs;
-use crate::commands::echo::echo;
 use crate::commands::signals::{self, Stop};
 use crate::logging::FLUSH_WITHIN;
 use crate::outlet::Outlet;
@@ -37,6 +37,8 @@ const ONE_EVERY: Duration = Duration::from_micros(400);
 const KILL_EVERY: u32 = 5;
 /// The time after which an edge that was killed is started again. Its term is greater then: it is made of seconds.
 const DOWN_FOR: Duration = Duration::from_secs(1);
+/// The same of a backend. Its edges have given it up by then.
+const BACKEND_DOWN_FOR: Duration = Duration::from_secs(3);
 /// How long the edges may take until each has a link.
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// How long the clients of the last edge that was killed may take at the end.
@@ -44,29 +46,17 @@ const BACK_WITHIN: Duration = Duration::from_secs(10);
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// The homes of the edges that have a link.
-type Links = Arc<Mutex<BTreeSet<u16>>>;
-
 /// Returns true if everything went as it should.
 pub(super) async fn show<R: Runtime>(args: DemoArgs, edges: u8) -> io::Result<bool> {
     let stop = signals::stop()?;
     // From here on there is something to be taken away at the end.
     stop.serves();
-    let any = (Ipv4Addr::LOCALHOST, 0).into();
-    let loopback = |address: SocketAddr| R::bind(address.to_string(), SocketOptions::default());
-    let (listener, backend_address) = loopback(any).await?;
-    let mut options = Options::default();
-    options.asks = true;
-    options.edges = Some(edges.into());
-    let backend = Backend::begin(options, Means::on::<R>(listener));
-    let backend = backend.map_err(io::Error::other)?;
-    let links = Links::default();
-    let mut tasks: Vec<Task> = vec![Box::pin(serve(backend, Arc::clone(&links)))];
-
-    let mut place = Place::make(backend_address)?;
+    let (backends, mut tasks) = Backends::start::<R>(backends_of(args), edges).await?;
+    let addresses = backends.slots.iter().map(|slot| slot.address);
+    let mut place = Place::make(addresses.collect())?;
     #[cfg(feature = "engine")]
-    if args.engine == Some(crate::cli::DemoEngine::Nats) {
-        place.start_nats()?;
+    if let Some(engine) = args.engine {
+        place.start_engine(engine)?;
     }
     let edges = (1..=u16::from(edges)).map(|home| place.start_edge(home));
     let edges: Vec<Edge> = edges.collect::<io::Result<_>>()?;
@@ -75,7 +65,8 @@ pub(super) async fn show<R: Runtime>(args: DemoArgs, edges: u8) -> io::Result<bo
     let mut show = Show {
         edges,
         place,
-        links,
+        backends,
+        turn: Turn::Edge,
         clients: Vec::new(),
         figures: Arc::default(),
         out,
@@ -104,24 +95,24 @@ pub(super) async fn show<R: Runtime>(args: DemoArgs, edges: u8) -> io::Result<bo
     while_running(&mut tasks, show.go_on(every, args.secs)).await
 }
 
-async fn serve(mut backend: Backend, links: Links) {
-    while let Some(event) = backend.recv().await {
-        note(&links, &event);
-        echo(&backend, event).await;
-    }
+/// Returns how many backends there are to be.
+#[cfg_attr(
+    not(feature = "backends"),
+    expect(clippy::needless_pass_by_value, unused_variables)
+)]
+fn backends_of(args: DemoArgs) -> u8 {
+    #[cfg(feature = "backends")]
+    let backends = args.backends.unwrap_or(1);
+    #[cfg(not(feature = "backends"))]
+    let backends = 1;
+    backends
 }
 
-fn note(links: &Links, event: &Event) {
-    let mut links = links.lock().unwrap_or_else(PoisonError::into_inner);
-    match event {
-        Event::EdgeConnected {
-            edge: Some(edge), ..
-        } => drop(links.insert(edge.home)),
-        Event::EdgeLost {
-            edge: Some(edge), ..
-        } => drop(links.remove(&edge.home)),
-        _ => {}
-    }
+/// What is killed next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Edge,
+    Backend,
 }
 
 /// A client that knows all edges. Its first one, and the one that it tries after that, depend on its number, so that the clients of an edge
@@ -178,7 +169,8 @@ struct Show<T> {
     /// They are killed before their directory is removed.
     edges: Vec<Edge>,
     place: Place,
-    links: Links,
+    backends: Backends,
+    turn: Turn,
     /// The edge that each client is at, or tries.
     clients: Vec<Arc<AtomicUsize>>,
     figures: Arc<Mutex<Figures>>,
@@ -216,15 +208,27 @@ impl<T: Timer> Show<T> {
         let agree = engine.map_or_else(String::new, |engine| {
             format!(" They agree on who is who by {engine}.")
         });
-        let mut text = format!(
-            "{edges} edges, each a process of its own, one backend that echoes, and {clients} clients that talk.{agree}\n\
-             Every {} s the edge that has most of them is killed, and started again a second later.\n\n",
-            every.as_secs()
-        );
+        let every = every.as_secs();
+        let mut text = match self.backends.slots.len() {
+            1 => format!(
+                "{edges} edges, each a process of its own, one backend that echoes, and {clients} clients that talk.{agree}\n\
+                 Every {every} s the edge that has most of them is killed, and started again a second later.\n\n"
+            ),
+            backends => format!(
+                "{edges} edges, each a process of its own, {backends} backends that echo, and {clients} clients that talk.{agree}\n\
+                 Every {every} s one is killed: the edge that has most clients, or by turns the backend that has most sessions.\n\
+                 An edge is started again after {} s, and a backend after {} s, with nothing of what it knew.\n\n",
+                DOWN_FOR.as_secs(),
+                BACKEND_DOWN_FOR.as_secs()
+            ),
+        };
         for edge in &self.edges {
             text.push_str(&format!("    {edge}, at {}\n", edge.address));
         }
-        text.push_str("\nYou may kill one as well: kill -9 and its process.\n\n");
+        for slot in self.backends.slots.iter().filter(|_| self.has_several()) {
+            text.push_str(&format!("    {slot}, at {}\n", slot.address));
+        }
+        text.push_str("\nYou may kill an edge as well: kill -9 and its process.\n\n");
         say(&self.out, &text)
     }
 
@@ -245,7 +249,7 @@ impl<T: Timer> Show<T> {
             let now = self.timer.now();
             self.look(now)?;
             if ends_by.is_none() && now >= kill_at {
-                self.kill(now)?;
+                self.kill_next(now)?;
                 kill_at = kill_at + every;
             }
             let is_back = lock(&self.figures).connected as usize == self.clients.len();
@@ -278,9 +282,18 @@ impl<T: Timer> Show<T> {
         asked
     }
 
+    fn has_several(&self) -> bool {
+        self.backends.slots.len() > 1
+    }
+
+    /// Returns whether an edge has a link to a backend.
+    fn serves(&self, edge: usize) -> bool {
+        self.edges[edge].is_running() && self.backends.link_one(self.edges[edge].home)
+    }
+
+    /// Returns whether an edge has a link to each backend that runs.
     fn is_linked(&self, edge: usize) -> bool {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        self.edges[edge].is_running() && links.contains(&self.edges[edge].home)
+        self.edges[edge].is_running() && self.backends.link_all(self.edges[edge].home)
     }
 
     /// Looks at the processes, and starts those again that are down for long enough.
@@ -303,19 +316,62 @@ impl<T: Timer> Show<T> {
                 self.happens(&format!("{} is started again", self.edges[at]))?;
             }
         }
+        for number in 0..self.backends.slots.len() {
+            let start_at = self.backends.slots[number].start_at;
+            if start_at.is_some_and(|at| at <= now) {
+                self.backends.start_again(number);
+                let slot = &self.backends.slots[number];
+                self.happens(&format!("{slot} is started again"))?;
+            }
+        }
         Ok(())
     }
 
     fn is_down(&mut self, edge: usize, now: Time) {
         self.edges[edge].start_at = Some(now + DOWN_FOR);
         lock(&self.figures).killed += 1;
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.remove(&self.edges[edge].home);
+        self.backends.forget(self.edges[edge].home);
+    }
+
+    /// Kills an edge, or a backend where there are several, by turns.
+    fn kill_next(&mut self, now: Time) -> io::Result<()> {
+        let turn = self.turn;
+        if turn == Turn::Backend {
+            self.turn = Turn::Edge;
+            return self.kill_backend(now);
+        }
+        if self.has_several() {
+            self.turn = Turn::Backend;
+        }
+        self.kill(now)
+    }
+
+    /// Kills the backend that has most sessions, if another one serves all edges.
+    fn kill_backend(&mut self, now: Time) -> io::Result<()> {
+        let all = 0..self.backends.slots.len();
+        let running = all.filter(|number| self.backends.runs(*number));
+        let running: Vec<usize> = running.collect();
+        let edges = 0..self.edges.len();
+        let are_linked = edges.clone().all(|edge| self.is_linked(edge));
+        let most = running
+            .iter()
+            .copied()
+            .max_by_key(|number| self.backends.sessions(*number));
+        let Some(number) = most.filter(|_| running.len() > 1 && are_linked) else {
+            return self.happens("no backend is killed: another one would have to serve");
+        };
+        let sessions = self.backends.sessions(number);
+        self.backends.kill(number);
+        lock(&self.figures).backends_killed += 1;
+        let slot = &mut self.backends.slots[number];
+        slot.start_at = Some(now + BACKEND_DOWN_FOR);
+        let what = format!("{slot} is killed, with {sessions} sessions");
+        self.happens(&what)
     }
 
     /// Kills the edge that has most clients, if another one serves.
     fn kill(&mut self, now: Time) -> io::Result<()> {
-        let serving = (0..self.edges.len()).filter(|edge| self.is_linked(*edge));
+        let serving = (0..self.edges.len()).filter(|edge| self.serves(*edge));
         let serving: Vec<usize> = serving.collect();
         let at = |client: &Arc<AtomicUsize>| client.load(Ordering::Relaxed);
         let has = |edge: usize| self.clients.iter().filter(|one| at(one) == edge).count();
@@ -354,7 +410,9 @@ impl<T: Timer> Show<T> {
         let figures = lock(&self.figures);
         let lead = if self.is_terminal { "\n\n" } else { "\n" };
         let clients = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
-        let mut text = format!("{lead}{}\n", figures.summary_of_edges(clients, elapsed));
+        let moved = self.has_several().then(|| self.backends.moved());
+        let summary = figures.summary_of_edges(clients, elapsed, moved);
+        let mut text = format!("{lead}{summary}\n");
         if !is_back {
             let away = clients.saturating_sub(figures.connected);
             text.push_str(&format!("{away} of them are away.\n"));

@@ -65,6 +65,9 @@ pub(super) struct Figures {
     /// Edges that were killed.
     #[cfg(all(unix, feature = "cluster"))]
     pub(super) killed: u64,
+    /// Backends that were killed.
+    #[cfg(all(unix, feature = "cluster"))]
+    pub(super) backends_killed: u64,
     /// Packets that did not come back.
     pub(super) lost: u64,
     /// Packets that came back twice, or out of order.
@@ -73,6 +76,8 @@ pub(super) struct Figures {
     pub(super) is_encrypted: bool,
     /// Sessions that ended, or did not begin.
     pub(super) faults: u64,
+    /// How the last one of these ended.
+    pub(super) last_end: Option<String>,
 }
 
 impl Default for Figures {
@@ -86,10 +91,13 @@ impl Default for Figures {
             moves: Times::default(),
             #[cfg(all(unix, feature = "cluster"))]
             killed: 0,
+            #[cfg(all(unix, feature = "cluster"))]
+            backends_killed: 0,
             lost: 0,
             twice: 0,
             is_encrypted: true,
             faults: 0,
+            last_end: None,
         }
     }
 }
@@ -130,7 +138,7 @@ impl Figures {
             self.connected,
             grouped(self.packets),
             grouped(rate.round() as u64),
-            self.killed,
+            self.killed + self.backends_killed,
             self.drops,
             self.moves.count,
             self.lost,
@@ -168,18 +176,25 @@ impl Figures {
             let millis = median.as_secs_f64() * 1e3;
             text.push_str(&format!(" Median time of a resume: {millis:.1} ms."));
         }
-        if self.faults > 0 {
-            text.push_str(&format!(" Faults: {}.", self.faults));
-        }
+        self.add_faults(' ', &mut text);
         text
     }
 
-    /// Like [`summary`](Self::summary), of several edges.
+    /// Like [`summary`](Self::summary), of several edges, and of so many moves of sessions between backends if there are several.
     #[cfg(all(unix, feature = "cluster"))]
-    pub(super) fn summary_of_edges(&self, clients: u32, elapsed: Duration) -> String {
+    pub(super) fn summary_of_edges(
+        &self,
+        clients: u32,
+        elapsed: Duration,
+        moved: Option<u64>,
+    ) -> String {
         let how = if self.is_encrypted { ", encrypted" } else { "" };
+        let backends = moved.map_or_else(String::new, |moved| {
+            let killed = self.backends_killed;
+            format!(" Backends killed: {killed}; sessions that went to another one: {moved}.")
+        });
         let mut text = format!(
-            "In {:.1} s, {clients} clients had {} packets echoed{how}. Edges killed: {}.\n\
+            "In {:.1} s, {clients} clients had {} packets echoed{how}. Edges killed: {}.{backends}\n\
              Connections dropped: {}; clients back under their ids: {}, at another edge: {}; packets lost: {}, sent twice: {}.",
             elapsed.as_secs_f64(),
             grouped(self.packets),
@@ -197,10 +212,17 @@ impl Figures {
                 self.moves.longest.as_secs_f64() * 1e3,
             ));
         }
-        if self.faults > 0 {
-            text.push_str(&format!("\nFaults: {}.", self.faults));
-        }
+        self.add_faults('\n', &mut text);
         text
+    }
+
+    fn add_faults(&self, lead: char, text: &mut String) {
+        if self.faults > 0 {
+            text.push_str(&format!("{lead}Faults: {}.", self.faults));
+            if let Some(end) = &self.last_end {
+                text.push_str(&format!(" A session ended: {end}."));
+            }
+        }
     }
 
     fn mean_round_trip(&self) -> Duration {
@@ -304,7 +326,14 @@ mod tests {
         let elapsed = Duration::from_millis(10_040);
         let none = "In 10.0 s, 12 clients had 12,345 packets echoed, encrypted. Edges killed: 2.\n\
              Connections dropped: 5; clients back under their ids: 0, at another edge: 0; packets lost: 0, sent twice: 0.";
-        assert_eq!(figures.summary_of_edges(12, elapsed), none);
+        assert_eq!(figures.summary_of_edges(12, elapsed, None), none);
+        figures.backends_killed = 1;
+        let several = none.replace(
+            "killed: 2.",
+            "killed: 2. Backends killed: 1; sessions that went to another one: 6.",
+        );
+        assert_eq!(figures.summary_of_edges(12, elapsed, Some(6)), several);
+        figures.backends_killed = 0;
         for millis in [110, 90, 400, 210] {
             figures.resumes.push(Duration::from_millis(1));
             figures.moves.push(Duration::from_millis(millis));
@@ -316,7 +345,7 @@ mod tests {
         );
         figures.faults = 1;
         assert_eq!(
-            figures.summary_of_edges(12, elapsed),
+            figures.summary_of_edges(12, elapsed, None),
             "In 10.0 s, 12 clients had 12,345 packets echoed, encrypted. Edges killed: 2.\n\
              Connections dropped: 5; clients back under their ids: 5, at another edge: 4; packets lost: 0, sent twice: 0.\n\
              Time of a move, from the end of the old connection on: 210 ms in the median, 400 ms at the longest.\n\

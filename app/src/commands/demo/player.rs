@@ -56,10 +56,14 @@ pub(super) async fn play<R: Runtime>(role: Role, figures: Arc<Mutex<Figures>>) {
     let mut due = Time::MAX;
     loop {
         let event = poll_fn(|cx| match client.poll_recv(cx) {
-            Poll::Ready(event) => Poll::Ready(event),
-            Poll::Pending => timer.poll_until(cx, due).map(|()| None),
+            Poll::Ready(Some(event)) => Poll::Ready(Some(Some(event))),
+            // Its session is over for good, which was counted.
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => timer.poll_until(cx, due).map(|()| Some(None)),
         });
-        let event = event.await;
+        let Some(event) = event.await else {
+            return;
+        };
         let now = timer.now();
         let mut figures = lock(&figures);
         match event {
@@ -104,8 +108,9 @@ pub(super) async fn play<R: Runtime>(role: Role, figures: Arc<Mutex<Figures>>) {
                 attempt_at = now + retry_in;
                 due = Time::MAX;
             }
-            Some(Event::Ended { .. }) => {
+            Some(Event::Ended { end, .. }) => {
                 figures.faults += 1;
+                figures.last_end = Some(end.to_string());
                 figures.connected -=
                     u32::from(has_joined && !std::mem::replace(&mut is_away, true));
                 due = Time::MAX;

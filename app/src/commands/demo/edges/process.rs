@@ -15,6 +15,8 @@ use rustix::process::Signal;
 use voltlane_core::Time;
 
 use super::super::MISSED_PACKETS;
+#[cfg(feature = "engine")]
+use crate::cli::DemoEngine;
 use crate::commands::{make_key, random};
 use crate::config::VARIABLE_PREFIX;
 use crate::key_file;
@@ -40,6 +42,9 @@ pub(crate) fn ends_with_its_demo() {
     }
 }
 
+/// Seconds after which an edge gives a backend up, of several.
+const REPIN_SECS: u32 = 1;
+
 /// A process that is killed when it is dropped.
 struct Process(Child);
 
@@ -52,14 +57,18 @@ impl Drop for Process {
 }
 
 /// A port that nothing else takes, even while nobody listens there.
-struct Port {
+pub(super) struct Port {
     address: SocketAddr,
     /// On Linux, a socket with the port does not keep another one from listening there if neither minds.
     _socket: Option<OwnedFd>,
 }
 
 impl Port {
-    fn reserve() -> io::Result<Port> {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn reserve() -> io::Result<Port> {
         let held = socket(AddressFamily::INET, SocketType::STREAM, None)?;
         rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::CLOEXEC)?;
         sockopt::set_socket_reuseaddr(&held, true)?;
@@ -129,31 +138,50 @@ impl fmt::Display for Edge {
     }
 }
 
-/// A server of NATS.
+/// A server that edges agree by.
 #[cfg(feature = "engine")]
-struct Nats {
+struct Server {
+    engine: DemoEngine,
     process: Process,
     port: Port,
+}
+
+/// Returns the program of an engine, the scheme of its addresses, and where to get it.
+#[cfg(feature = "engine")]
+fn program_of(engine: DemoEngine) -> (&'static str, &'static str, &'static str) {
+    match engine {
+        DemoEngine::Nats => (
+            "nats-server",
+            "nats",
+            "get one from https://github.com/nats-io/nats-server/releases",
+        ),
+        #[cfg(feature = "redis")]
+        DemoEngine::Redis => (
+            "redis-server",
+            "redis",
+            "install the package redis-server, or get one from https://redis.io/downloads",
+        ),
+    }
 }
 
 /// A directory of the demo's own, and what all of its processes have in common.
 pub(super) struct Place {
     #[cfg(feature = "engine")]
-    nats: Option<Nats>,
-    backend: SocketAddr,
+    server: Option<Server>,
+    backends: Vec<SocketAddr>,
     directory: PathBuf,
 }
 
 impl Place {
-    pub(super) fn make(backend: SocketAddr) -> io::Result<Place> {
+    pub(super) fn make(backends: Vec<SocketAddr>) -> io::Result<Place> {
         let name = *random().first_chunk().expect("32 bytes have 8");
         let name = u64::from_be_bytes(name);
         let directory = std::env::temp_dir().join(format!("voltlane-demo-{name:016x}"));
         DirBuilder::new().mode(0o700).create(&directory)?;
         let place = Place {
             #[cfg(feature = "engine")]
-            nats: None,
-            backend,
+            server: None,
+            backends,
             directory,
         };
         // One for all: a client proves at each of them who it is.
@@ -165,33 +193,46 @@ impl Place {
     /// Returns where the engine of the edges is, if they have one.
     pub(super) fn engine(&self) -> Option<String> {
         #[cfg(feature = "engine")]
-        let engine = self.nats.as_ref();
+        let engine = self.server.as_ref();
         #[cfg(feature = "engine")]
-        let engine = engine.map(|nats| format!("nats://{}", nats.port.address));
+        let engine = engine.map(|server| {
+            let (_, scheme, _) = program_of(server.engine);
+            format!("{scheme}://{}", server.port.address)
+        });
         #[cfg(not(feature = "engine"))]
         let engine = None;
         engine
     }
 
     #[cfg(feature = "engine")]
-    pub(super) fn start_nats(&mut self) -> io::Result<()> {
+    pub(super) fn start_engine(&mut self, engine: DemoEngine) -> io::Result<()> {
         let port = Port::reserve()?;
-        let mut command = Command::new("nats-server");
-        command.args(["-js", "-a", "127.0.0.1", "-p"]);
-        command.arg(port.address.port().to_string()).arg("-sd");
-        command.arg(self.directory.join("nats"));
-        let process = self.spawn(command, "nats").map_err(|error| {
-            let why = match error.kind() {
+        let (program, _, get) = program_of(engine);
+        let mut command = Command::new(program);
+        let number = port.address.port().to_string();
+        match engine {
+            DemoEngine::Nats => {
+                command.args(["-js", "-a", "127.0.0.1", "-p", &number, "-sd"]);
+                command.arg(self.directory.join("engine"));
+            }
+            #[cfg(feature = "redis")]
+            DemoEngine::Redis => {
+                command.args(["--bind", "127.0.0.1", "--port", &number, "--save", ""]);
+            }
+        }
+        let process = self.spawn(command, "engine").map_err(|error| {
+            io::Error::other(match error.kind() {
                 io::ErrorKind::NotFound => {
-                    "there is no nats-server in the PATH: get one from https://github.com/nats-io/nats-server/releases, or \
-                     leave --engine out"
-                        .to_owned()
+                    format!("there is no {program} in the PATH: {get}, or leave --engine out")
                 }
-                _ => format!("nats-server: {error}"),
-            };
-            io::Error::other(why)
+                _ => format!("{program}: {error}"),
+            })
         })?;
-        self.nats = Some(Nats { process, port });
+        self.server = Some(Server {
+            engine,
+            process,
+            port,
+        });
         Ok(())
     }
 
@@ -215,11 +256,22 @@ impl Place {
     }
 
     fn config_of(&self, edge: &Edge) -> String {
-        let (home, address, backend) = (edge.home, edge.address, self.backend);
+        let (home, address) = (edge.home, edge.address);
+        let master = match &self.backends[..] {
+            [backend] => format!("address = \"{backend}\""),
+            backends => {
+                let backends = backends.iter().map(|backend| format!("\"{backend}\""));
+                let backends: Vec<String> = backends.collect();
+                format!(
+                    "addresses = [{}]\nrepin_secs = {REPIN_SECS}",
+                    backends.join(", ")
+                )
+            }
+        };
         #[cfg_attr(not(feature = "engine"), expect(unused_mut))]
         let mut config = format!(
             "[general]\nshards = 1\nkey_file = \"edge.key\"\n\n[listener]\naddress = \"{address}\"\n\n\
-             [master]\naddress = \"{backend}\"\nprotocol = \"3\"\n\n\
+             [master]\n{master}\nprotocol = \"3\"\n\n\
              [clients]\nmissed_packets_buffer_size = {MISSED_PACKETS}\n\n[metrics]\naddress = \"\"\n\n[cluster]\nhome = {home}\n"
         );
         #[cfg(feature = "engine")]
@@ -282,12 +334,13 @@ impl Place {
     )]
     pub(super) fn look(&mut self) -> io::Result<()> {
         #[cfg(feature = "engine")]
-        if let Some(nats) = &mut self.nats
-            && let Some(status) = nats.process.0.try_wait()?
+        if let Some(server) = &mut self.server
+            && let Some(status) = server.process.0.try_wait()?
         {
-            let line = self.last_line("nats");
+            let (program, ..) = program_of(server.engine);
+            let line = self.last_line("engine");
             return Err(io::Error::other(format!(
-                "nats-server has ended ({status}): {line}"
+                "{program} has ended ({status}): {line}"
             )));
         }
         Ok(())
@@ -296,9 +349,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The edges were killed before this. A file that nats-server writes during the removal may stay.
+        // The edges were killed before this. A file that the engine writes during the removal may stay.
         #[cfg(feature = "engine")]
-        drop(self.nats.take());
+        drop(self.server.take());
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
