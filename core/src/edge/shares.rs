@@ -4,6 +4,9 @@
 //! it were shared as a whole, one shard's strangers would shut out all others. So half of each bound is divided, and each shard can always
 //! use its part. The other half is lent to whichever shard needs it.
 
+#[cfg(feature = "backends")]
+pub(in crate::edge) mod lent;
+
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

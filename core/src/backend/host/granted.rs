@@ -31,6 +31,8 @@ struct Line {
     before: usize,
     bytes: Vec<u8>,
     written: usize,
+    /// What it acknowledges.
+    acknowledges: u64,
 }
 
 /// The secret of the link, which each end proves to the other (SPEC 34.5).
@@ -83,6 +85,9 @@ pub(super) struct Granted {
     given: u64,
     /// The count of the last frame that the application came back from.
     acknowledged: u64,
+    /// What an acknowledgement says that was written whole, behind all that was queued before. ASK says no more: the next link would have it
+    /// before those.
+    placed: u64,
     /// The one that the edge was told last, and the one in the ASK of this link.
     told: u64,
     asked: u64,
@@ -228,6 +233,7 @@ impl Granted {
             received: 0,
             given: 0,
             acknowledged: 0,
+            placed: 0,
             told: 0,
             asked: 0,
             is_named: true,
@@ -278,7 +284,7 @@ impl Granted {
             term: edge.term,
             run: edge.run,
             received: self.received,
-            acknowledged: self.acknowledged,
+            acknowledged: self.placed,
             sent: self.highest,
         })
     }
@@ -320,7 +326,7 @@ impl Granted {
         let run = self.edge.map(|edge| edge.run);
         let count = |count| if run.is_some() { count } else { 0 };
         self.is_open = false;
-        self.asked = count(self.acknowledged);
+        self.asked = count(self.placed);
         let mut bytes = Vec::new();
         let features = match known {
             Some(_) => Features::of_several().with(Feature::Homes),
@@ -331,7 +337,7 @@ impl Granted {
             boot: self.boot,
             run,
             received: count(self.received),
-            acknowledged: count(self.acknowledged),
+            acknowledged: count(self.placed),
             sent: count(self.highest),
             longest_body: self.longest_body,
         };
@@ -344,6 +350,7 @@ impl Granted {
             before: 0,
             bytes,
             written: 0,
+            acknowledges: 0,
         });
     }
 
@@ -375,6 +382,7 @@ impl Granted {
                     before: 0,
                     bytes: Vec::new(),
                     written: 0,
+                    acknowledges: 0,
                 });
                 proof.encode(&mut line.bytes);
                 Ok(Answer::Proves)
@@ -435,7 +443,8 @@ impl Granted {
         self.sent = Sent::default();
         self.slots.clear();
         (self.highest, self.received, self.given) = (0, 0, 0);
-        (self.acknowledged, self.told, self.bytes) = (0, 0, 0);
+        (self.acknowledged, self.placed) = (0, 0);
+        (self.told, self.bytes) = (0, 0);
         (self.ack_at, self.repeats, self.owed) = (None, 0, None);
     }
 
@@ -508,6 +517,7 @@ impl Granted {
             Some(line) if line.before == 0 => {
                 line.written += n;
                 if line.written == line.bytes.len() {
+                    self.placed = self.placed.max(line.acknowledges);
                     self.line = None;
                 }
                 return;
@@ -587,6 +597,7 @@ impl Granted {
             before: self.queue.output().len(),
             bytes,
             written: 0,
+            acknowledges: self.acknowledged,
         });
         (self.told, self.bytes, self.ack_at) = (self.acknowledged, 0, None);
     }

@@ -254,7 +254,23 @@ impl Desk {
             ToBackend::Own { id, .. } => Some(*id),
             _ => None,
         };
+        let left = match &frame {
+            ToBackend::Ended { id, ended } if ended.code == Code::ELSEWHERE => {
+                let entry = self.book.get(*id);
+                entry.map(|entry| (*id, entry.groups.clone()))
+            }
+            _ => None,
+        };
         let event = hear_v3(&mut self.book, v3, frame);
+        if let Some((id, groups)) = left.filter(|_| v3.features().has(Feature::Groups)) {
+            // It is a member there until its end is acknowledged, and what is sent from now on is not for it (SPEC 45.6(b)).
+            for group in groups.into_iter().chain([EVERYONE]) {
+                v3.push(ToEdge::GroupRemove {
+                    group,
+                    ids: (&[id][..]).into(),
+                });
+            }
+        }
         // An edge that lacks packets of a session is sent them again.
         self.injecting
             .extend(owned.filter(|id| self.book.get(*id).is_some_and(Entry::is_injecting)));

@@ -17,6 +17,7 @@ use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::lifecycle::welcome::millis;
 use crate::edge::sessions::saved::SavedSession;
 use crate::edge::sessions::{Place, Session};
+use crate::edge::shares::lent::Lent;
 use crate::edge::shares::{Arriving, Bound};
 use crate::edge::uplink::rewrite::{Waiting, drop_beyond, rewrite, to_new_boot, waiting_of};
 use crate::edge::uplink::rewrite::{head_of, is_repeated};
@@ -57,6 +58,8 @@ pub struct Departing {
     waiting: FrameQueue,
     /// Counts it where it goes.
     _arriving: Arriving,
+    /// Counts its bytes while they are on their way.
+    _lent: Lent,
 }
 
 impl Departing {
@@ -67,6 +70,14 @@ impl Departing {
     }
 }
 
+/// The frames of a session that its backend has not acknowledged, and that the queue for it has no longer.
+#[derive(Debug)]
+struct Left {
+    waiting: FrameQueue,
+    /// Counts them.
+    _lent: Lent,
+}
+
 /// What a shard has of sessions that leave for another backend.
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
@@ -75,7 +86,7 @@ pub(crate) struct Departures {
     /// Where the walk over the sessions goes on.
     next: u32,
     /// Sessions that leave. With frames: their backend has acknowledged all but these, and they wait for another one.
-    leaving: BTreeMap<ClientId, Option<FrameQueue>>,
+    leaving: BTreeMap<ClientId, Option<Left>>,
     /// Those that are to be fetched.
     gone: VecDeque<Departing>,
     /// Since when there is no backend, of those that were there.
@@ -287,7 +298,8 @@ impl Edge {
     fn tell_left(&mut self, id: ClientId) {
         if let Some(session) = self.sessions.lookup(id) {
             self.tell_elsewhere(session);
-            self.forget_linked(session);
+            // It is a member of its groups until the backend knows: what is sent to them before has a number there.
+            self.forget_settled(session);
             self.departures.leaving.insert(id, None);
         }
     }
@@ -355,9 +367,15 @@ impl Edge {
             }
         }
         for (id, frames) in taken {
-            self.departures.leaving.insert(id, Some(frames));
+            let left = self.left(frames);
+            self.departures.leaving.insert(id, Some(left));
             self.depart(now, id);
         }
+    }
+
+    fn left(&self, waiting: FrameQueue) -> Left {
+        let _lent = self.shares.lends(waiting.held_bytes());
+        Left { waiting, _lent }
     }
 
     // ---- a session goes
@@ -366,8 +384,13 @@ impl Edge {
     pub(crate) fn hear_ended(&mut self, now: Time, ended: &[ClientId]) {
         let mut left = false;
         for id in ended {
-            if let Some(waiting @ None) = self.departures.leaving.get_mut(id) {
-                *waiting = Some(FrameQueue::new());
+            let nothing = self.left(FrameQueue::new());
+            if let Some(left_behind @ None) = self.departures.leaving.get_mut(id) {
+                *left_behind = Some(nothing);
+                if let Some(session) = self.sessions.lookup(*id) {
+                    // There may be no backend to go to for a while, and nothing that this one sends is for it.
+                    self.forget_linked(session);
+                }
                 self.depart(now, *id);
                 left = true;
             }
@@ -396,7 +419,7 @@ impl Edge {
         let Some(to) = self.backend_for(id) else {
             return self.departures.look_at(now + NEXT);
         };
-        let Some(Some(waiting)) = self.departures.leaving.remove(&id) else {
+        let Some(Some(Left { waiting, _lent })) = self.departures.leaving.remove(&id) else {
             return;
         };
         let Some(session) = self.sessions.lookup(id) else {
@@ -419,12 +442,14 @@ impl Edge {
         // It goes as it is, and nothing of it is left here.
         let _goes_along = self.clear_ended(session);
         tracing::debug!(%id, shard = to.as_u8(), "goes to another backend");
+        let _lent = self.shares.lends(record.len() + waiting.held_bytes());
         self.departures.gone.push_back(Departing {
             to,
             id,
             record,
             waiting,
             _arriving: self.shares.sends_newcomer(to),
+            _lent,
         });
     }
 

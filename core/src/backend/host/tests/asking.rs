@@ -150,3 +150,54 @@ fn nothing_is_acknowledged_between_ask_and_grant() {
         .collect();
     assert_eq!(acks, [world.sent]);
 }
+
+/// SPEC 34.2: the edge has ASK before what was queued when the application came back, so ASK must not say that it did.
+#[test]
+fn ask_acknowledges_nothing_that_no_frame_has_acknowledged() {
+    let mut world = World::joined();
+    world.host.send(ID, b"down").expect("room");
+    // It comes back from this, and says so behind the packet, of which nothing is written.
+    world.tell(data(ID, b"up"));
+    world.now = at(2_000);
+    world.host.handle_timeout(world.now);
+    world.reopen(grant(RUN, world.received, 1));
+    let ask = world.asked.expect("asked again");
+    assert_eq!((ask.received, ask.acknowledged), (world.sent, 0));
+    world.now = at(3_000);
+    world.host.handle_timeout(world.now);
+    world.read();
+    // Now it has gone whole.
+    world.reopen(grant(RUN, world.received, 1));
+    let ask = world.asked.expect("asked again");
+    assert_eq!((ask.received, ask.acknowledged), (world.sent, world.sent));
+}
+
+/// SPEC 45.6(b): the edge has it in its groups until it reads this, and what is sent to them later is not for it.
+#[test]
+fn one_that_goes_elsewhere_is_taken_out_of_its_groups() {
+    let mut world = World::joined();
+    let group = GroupId(5);
+    world.host.add(group, ID).expect("room");
+    world.read();
+    world.frames.clear();
+    let ended = Ended {
+        code: Code::ELSEWHERE,
+        up: Ledger::default(),
+        down: Ledger::default(),
+        text: "",
+    };
+    world.tell(ToBackend::Ended { id: ID, ended });
+    world.read();
+    let all = Features::from_bits(u32::MAX);
+    let frames = world.frames.iter().map(|body| ToEdge::decode(body, all));
+    let removed: Vec<GroupId> = frames
+        .filter_map(|frame| match frame {
+            Ok(ToEdge::GroupRemove { group, ids }) => {
+                assert!(ids.iter().eq([ID]));
+                Some(group)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(removed, [group, EVERYONE]);
+}

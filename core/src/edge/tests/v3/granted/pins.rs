@@ -1,6 +1,7 @@
 //! A session goes to another backend at an exact point (SPEC 45.6).
 
 use super::*;
+use crate::edge::shares::Bound;
 use crate::edge::trunk::Trunk;
 use core::num::NonZeroU8;
 
@@ -635,4 +636,82 @@ fn a_shard_that_gives_its_backend_up_while_that_comes_back_begins_anew_on_the_ne
     let grant = two.backends[0].grant.unwrap();
     assert_eq!((grant.sessions, grant.received), (0, u64::MAX));
     assert_eq!(two.heard(1), ["OWN Away 2 0 0", "up 2"]);
+}
+
+fn to_group(packet: &'static [u8]) -> ToEdge<'static> {
+    ToEdge::GroupSend {
+        group: GROUP,
+        send: GroupSend {
+            delivery: Class::Ordinary,
+            left_out: Ids::from(&[][..]),
+            packet,
+        },
+    }
+}
+
+/// SPEC 45.6(b): to its backend it is there until that knows better, and so it is to the groups of that.
+#[test]
+fn a_packet_for_its_group_reaches_one_that_leaves_until_its_backend_knows() {
+    let mut two = Two::new(|_| {});
+    let mut one = joined(&mut two);
+    let ids = [one.id()];
+    let add = ToEdge::GroupAdd {
+        group: GROUP,
+        ids: Ids::from(&ids[..]),
+    };
+    two.order(0, &add);
+    two.move_from(0);
+    two.order(0, &to_group(b"to all"));
+    two.order(0, &packet(one.id(), b"to it"));
+    assert_eq!(two.heard(0), ["AWAY 101", "ENDED 205 "]);
+    two.cut(1);
+    two.acknowledge(0);
+    // Now it knows, and nobody can take the session yet.
+    two.order(0, &to_group(b"to others"));
+    two.connect(1);
+    two.wait(Duration::from_millis(10));
+    assert_eq!(two.bring(), 1);
+    assert_eq!(two.heard(1), ["OWN Away 2 2 0"]);
+    let came = two.worlds[1].come_back3(&mut one).expect("it is there");
+    let expected = [(1, b"to all".as_slice()), (2, b"to it".as_slice())];
+    assert_eq!(packets(&came[1..]), expected);
+}
+
+/// SPEC 45.8: what is on its way is with no shard, and takes room of all.
+#[test]
+fn what_is_on_its_way_counts_as_memory() {
+    const LONG: usize = 100_000;
+    let mut two = Two::new(|config| config.limits.max_memory_bytes = 1 << 20);
+    let mut one = joined(&mut two);
+    two.order(0, &packet(one.id(), &[b'd'; LONG]));
+    two.worlds[0].send3(&mut one, &[b'u'; LONG]);
+    two.heard(0);
+    let most = |two: &Two| two.worlds[1].edge.shares.most(Bound::Memory);
+    let held = |two: &Two| {
+        let held = two.worlds.iter().map(|one| one.edge.gauges().held_bytes);
+        held.sum::<usize>()
+    };
+    let all = most(&two);
+    assert!(held(&two) >= 2 * LONG);
+    // There is nobody to go to at first.
+    two.move_from(0);
+    two.heard(0);
+    two.cut(1);
+    two.replace(0, 9);
+    assert_eq!(two.bring(), 0);
+    assert!(held(&two) >= LONG && most(&two) + LONG <= all);
+    two.connect(1);
+    two.wait(Duration::from_millis(10));
+    let departing = two.worlds[0].edge.take_departing(two.now).expect("it goes");
+    assert!(
+        held(&two) < LONG && most(&two) + 2 * LONG <= all,
+        "{}",
+        most(&two)
+    );
+    two.worlds[1].edge.handle_arriving(two.now, departing);
+    assert!(
+        held(&two) >= 2 * LONG && most(&two) == all,
+        "{}",
+        most(&two)
+    );
 }
