@@ -113,14 +113,9 @@ impl<S: Stream> Neighbours<S> {
             Owner::Listening(owner) => Some(owner.clone()),
             Owner::Ended => return false,
         };
-        if mailbox.sessions.len() >= WAITING_MAX {
+        if !leave(&mut mailbox.sessions, take) {
             return false;
         }
-        // Taken only now, since it is nowhere else.
-        let Some(session) = take() else {
-            return false;
-        };
-        mailbox.sessions.push_back(session);
         drop(mailbox);
         if let Some(owner) = owner {
             owner.wake();
@@ -139,6 +134,18 @@ impl<S: Stream> Neighbours<S> {
         // A push or a pop leaves the queue consistent even if something panics.
         Some(mailbox.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Appends what `take` returns, if there is room. It is not called if not, since what it takes is nowhere else.
+#[cfg(feature = "backends")]
+fn leave<T>(waiting: &mut VecDeque<T>, take: impl FnOnce() -> Option<T>) -> bool {
+    if waiting.len() >= WAITING_MAX {
+        return false;
+    }
+    let left = take();
+    let is_left = left.is_some();
+    waiting.extend(left);
+    is_left
 }
 
 impl<S: Stream> Mailbox<S> {
@@ -222,5 +229,21 @@ mod tests {
         assert!(first.send(handover(), Silent).is_err());
         drop(second);
         assert!(first.send(handover(), Silent).is_err());
+    }
+
+    #[cfg(feature = "backends")]
+    #[test]
+    fn sessions_on_their_way_are_bounded_and_one_beyond_stays_where_it_is() {
+        let mut waiting = VecDeque::new();
+        for number in 0..WAITING_MAX {
+            assert!(leave(&mut waiting, || Some(number)));
+        }
+        assert!(!leave(&mut waiting, || panic!("it is not to be taken")));
+        assert_eq!(waiting.len(), WAITING_MAX);
+        assert_eq!(waiting.pop_front(), Some(0));
+        assert!(!leave(&mut waiting, || None), "nobody goes");
+        assert!(leave(&mut waiting, || Some(WAITING_MAX)));
+        assert_eq!(waiting.back(), Some(&WAITING_MAX));
+        assert!(!leave(&mut waiting, || panic!("it is not to be taken")));
     }
 }
