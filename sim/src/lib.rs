@@ -23,6 +23,7 @@ pub mod network;
 pub mod page;
 mod panics;
 pub mod payload;
+pub mod pins;
 pub mod plan;
 pub mod planted;
 pub mod recorded;

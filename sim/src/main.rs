@@ -18,7 +18,7 @@ use sim::plan::{Plan, generate};
 use sim::planted;
 use sim::recorded::{self, Addresses, Timeline};
 use sim::scope::{self, SCOPES};
-use sim::{fleet, link3, page, shrink, v3};
+use sim::{fleet, link3, page, pins, shrink, v3};
 use voltlane_core::edge::record::Recording;
 
 /// The Voltlane simulator.
@@ -104,6 +104,14 @@ enum Command {
     },
     /// Runs several edges at one backend, and shows what happened if it is one seed.
     Fleet {
+        /// The first seed.
+        seed: u64,
+        /// Number of seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+    },
+    /// Runs several backends of one edge, and shows what happened if it is one seed.
+    Pins {
         /// The first seed.
         seed: u64,
         /// Number of seeds.
@@ -217,6 +225,12 @@ fn main() -> ExitCode {
             seed..seed + seeds,
             fleet::run,
             fleet::run_traced,
+        )),
+        Command::Pins { seed, seeds } => Ok(ledgered(
+            "pins",
+            seed..seed + seeds,
+            pins::run,
+            pins::run_traced,
         )),
         Command::Volume { packets, from } => Ok(volume(packets, from)),
         Command::Hunt {

@@ -10,6 +10,7 @@ mod ledgered;
 mod link3;
 mod network;
 mod parts;
+mod pins;
 mod planted_table;
 mod recorded;
 mod seeds;

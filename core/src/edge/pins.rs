@@ -32,6 +32,12 @@ impl Pins {
         self.by_id.len()
     }
 
+    /// Returns the number of those that have not ended.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn living(&self) -> usize {
+        self.by_id.len() - self.ended.len()
+    }
+
     /// Returns the shard that has the session, or will have it, and whether it is on its way there.
     pub(crate) fn find(&self, id: ClientId) -> Option<(ShardId, bool)> {
         let (shard, standing) = self.by_id.get(&id.as_u64())?;

@@ -24,7 +24,7 @@ mod process;
 mod rest;
 mod saving;
 mod setup;
-mod tap;
+pub(crate) mod tap;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

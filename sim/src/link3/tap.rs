@@ -17,6 +17,8 @@ const AWAY: u8 = 0x14;
 const RESUMED: u8 = 0x15;
 const ENDED: u8 = 0x16;
 const OWN: u8 = 0x1c;
+/// The code of ENDED for a session that has gone to another backend.
+const ELSEWHERE: u16 = 205;
 /// The code of ENDED for a session that has expired.
 const EXPIRED: u16 = 302;
 /// "Both counts begin again" in a GRANT. (SPEC 34.3(c))
@@ -96,10 +98,10 @@ impl Way {
 }
 
 /// What is wrong, and the rule that it breaks.
-pub(super) struct Fault {
-    pub(super) rule: &'static str,
-    pub(super) section: &'static str,
-    pub(super) text: String,
+pub(crate) struct Fault {
+    pub(crate) rule: &'static str,
+    pub(crate) section: &'static str,
+    pub(crate) text: String,
 }
 
 impl<T: Into<String>> From<T> for Fault {
@@ -127,7 +129,7 @@ struct Known {
 
 /// What was read of the link, as it was written.
 #[derive(Default)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     up: Way,
     down: Way,
     /// The sessions of which this boot was told.
@@ -162,7 +164,8 @@ fn ask_of(body: &[u8]) -> Option<([u8; 16], [u8; 8], [u64; 3])> {
 }
 
 impl Tap {
-    pub(super) fn new(shards: usize) -> Tap {
+    /// Reads the links of an edge with this number of shards.
+    pub(crate) fn new(shards: usize) -> Tap {
         Tap {
             is_divided: shards > 1,
             ..Tap::default()
@@ -170,7 +173,7 @@ impl Tap {
     }
 
     /// A new link is there.
-    pub(super) fn connected(&mut self) {
+    pub(crate) fn connected(&mut self) {
         for way in [&mut self.up, &mut self.down] {
             way.frames = Frames::default();
             way.has_begun = false;
@@ -185,12 +188,12 @@ impl Tap {
     }
 
     /// Returns whether the edge wrote something in version 2 since the last call.
-    pub(super) fn take_plain(&mut self) -> bool {
+    pub(crate) fn take_plain(&mut self) -> bool {
         std::mem::take(&mut self.is_plain)
     }
 
     /// Reads bytes that the backend has written.
-    pub(super) fn down(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn down(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.down.frames.push(bytes);
         while let Ok(Some(body)) = self.down.frames.next_body(u32::MAX) {
             let flag = body.get(8).copied().unwrap_or(0);
@@ -227,7 +230,7 @@ impl Tap {
     }
 
     /// Reads bytes that the edge has written.
-    pub(super) fn up(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn up(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.up.frames.push(bytes);
         while let Ok(Some(body)) = self.up.frames.next_body(u32::MAX) {
             let flag = body.get(8).copied().unwrap_or(0);
@@ -260,7 +263,8 @@ impl Tap {
         }
         let before = self.known.get(&id);
         let counter = number(body, 9).unwrap_or_default();
-        let expires = flag == ENDED && field(body, 9).map(u16::from_le_bytes) == Some(EXPIRED);
+        let code = field(body, 9).map(u16::from_le_bytes);
+        let expires = flag == ENDED && code == Some(EXPIRED);
         let was_away = flag == RESUMED && number(body, 17) > Some(0);
         let wrong = match before {
             None if !matches!(flag, JOINED | OWN) => Some("comes before JOINED and OWN"),
@@ -297,6 +301,8 @@ impl Tap {
             JOINED => known.awaits_joined = false,
             AWAY => known.is_away = true,
             RESUMED => (known.is_away, known.counter) = (false, counter),
+            // It may come back (SPEC 45.6(i)).
+            ENDED if code == Some(ELSEWHERE) => drop(self.known.remove(&id)),
             ENDED => known.has_ended = true,
             _ => {}
         }
@@ -304,7 +310,7 @@ impl Tap {
     }
 
     /// Returns how many frames of the backend are not acknowledged.
-    pub(super) fn unacknowledged_down(&self) -> usize {
+    pub(crate) fn unacknowledged_down(&self) -> usize {
         self.down.sent.len()
     }
 

@@ -32,6 +32,8 @@ pub enum Group {
     Link3,
     /// Several edges at one backend (SPEC 40).
     Fleet,
+    /// Several backends of one edge (SPEC 45).
+    Pins,
 }
 
 /// A bug and its changes.
@@ -242,6 +244,11 @@ impl Table {
                 Group::Fleet,
                 "OF_FLEET",
                 "Those that take several edges at one backend to show.",
+            ),
+            (
+                Group::Pins,
+                "OF_PINS",
+                "Those that take several backends of one edge to show.",
             ),
         ];
         for (group, name, doc) in groups {

@@ -20,7 +20,7 @@ mod clients;
 mod closing;
 mod down;
 #[path = "../../../driver/src/exchange.rs"]
-mod exchange;
+pub(crate) mod exchange;
 mod ledger;
 #[path = "../../../driver/src/register.rs"]
 mod register;

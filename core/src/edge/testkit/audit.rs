@@ -80,6 +80,14 @@ impl Edge {
             .collect()
     }
 
+    /// Returns how many sessions are known to be at another shard than that in their id, or on their way to one. For tests and simulators.
+    #[cfg(all(feature = "backends", any(test, feature = "testkit")))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn pinned(&self) -> usize {
+        self.shares.change_pins(|pins| pins.living())
+    }
+
     /// Checks the alarms of connections whose packets are numbered, and that such a connection belongs to such a session.
     fn audit_numbered(&self) {
         let mut alarms = 0;
