@@ -402,6 +402,11 @@ bool vl_backend_is_connected(const struct vl_backend *backend);
 // Returns the maximum length of a packet to a client, in bytes.
 size_t vl_backend_max_packet(const struct vl_backend *backend);
 
+// Returns the number up to which every packet to this client is settled: its application came back for more, or the packet was given up. 0
+// without the client, and over a link of version 2, where nobody tells.
+uint64_t vl_backend_acknowledged(const struct vl_backend *backend,
+                                 uint64_t id);
+
 // Returns the number of packets that wait to be written.
 size_t vl_backend_queued(const struct vl_backend *backend);
 

@@ -596,6 +596,18 @@ pub unsafe extern "C" fn vl_backend_max_packet(backend: *const vl_backend) -> us
     unsafe { value_of(own(backend), 0, |own| own.backend.max_packet()) }
 }
 
+/// Returns the number up to which every packet to this client is settled: its application came back for more, or the packet was given up. 0
+/// without the client, and over a link of version 2, where nobody tells.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vl_backend_acknowledged(backend: *const vl_backend, id: u64) -> u64 {
+    // SAFETY: as the header asks of the caller.
+    unsafe {
+        value_of(own(backend), 0, |own| {
+            own.backend.settled(ClientId::from_u64(id))
+        })
+    }
+}
+
 /// Returns the number of packets that wait to be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vl_backend_queued(backend: *const vl_backend) -> usize {

@@ -180,6 +180,7 @@ static void backend(vl_backend *own) {
   CHECK(vl_backend_note(own, 0, NULL, HUGE_LEN) == 0 && vl_backend_clients(own, NULL, HUGE_LEN) == 0);
   /* A place that is too small gets what fits, and the whole length is told. */
   CHECK((vl_backend_address(own, text, 4) > 8) != is_null);
+  CHECK(vl_backend_acknowledged(own, 0) == 0 && vl_backend_acknowledged(own, UINT64_MAX) == 0);
   CHECK(!vl_backend_is_connected(own) && (vl_backend_queued(own) > 0) != is_null);
   CHECK((vl_backend_max_packet(own) > 0) != is_null && (vl_backend_fd(own) >= 0) != is_null);
   vl_backend_wake(own);
