@@ -50,6 +50,8 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::GroupKeepsEnded => &["K8", "H1"],
         Bug::KickTextLost | Bug::KickTextNotTold => &["K9"],
         Bug::AwayToldTwice => &["K4"],
+        // An end that overtakes what came before it is of a session that is there.
+        Bug::NoticeOvertakesLine => &["K4", "K9"],
         Bug::PauseForgottenAtResume => &["K10"],
         Bug::AwayMemberSkipped => &["K3", "K12"],
         Bug::MemberNotAdded => &["K8", "K3", "K12"],

@@ -11,6 +11,7 @@ mod link3;
 mod network;
 mod parts;
 mod pins;
+mod planted_plan;
 mod planted_table;
 mod recorded;
 mod seeds;

@@ -32,6 +32,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::LowerCounterOfClient => &["V11"],
         Bug::TakenOverComesBack => &["V4"],
         Bug::StaleClaimEndsSession => &["S13", "V3", "V9"],
+        Bug::RingTrimmedByClaim => &["V10", "V8", "V7"],
         Bug::PiecesUncounted => &["V21"],
         Bug::EarlyTakenTwice => &["S9", "V6", "V9"],
         Bug::RingTrimmedWhenSent => &["V7", "V10"],
@@ -60,11 +61,12 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         // Its clients take their sessions for gone.
         Bug::RestartForgetsRun => &["V3"],
         Bug::SupersedesOtherKey => &["V17", "V1"],
-        Bug::LastValueLostAway | Bug::SupersededStays => &["V17"],
+        Bug::LastValueLostAway | Bug::SupersededStays | Bug::GapToldAsSuperseded => &["V17"],
         // It goes beyond what there is, which the outbox does not take.
         Bug::TakenToldAgain => &["V17", "H1"],
         Bug::UnderWayIsSuperseded => &["V7", "V10"],
         Bug::KeyKeptWhenAcknowledged => &["V12"],
+        Bug::LedgerForgetsSuperseded => &["V10", "H1"],
         // What it takes in may be no LATEST, and has another length.
         Bug::SupersedesOneTooMany => &["V17", "H1"],
         Bug::GapPolicyIgnored => &["V18"],

@@ -91,7 +91,14 @@ impl Setup {
         let mut rng = Rng::fork(seed, "setup of version 3", 0);
         let clients = rng.between(1, 5) as usize;
         let plain = rng.pick(&[0, 0, 1, 3]);
-        let config = config(&mut rng);
+        let mut config = config(&mut rng);
+        // Drawn apart, so that the rest of a seed stays as it was.
+        let has_classes = Rng::fork(seed, "classes of version 3", 0).chance(40);
+        let mut little = Rng::fork(seed, "little room", 0);
+        if has_classes && little.chance(30) {
+            config.clients.channel_capacity = 4;
+            config.clients.ring_packets = little.pick(&[2, 3, 5]);
+        }
         // Who asks every second whether the other is there needs a network that carries an answer in that time.
         let is_quick = (1..20).contains(&config.clients.keep_alive.as_secs());
         let streams: &[u64] = if is_quick {
@@ -110,7 +117,7 @@ impl Setup {
             clients,
             plain,
             takes_over: rng.chance(50),
-            has_classes: Rng::fork(seed, "classes of version 3", 0).chance(40),
+            has_classes,
             is_bulk: false,
             is_crowd: false,
             config,
