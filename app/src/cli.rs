@@ -620,8 +620,8 @@ mod tests {
             ),
             #[cfg(all(unix, feature = "engine"))]
             (
-                "demo --edges 3 --engine redis",
-                "invalid value 'redis' for '--engine <ENGINE>'",
+                "demo --edges 3 --engine etcd",
+                "invalid value 'etcd' for '--engine <ENGINE>'",
             ),
             ("connect", "<ADDR>"),
             (
