@@ -312,7 +312,9 @@ impl Standing {
     /// Returns the marks that RESUMED of the attempt accepted last tells. (SPEC 23.6(b))
     #[must_use]
     pub fn before(&self) -> &[Mark] {
-        self.before.as_deref().map_or(&[], |marks| marks.0.as_slice())
+        self.before
+            .as_deref()
+            .map_or(&[], |marks| marks.0.as_slice())
     }
 
     /// Handles that the client has opened the RESUMED of the attempt accepted last: its EARLY_END has come. It knows of all before it.
