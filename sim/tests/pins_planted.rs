@@ -37,5 +37,6 @@ fn rules(bug: Bug) -> &'static [&'static str] {
 #[test]
 fn every_bug_of_several_backends_is_found() {
     let bugs = hunt::selected(Bug::OF_PINS);
-    hunt::expect_found(&bugs, |seed| run(seed).violation, |_, _| true);
+    let run = |seed| run(seed).violation;
+    hunt::expect_found(&bugs, run, |bug, rule| rules(bug).contains(&rule));
 }

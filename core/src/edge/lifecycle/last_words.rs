@@ -350,12 +350,13 @@ impl Edge {
     }
 
     pub(crate) fn ask_all_to_leave(&mut self, now: Time, code: GoAwayCode, within: Duration) {
-        // They have the whole time, and so leave no faster than those of version 2 (SPEC 25.3(c)).
+        // They leave about as slowly as those of version 2, and the last one before the edge closes it (SPEC 25.3(c)).
+        let drain_ms = millis(within);
         let go_away = GoAway {
             code: code.into(),
             earliest_ms: 0,
-            latest_ms: millis(within),
-            drain_ms: millis(within),
+            latest_ms: drain_ms - drain_ms / 8,
+            drain_ms,
         };
         let mut from = 0;
         while let Some(index) = self.conns.next_from(from) {

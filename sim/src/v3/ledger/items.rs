@@ -117,7 +117,8 @@ impl Ledger {
                     latest,
                     drain,
                 } => {
-                    let is_right = matches!(code, 101 | 104) && *earliest == 0 && latest == drain;
+                    let is_right =
+                        matches!(code, 101 | 104) && *earliest == 0 && *latest == drain - drain / 8;
                     if !is_right {
                         return self.fail("V15", "25.3(c)", format!("{item:?}"));
                     }

@@ -303,7 +303,7 @@ fn clients_are_asked_to_leave_and_closed_if_they_do_not() {
     let go_away = GoAway {
         code: Code::GOING_AWAY,
         earliest_ms: 0,
-        latest_ms: 5_000,
+        latest_ms: 4_375,
         drain_ms: 5_000,
     };
     let expected = [Came::GoAway(go_away), Came::Packet(1, b"goes on".to_vec())];
