@@ -3,17 +3,18 @@
 //! A record is made when the transport is ready for it, of all that waits then. It cannot be taken back: the packets in it count as sent.
 
 mod early;
+mod packets;
 #[cfg(feature = "upgrade")]
 mod saved;
 
 use core::fmt;
 
-use crate::queue::{Amount, Outbox};
+use crate::queue::Outbox;
 use crate::time::Time;
 use crate::wire::frame::LENGTH_BYTES;
 
 use super::channel::CloseDetails;
-use super::classes::{Classes, Upcoming};
+use super::classes::Upcoming;
 use super::code::Code;
 use super::items::{Close, GoAway, Item, MAX_ITEMS, Resumed};
 use super::progress::Progress;
@@ -25,6 +26,7 @@ use super::schedule::Secret;
 use super::{MAX_NUMBER, Side};
 #[cfg(feature = "upgrade")]
 use crate::wire::saved::{Saved, put_bytes, put_numbers};
+use packets::header_bytes;
 
 /// Bytes of records from which no more are made until the transport has taken some.
 const WIRE_BYTES: usize = 64 * 1024;
@@ -43,15 +45,6 @@ const FIRST_EARLY_BYTES: usize = 128;
 const PADDED_BYTES: usize = 32;
 /// The length of a tag.
 const TAG_BYTES: usize = RECORD_OVERHEAD - LENGTH_BYTES;
-/// The length of the longest header of a packet or a piece.
-const MAX_HEADER_BYTES: usize = 10;
-/// The length of the longest SUPERSEDED or GAP.
-const MAX_HOLE_BYTES: usize = 21;
-/// What a LATEST has beside a packet: its key, and a type in front of its length.
-const LATEST_BYTES: usize = 2;
-/// The same of a VOLATILE.
-const VOLATILE_BYTES: usize = 1;
-
 const SEALS: &str = "what is sealed fits into a record, and no connection lives for 2^64 of them";
 
 /// The first item of a direction.
@@ -551,162 +544,6 @@ impl Outbound {
         }
     }
 
-    /// Appends ordinary packets to the record that begins at `start`, as long as [`put_packet`](Self::put_packet) would do so. Returns how
-    /// many. Most packets take this shorter way.
-    fn put_ordinary(
-        &mut self,
-        start: usize,
-        outbox: &mut Outbox,
-        progress: &mut Progress,
-    ) -> usize {
-        let sending = self.sending.get_or_insert_default();
-        if sending.begun > 0 || progress.has_classes() {
-            return 0;
-        }
-        let (mut count, mut stored_bytes) = (0_usize, 0_usize);
-        let before = start.saturating_add(LENGTH_BYTES);
-        for packet in outbox.own_unsent_packets().take(MAX_PACKETS) {
-            let used = sending.wire.len().saturating_sub(before);
-            let needed = packet.len().saturating_add(header_bytes(packet.len()));
-            let has_room = match count {
-                0 => used.saturating_add(needed) <= MAX_ITEMS_BYTES,
-                _ => used.saturating_add(needed) <= USUAL_ITEMS_BYTES,
-            };
-            let kept = outbox.own_kept().plus(Amount {
-                packets: count,
-                bytes: stored_bytes,
-            });
-            if !has_room || self.next > MAX_NUMBER || !progress.ring().has_room(kept, packet.len())
-            {
-                break;
-            }
-            Item::Packet(packet).encode(&mut sending.wire);
-            self.next = self.next.saturating_add(1);
-            count = count.saturating_add(1);
-            stored_bytes = stored_bytes.saturating_add(Outbox::stored_bytes(packet.len()));
-        }
-        if count > 0 {
-            outbox.own_advance_by(stored_bytes);
-            progress.count_sent(outbox);
-        }
-        count
-    }
-
-    /// Appends what comes next, or a piece of it, to the record that begins at `start`. Returns false if it belongs into the next one.
-    fn put_packet(
-        &mut self,
-        start: usize,
-        is_alone: bool,
-        outbox: &mut Outbox,
-        progress: &mut Progress,
-    ) -> bool {
-        self.put_skipped(outbox, progress);
-        let Some(upcoming) = progress.upcoming(outbox) else {
-            return false;
-        };
-        let used = self.used(start);
-        let (packet, fields) = match upcoming {
-            Upcoming::Packet(packet) => (packet, 0),
-            Upcoming::Latest(_, packet) => (packet, LATEST_BYTES),
-            Upcoming::Volatile(packet) => (packet, VOLATILE_BYTES),
-            Upcoming::Superseded(_) | Upcoming::Gap(..)
-                if !is_alone && used.saturating_add(MAX_HOLE_BYTES) > USUAL_ITEMS_BYTES =>
-            {
-                return false;
-            }
-            Upcoming::Superseded(count) => {
-                self.put_hole(&Item::Superseded { count }, outbox, progress);
-                return true;
-            }
-            Upcoming::Gap(count, bytes) => {
-                let reason = GAP_NO_ROOM;
-                let gap = Item::Gap {
-                    count,
-                    bytes,
-                    reason,
-                };
-                self.put_hole(&gap, outbox, progress);
-                return true;
-            }
-        };
-        let rest = packet.get(self.begun()..).unwrap_or_default();
-        let header = header_bytes(rest.len()).saturating_add(fields);
-        let needed = rest.len().saturating_add(header);
-        if !is_alone && used.saturating_add(needed) > USUAL_ITEMS_BYTES {
-            return false;
-        }
-        if used.saturating_add(needed) <= MAX_ITEMS_BYTES {
-            self.sending().begun = 0;
-            let length = packet.len();
-            match upcoming {
-                Upcoming::Latest(key, _) => {
-                    let number = outbox.sent().saturating_add(1);
-                    self.put(&Item::Latest { key, data: rest });
-                    outbox.advance(Outbox::stored_bytes(0));
-                    let classes = progress.classes_mut();
-                    classes
-                        .into_iter()
-                        .for_each(|classes| classes.finish_latest(number, length));
-                }
-                Upcoming::Volatile(_) => {
-                    self.put(&Item::Volatile(rest));
-                    let classes = progress.classes_mut();
-                    classes.into_iter().for_each(Classes::finish_volatile);
-                }
-                _ => {
-                    self.put(&Item::Packet(rest));
-                    outbox.advance(Outbox::stored_bytes(length));
-                }
-            }
-            return true;
-        }
-        let room = MAX_ITEMS_BYTES.saturating_sub(used.saturating_add(MAX_HEADER_BYTES));
-        let piece = rest.get(..room).unwrap_or_default();
-        let sending = self.sending.get_or_insert_default();
-        Item::Part(piece).encode(&mut sending.wire);
-        sending.begun = sending.begun.saturating_add(piece.len());
-        let key = match upcoming {
-            Upcoming::Latest(key, _) => Some(key),
-            _ => None,
-        };
-        if let (Some(key), Some(classes)) = (key, progress.classes_mut()) {
-            classes.begin(outbox.sent().saturating_add(1), key);
-        }
-        true
-    }
-
-    /// Tells how many VOLATILE packets were not sent, if the next one comes.
-    fn put_skipped(&mut self, outbox: &Outbox, progress: &mut Progress) {
-        if self.begun() > 0 || progress.classes_mut().is_none() {
-            return;
-        }
-        let is_next = matches!(progress.upcoming(outbox), Some(Upcoming::Volatile(_)));
-        if let Some(classes) = progress.classes_mut()
-            && is_next
-        {
-            let count = classes.take_skipped();
-            if count > 0 {
-                self.put(&Item::Skipped { count });
-            }
-        }
-    }
-
-    /// Tells the next numbers as superseded or as a gap.
-    fn put_hole(&mut self, item: &Item<'_>, outbox: &mut Outbox, progress: &mut Progress) {
-        let (before, count) = (outbox.sent(), item.numbers());
-        self.put(item);
-        let places = usize::try_from(count).unwrap_or(usize::MAX);
-        outbox.advance(Outbox::stored_bytes(0).saturating_mul(places));
-        if let Some(classes) = progress.classes_mut() {
-            let is_gap = matches!(item, Item::Gap { .. });
-            classes.tell(
-                before.saturating_add(1),
-                before.saturating_add(count),
-                is_gap,
-            );
-        }
-    }
-
     /// Makes a record of these items, whatever they are.
     #[cfg(test)]
     pub(crate) fn put_all(&mut self, items: &[Item<'_>]) {
@@ -823,16 +660,6 @@ impl fmt::Debug for Outbound {
 pub const GAP_NO_ROOM: u8 = 1;
 /// The reason of a gap of packets that the client had acknowledged and claims not to have (SPEC 24.4(b)).
 pub const GAP_CLAIMED_LESS: u8 = 2;
-
-/// Returns the length of the header of a packet of `length` bytes.
-fn header_bytes(length: usize) -> usize {
-    match (length as u64).saturating_mul(2) {
-        0..=250 => 1,
-        251..=0xffff => 3,
-        0x1_0000..=0xffff_ffff => 5,
-        _ => 9,
-    }
-}
 
 #[cfg(test)]
 mod tests;
