@@ -1,6 +1,6 @@
 //! Sessions whose backend is not that of the shard in their id (SPEC 45.6(f)).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::id::{ClientId, ShardId};
 
@@ -14,16 +14,18 @@ enum Standing {
     Sent,
     /// There.
     Arrived,
-    /// It has ended there.
-    Ended,
+    /// It has ended there, with this mark.
+    Ended(u64),
 }
 
 /// The shards of such sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     by_id: BTreeMap<u64, (ShardId, Standing)>,
-    /// Those that have ended, the oldest first.
-    ended: VecDeque<ClientId>,
+    /// Those that have ended and have not come back, the oldest first, by their marks.
+    ended: BTreeMap<u64, ClientId>,
+    /// The mark of the next one that ends.
+    next_mark: u64,
 }
 
 impl Pins {
@@ -46,15 +48,24 @@ impl Pins {
 
     /// Notes that the session is on its way to this shard.
     pub(crate) fn send(&mut self, id: ClientId, to: ShardId) {
-        self.by_id.insert(id.as_u64(), (to, Standing::Sent));
+        let before = self.by_id.insert(id.as_u64(), (to, Standing::Sent));
+        self.forget_end(before);
     }
 
     /// Notes that the session has come to this shard.
     pub(crate) fn arrive(&mut self, id: ClientId, at: ShardId) {
-        if id.shard() == at {
-            self.by_id.remove(&id.as_u64());
+        let before = if id.shard() == at {
+            self.by_id.remove(&id.as_u64())
         } else {
-            self.by_id.insert(id.as_u64(), (at, Standing::Arrived));
+            self.by_id.insert(id.as_u64(), (at, Standing::Arrived))
+        };
+        self.forget_end(before);
+    }
+
+    /// Forgets that a session has ended: it may come back from another edge (SPEC 45.9).
+    fn forget_end(&mut self, before: Option<(ShardId, Standing)>) {
+        if let Some((_, Standing::Ended(mark))) = before {
+            self.ended.remove(&mark);
         }
     }
 
@@ -63,13 +74,17 @@ impl Pins {
         let Some((_, standing)) = self.by_id.get_mut(&id.as_u64()) else {
             return;
         };
-        *standing = Standing::Ended;
+        if matches!(standing, Standing::Ended(_)) {
+            return;
+        }
+        *standing = Standing::Ended(self.next_mark);
         if self.ended.len() >= MOST_ENDED
-            && let Some(oldest) = self.ended.pop_front()
+            && let Some((_, oldest)) = self.ended.pop_first()
         {
             self.by_id.remove(&oldest.as_u64());
         }
-        self.ended.push_back(id);
+        self.ended.insert(self.next_mark, id);
+        self.next_mark += 1;
     }
 }
 
@@ -113,5 +128,34 @@ mod tests {
         assert_eq!(pins.find(id(0, 0)), None);
         assert_eq!(pins.find(id(0, 1)), Some((there, false)));
         assert_eq!(pins.len(), MOST_ENDED);
+    }
+
+    #[test]
+    fn a_session_that_ends_and_comes_back_lives_however_many_end_after_it() {
+        let (mut pins, one, there) = (Pins::default(), id(0, 7), ShardId::new(1));
+        pins.arrive(one, there);
+        // It goes to another edge, and comes back from there: to a shard, or on its way to one.
+        for _ in 0..3 {
+            pins.end(one);
+            pins.end(one);
+            assert_eq!((pins.len(), pins.living()), (1, 0));
+            pins.arrive(one, there);
+            assert_eq!((pins.len(), pins.living()), (1, 1));
+            pins.end(one);
+            pins.send(one, there);
+            assert_eq!((pins.len(), pins.living()), (1, 1));
+        }
+        // At home it is none of them.
+        pins.end(one);
+        pins.arrive(one, ShardId::new(0));
+        assert_eq!((pins.len(), pins.living()), (0, 0));
+        pins.arrive(one, there);
+        for number in 0..=MOST_ENDED as u64 {
+            pins.arrive(id(2, number), there);
+            pins.end(id(2, number));
+        }
+        assert_eq!(pins.find(one), Some((there, false)), "it lives");
+        assert_eq!(pins.find(id(2, 0)), None, "the oldest that has ended");
+        assert_eq!((pins.len(), pins.living()), (MOST_ENDED + 1, 1));
     }
 }
