@@ -54,8 +54,10 @@ pub(super) struct Entry {
     pub(super) is_noted: bool,
     /// The picture of the edge in which it was last.
     pub(super) picture: u64,
-    /// The picture in which the edge was told not to read its client, as long as that holds.
-    pub(super) paused: Option<u64>,
+    /// Whether the application wants its client not to be read.
+    pub(super) is_paused: bool,
+    /// The picture in which its edge was told so last, if this edge was.
+    pub(super) pause_told: Option<u64>,
     /// The code and the text of the kick that the application asked for.
     pub(super) kick: Option<Box<(Code, String)>>,
     /// The groups that it is in.
@@ -304,13 +306,15 @@ impl Book {
         ids
     }
 
-    /// Returns the sessions of which the edge was told in an earlier picture than this that they are paused, in the order of their ids. It is
-    /// told again.
+    /// Returns the paused sessions of which the edge was not told so in this picture, in the order of their ids. It is told now.
     pub(super) fn take_paused(&mut self, picture: u64) -> Vec<ClientId> {
-        let paused = self.known.iter_mut().filter_map(|(&id, entry)| {
-            let told = entry.paused.as_mut().filter(|told| **told < picture)?;
-            *told = picture;
-            Some(id)
+        let untold = self
+            .known
+            .iter_mut()
+            .filter(|(_, entry)| entry.is_paused && entry.pause_told != Some(picture));
+        let paused = untold.map(|(&id, entry)| {
+            entry.pause_told = Some(picture);
+            id
         });
         let mut ids: Vec<_> = paused.collect();
         ids.sort_unstable();

@@ -570,20 +570,21 @@ impl Host {
         self.desk.kick(id, code, text)
     }
 
-    /// Tells the edge to read no more of a client, or to go on. What it has read comes. An edge that has forgotten it is told again. A link of
-    /// version 2 cannot tell it, and reads on. (SPEC 36.4)
+    /// Tells the edge to read no more of a client, or to go on. What it has read comes. An edge that has forgotten it is told again, and so is
+    /// another one to which the session goes. A link of version 2 cannot tell it, and reads on. (SPEC 36.4)
     pub fn pause(&mut self, id: ClientId, pauses: bool) {
-        let is_told = self.desk.book.get(id).is_some_and(|entry| entry.is_told);
-        let Some(v3) = self.desk.granted(Feature::Settled).filter(|_| is_told) else {
+        let Some(entry) = self.desk.book.get_mut(id).filter(|entry| entry.is_told) else {
             return;
         };
-        v3.push(match pauses {
-            true => ToEdge::Pause { id },
-            false => ToEdge::GoOn { id },
-        });
-        let picture = v3.picture;
-        if let Some(entry) = self.desk.book.get_mut(id) {
-            entry.paused = pauses.then_some(picture);
+        // It holds for the next edge, too, if this one cannot be told.
+        (entry.is_paused, entry.pause_told) = (pauses, None);
+        match pauses {
+            true => self.desk.tell_pause(id),
+            false => {
+                if let Some(v3) = self.desk.granted(Feature::Settled) {
+                    v3.push(ToEdge::GoOn { id });
+                }
+            }
         }
     }
 

@@ -159,6 +159,7 @@ impl Host {
                 v3.push(policy_of(id, overflow, &note));
             }
         }
+        self.desk.tell_pause(id);
         self.desk.injecting.push_back(id);
         self.desk.inject();
     }
@@ -219,7 +220,26 @@ impl Desk {
     fn take_in(&mut self, id: ClientId, mut entry: Entry) {
         // It is in the present picture.
         entry.picture = self.v3.as_deref().map_or(u64::MAX, |v3| v3.picture);
+        // Its edge was told nothing: the pictures in which another one was are not of this host.
+        entry.pause_told = None;
         self.book.put(id, entry);
+    }
+
+    /// Tells the edge not to read the client of a session, if it is paused and the edge was not told so in this picture.
+    pub(super) fn tell_pause(&mut self, id: ClientId) {
+        let Some(v3) = self.v3.as_deref() else { return };
+        let picture = v3.picture;
+        if self.granted(Feature::Settled).is_none() {
+            return;
+        }
+        let entry = self.book.get_mut(id);
+        let entry = entry.filter(|entry| entry.is_paused && entry.pause_told != Some(picture));
+        if let Some(entry) = entry {
+            entry.pause_told = Some(picture);
+            if let Some(v3) = &mut self.v3 {
+                v3.push(ToEdge::Pause { id });
+            }
+        }
     }
 
     /// Handles a frame that was refused.

@@ -91,6 +91,8 @@ fn heads(bytes: &[u8]) -> (Vec<String>, u64) {
             ToEdge::GroupSend { .. } => "SEND".to_owned(),
             ToEdge::Kick { kick, .. } => format!("KICK {} {}", kick.code.to_u16(), kick.text),
             ToEdge::Policy { policy, .. } => format!("POLICY {}", policy.note),
+            ToEdge::Pause { .. } => "PAUSE".to_owned(),
+            ToEdge::GoOn { .. } => "GO_ON".to_owned(),
             // Everybody, and acknowledgements.
             _ => continue,
         });
@@ -425,4 +427,38 @@ fn a_note_goes_along() {
         told,
         ["ADOPTED 1 next 2 from 0 until 0", "POLICY Ann", "ADD"]
     );
+}
+
+/// A client is not read wherever it is, as long as the application does not want it to be (SPEC 36.4).
+#[test]
+fn a_pause_goes_along_and_ends_while_no_edge_has_the_session() {
+    // What the application says while no edge has the session.
+    for (meanwhile, is_paused) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let (mut fleet, [first, second], id) = at_the_first();
+        fleet.pause(id, true);
+        assert_eq!(told(&mut fleet, first), ["PAUSE"]);
+        resumes_at(&mut fleet, second, NOW, &adopt(id, 3, 0, 1));
+        let adopted = |counter| format!("ADOPTED {counter} next 2 from 0 until 0");
+        assert_eq!(
+            told(&mut fleet, second),
+            [&adopted(3), "PAUSE", "ADD"],
+            "it holds at the next edge"
+        );
+        told(&mut fleet, first);
+        // That edge is gone for good.
+        fleet.handle_closed(second);
+        let anew = connect(&mut fleet, &grant(2, 11, 6, 0)).expect("granted");
+        assert_eq!(fleet.home_of(id), None, "no edge has it");
+        assert!(told(&mut fleet, anew).is_empty());
+        if let Some(pauses) = meanwhile {
+            fleet.pause(id, pauses);
+        }
+        resumes_at(&mut fleet, anew, NOW, &adopt(id, 4, 0, 1));
+        let mut expected = vec![adopted(4), "PAUSE".to_owned(), "ADD".to_owned()];
+        expected.retain(|one| is_paused || one != "PAUSE");
+        assert_eq!(told(&mut fleet, anew), expected, "{meanwhile:?}");
+        // It is told at once that it may go on, and no later picture says otherwise.
+        fleet.pause(id, false);
+        assert_eq!(told(&mut fleet, anew), ["GO_ON"]);
+    }
 }
