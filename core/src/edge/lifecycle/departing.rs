@@ -479,6 +479,8 @@ impl Edge {
         let settled = entry.settled_down();
         let linked = entry.linked();
         (linked.unacknowledged, linked.told_settled) = (waiting.packets, settled);
+        // Its OWN says so.
+        linked.is_told_away = true;
         #[cfg(feature = "cluster")]
         {
             linked.is_taken = !waiting.joined;

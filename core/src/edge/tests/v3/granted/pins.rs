@@ -337,6 +337,26 @@ fn one_of_version_2_goes_once_it_is_away() {
     assert_eq!(two.worlds[1].hear(one.conn), [b"down 2"]);
 }
 
+/// SPEC 35.3: its OWN has told that it is away.
+#[test]
+fn one_of_version_2_that_is_gone_before_its_ping_is_not_told_away_again() {
+    let mut two = Two::new(|_| {});
+    let one = two.worlds[0].join();
+    two.move_from(0);
+    two.worlds[0].leave(one.conn);
+    two.wait(Duration::from_secs(1));
+    assert_eq!(two.heard(0), ["JOINED", "AWAY 0", "ENDED 205 "]);
+    two.acknowledge(0);
+    assert_eq!(two.bring(), 1);
+    let heard = two.heard(1);
+    assert!(heard[0].starts_with("OWN Away"), "{heard:?}");
+    let (conn, sealed) = two.worlds[1].claim(one.id);
+    let answer = two.worlds[1].answer(&one.keys, &sealed);
+    two.worlds[1].say(conn, Handshake::ChallengeResponse(&answer));
+    two.worlds[1].leave(conn);
+    assert_eq!(two.heard(1), [""; 0]);
+}
+
 #[test]
 fn a_claim_of_version_2_that_is_proven_too_late_is_closed_without_an_answer() {
     let mut two = Two::new(|_| {});
