@@ -281,8 +281,14 @@ impl Edge {
     /// Asks the backend whether the session of the client at `index`, which has proven that it is there, goes on here (SPEC 44.5).
     pub(crate) fn ask_backend(&mut self, now: Time, index: u32) {
         let id = self.conns.live(index).claim().id;
-        #[cfg(feature = "backends")]
-        if !self.may_ask() && self.search_on(now, index, id, Code::BACKEND_DOWN).is_none() {
+        if !self.may_ask() {
+            #[cfg(feature = "backends")]
+            let word = self.search_on(now, index, id, Code::BACKEND_DOWN);
+            #[cfg(not(feature = "backends"))]
+            let word = Some(Code::BACKEND_DOWN);
+            if let Some(word) = word {
+                self.end_cold(now, index, word, 0);
+            }
             return;
         }
         let peer = self.peer_of(index);
@@ -291,8 +297,13 @@ impl Edge {
         let (position, ticket) = (cold.position, cold.ticket.clone());
         let before = self.moves.adopting.get(&id);
         let before = before.map(|before| (before.position.counter, before.conn));
-        if before.is_some_and(|(counter, _)| counter >= position.counter) || !self.may_ask() {
+        if before.is_some_and(|(counter, _)| counter >= position.counter) {
             return self.close_conn(now, index, CloseKind::Abort, CloseReason::Refused);
+        }
+        // One that takes the place of another attempt, or of an old copy, needs no more room.
+        let is_counted = before.is_some() || self.sessions.lookup(id).is_some();
+        if !is_counted && !self.has_room_for_adoption() {
+            return self.end_cold(now, index, Code::BUSY, 0);
         }
         if let Some((_, conn)) = before
             && let Some(old) = self.asking(conn)
@@ -455,6 +466,11 @@ impl Edge {
                 None => return,
             },
         };
+        self.end_cold(now, index, code, known);
+    }
+
+    /// Tells the client at `index`, which was told COLD, why its session does not go on here now.
+    fn end_cold(&mut self, now: Time, index: u32, code: Code, known: u64) {
         let words = words_of(code, known);
         let (opening, _) = self.conns.live_mut(index).opening();
         if let Some(mut cold) = opening.numbered().take_cold() {
@@ -542,7 +558,7 @@ impl Edge {
 fn words_of(code: Code, known: u64) -> Words {
     match code {
         Code::TAKEN_OVER => Words::new(code, known),
-        Code::BUSY => Words::new(code, 0).in_a_while(BUSY_WAIT),
+        Code::BUSY | Code::BACKEND_DOWN => Words::new(code, 0).in_a_while(BUSY_WAIT),
         _ => Words::new(code, 0),
     }
 }

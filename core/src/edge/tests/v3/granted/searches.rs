@@ -4,7 +4,8 @@ use super::several::{Heard, heard_of};
 use super::*;
 use crate::backend::fleet::{Fleet, LinkId, UNKNOWN_WITHIN};
 use crate::backend::host::HostConfig;
-use crate::client::{Client, ClientConfig, Event, State, Versions};
+use crate::client::{Client, ClientConfig, DropCause, Event, State, Versions};
+use crate::edge::shares::Bound;
 use crate::edge::trunk::Trunk;
 use core::num::NonZeroU8;
 
@@ -20,6 +21,10 @@ struct Node {
 
 impl Node {
     fn new(home: u16, term: u32, seed: u8) -> Node {
+        Node::with(home, term, seed, |_| {})
+    }
+
+    fn with(home: u16, term: u32, seed: u8, change: impl FnOnce(&mut EdgeConfig)) -> Node {
         // A client proves at each of them who it is.
         let keys = KeyPair::generate(&mut ChaCha20Rng::from_seed([7; 32]));
         let mut config = EdgeConfig {
@@ -30,6 +35,7 @@ impl Node {
         config.listener.versions = OfferedVersions::new(&[2, 3]).unwrap();
         config.master.protocol = LinkProtocol::V3;
         config.master.repin_after = REPIN;
+        change(&mut config);
         let (trunks, edges) = Trunk::with_backends(&config, &keys, NonZeroU8::MIN, [seed; 32]);
         let worlds = edges.into_iter().map(|mut edge| {
             edge.set_term(term);
@@ -143,6 +149,17 @@ impl Grid {
         self.exchange();
     }
 
+    /// An edge loses its link to a backend.
+    fn cut(&mut self, node: usize, backend: usize) {
+        let now = self.now;
+        let node = self.node(node);
+        let link = node.links[backend].take();
+        node.trunks[backend].handle_link_closed(now, Closed::Error);
+        node.pump(now);
+        let fleet = &mut self.fleets[backend];
+        link.into_iter().for_each(|link| fleet.handle_closed(link));
+    }
+
     /// The process of a backend ends.
     fn kill_backend(&mut self, backend: usize, boot: u8) {
         let now = self.now;
@@ -243,6 +260,10 @@ struct Roamer {
     at: Option<(usize, usize, ConnKey)>,
     got: Vec<u64>,
     ended: Option<u16>,
+    /// Why its last attempt failed.
+    dropped: Option<DropCause>,
+    /// The backend that goes down while the connection is between shards.
+    cuts: Option<usize>,
     rng: ChaCha20Rng,
 }
 
@@ -257,6 +278,8 @@ impl Roamer {
             at: None,
             got: Vec::new(),
             ended: None,
+            dropped: None,
+            cuts: None,
             rng: ChaCha20Rng::from_seed([9; 32]),
         };
         let control = grid.node(0).worlds[0].edge.backends();
@@ -288,6 +311,7 @@ impl Roamer {
 
     fn come(&mut self, grid: &mut Grid, node: usize) {
         self.lose(grid);
+        self.dropped = None;
         grid.wait(Duration::from_secs(2));
         let now = grid.now;
         self.client.handle_timeout(now);
@@ -312,6 +336,10 @@ impl Roamer {
             if let Some(to) = worlds[shard].edge.client_handover(conn) {
                 let handover = worlds[shard].edge.take_handover(now, conn).unwrap();
                 let to = usize::from(to.as_u8());
+                if let Some(backend) = self.cuts.take() {
+                    grid.cut(node, backend);
+                }
+                let worlds = &mut grid.node(node).worlds;
                 let conn = worlds[to].edge.handle_handover(now, handover).unwrap();
                 worlds[to].edge.audit();
                 self.at = Some((node, to, conn));
@@ -358,8 +386,10 @@ impl Roamer {
 
     fn hear_events(&mut self) {
         while let Some(event) = self.client.poll_event() {
-            if let Event::Ended(end) = event {
-                self.ended = Some(end.code.to_u16());
+            match event {
+                Event::Ended(end) => self.ended = Some(end.code.to_u16()),
+                Event::Dropped { cause, .. } => self.dropped = Some(cause),
+                _ => {}
             }
         }
     }
@@ -499,4 +529,87 @@ fn only_when_none_of_them_has_it_a_session_is_told_to_have_ended() {
     grid.wait(UNKNOWN_WITHIN + Duration::from_secs(1));
     one.come(&mut grid, 1);
     assert_eq!((one.is_there(), one.ended), (false, Some(301)));
+}
+
+/// A client whose session has moved from the backend of the shard in its id to the other one.
+fn at_the_other(grid: &mut Grid, heard: &mut u64) -> Roamer {
+    let mut one = Roamer::join(grid, 0);
+    one.talk(grid, 0, heard);
+    grid.leave(0, 0);
+    one.come(grid, 0);
+    grid.take(0);
+    grid.take(1);
+    one.talk(grid, 1, heard);
+    one
+}
+
+/// An edge forgets that a session has left it, and that it has ended for it, once the session is back (SPEC 45.8).
+#[test]
+fn a_session_that_comes_back_while_its_first_edge_lives_is_known_there_again() {
+    let (mut grid, mut heard) = (Grid::new(), 0);
+    let mut one = at_the_other(&mut grid, &mut heard);
+    let living = |grid: &mut Grid| {
+        let shares = &grid.node(0).worlds[0].edge.shares;
+        shares.change_pins(|pins| [pins.len(), pins.living()])
+    };
+    for _ in 0..2 {
+        assert_eq!(living(&mut grid), [1, 1]);
+        one.come(&mut grid, 1);
+        assert!(one.is_there(), "{:?}", one.dropped);
+        one.talk(&mut grid, 1, &mut heard);
+        assert_eq!(living(&mut grid), [1, 0], "it has left");
+        one.come(&mut grid, 0);
+        assert!(one.is_there(), "{:?}", one.dropped);
+        one.talk(&mut grid, 1, &mut heard);
+    }
+}
+
+/// SPEC 44.4(a), where the next backend is asked.
+#[test]
+fn a_shard_takes_no_more_sessions_of_other_edges_than_it_has_room_for() {
+    for (left, comes) in [(1, true), (0, false)] {
+        let (mut grid, mut heard) = (Grid::new(), 0);
+        let few = |config: &mut EdgeConfig| config.limits.max_sessions = 8;
+        grid.kill_edge(1);
+        grid.nodes[1] = Some(Node::with(2, 11, 24, few));
+        grid.connect(1, 0);
+        grid.connect(1, 1);
+        let mut one = at_the_other(&mut grid, &mut heard);
+        let node = grid.node(1);
+        let control = node.worlds[0].edge.backends();
+        assert!(control.drain(0, true));
+        let room = |world: &World| {
+            let most = world.edge.shares.most(Bound::Sessions);
+            most - world.edge.sessions.len()
+        };
+        while room(&node.worlds[1]) > left {
+            node.worlds[1].join3();
+        }
+        assert!(control.drain(0, false));
+        assert!(room(&node.worlds[0]) > 0, "the first shard has room");
+        grid.exchange();
+        grid.take(1);
+        grid.kill_edge(0);
+        one.come(&mut grid, 1);
+        assert_eq!(one.is_there(), comes, "{left}: {:?}", one.dropped);
+        assert_eq!(one.ended, None, "{left}");
+        let told = (!comes).then_some(DropCause::Told(Code::BUSY));
+        assert_eq!(one.dropped, told, "{left}");
+    }
+}
+
+/// SPEC 45.9(d).
+#[test]
+fn a_client_is_told_to_come_back_if_the_next_backend_goes_down_on_the_way() {
+    let (mut grid, mut heard) = (Grid::new(), 0);
+    let mut one = at_the_other(&mut grid, &mut heard);
+    grid.kill_edge(0);
+    one.cuts = Some(1);
+    one.come(&mut grid, 1);
+    assert_eq!((one.cuts, one.is_there(), one.ended), (None, false, None));
+    assert_eq!(one.dropped, Some(DropCause::Told(Code::BUSY)));
+    grid.connect(1, 1);
+    one.come(&mut grid, 1);
+    assert!(one.is_there(), "{:?}", one.dropped);
+    one.talk(&mut grid, 1, &mut heard);
 }
