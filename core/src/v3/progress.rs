@@ -209,13 +209,16 @@ impl Progress {
     /// [`BeyondRing`] (SPEC 24.2(c)).
     pub fn check_room(&self, bytes: usize) -> Result<(), BeyondRing> {
         let untold = self.received().saturating_sub(self.told);
-        let packets = match self.holes {
-            MANY_HOLES => 1,
-            holes => untold.saturating_sub(holes.into()).saturating_add(1),
+        let (packets, is_alone) = match self.holes {
+            MANY_HOLES => (1, self.untold_bytes == 0),
+            holes => {
+                let before = untold.saturating_sub(holes.into());
+                (before.saturating_add(1), before == 0)
+            }
         };
         let bytes = u64::from(self.untold_bytes).saturating_add(bytes as u64);
         let fits = packets <= self.ring.packets.into() && bytes <= self.ring.bytes.into();
-        if fits || packets <= 1 {
+        if fits || is_alone {
             return Ok(());
         }
         Err(BeyondRing {
@@ -565,6 +568,25 @@ mod tests {
         assert_eq!(progress.check_room(1), Ok(()));
         progress.receive(1, 1);
         assert!(progress.check_room(1).is_err());
+    }
+
+    #[test]
+    fn with_too_many_holes_to_count_the_bytes_of_the_ring_still_hold() {
+        let beyond = |packets, bytes| {
+            Err(BeyondRing {
+                packets,
+                bytes,
+                ring: RING,
+            })
+        };
+        for (holes, packets) in [(MANY_HOLES - 1, 2), (MANY_HOLES, 1)] {
+            let mut progress = Progress::new(RING);
+            progress.receive_hole(holes.into());
+            assert_eq!(progress.check_room(1_000), Ok(()), "one alone");
+            progress.receive(1, 60);
+            assert_eq!(progress.check_room(40), Ok(()), "at the bound");
+            assert_eq!(progress.check_room(41), beyond(packets, 101));
+        }
     }
 
     #[test]
