@@ -567,9 +567,7 @@ impl Channel {
 
     /// Handles that what GOAWAY asked for is not done.
     pub fn stay(&mut self) {
-        if let Some(rare) = self.outbound.known_rare() {
-            rare.leaves = None;
-        }
+        self.outbound.stay();
     }
 
     /// Returns its clock.

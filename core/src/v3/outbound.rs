@@ -85,6 +85,19 @@ pub(super) struct Rare {
     pub(super) leaves: Option<(Time, Code)>,
 }
 
+impl Rare {
+    fn is_unused(&self) -> bool {
+        #[cfg(feature = "tickets")]
+        if self.cold.is_some() || self.ticket.is_some() {
+            return false;
+        }
+        self.up.is_none()
+            && self.ponged.is_none()
+            && self.leaves.is_none()
+            && self.close_details == CloseDetails::default()
+    }
+}
+
 image!(Rare {
     close_details,
     up,
@@ -161,7 +174,6 @@ impl Sending {
             && self.begun == 0
             && self.first.is_none()
             && self.early_bytes.is_none()
-            && self.rare.is_none()
             && !self.has_control()
     }
 }
@@ -244,6 +256,21 @@ impl Outbound {
     /// Like [`rare`](Self::rare), to change it.
     pub(super) fn known_rare(&mut self) -> Option<&mut Rare> {
         self.sending.as_deref_mut()?.rare.as_deref_mut()
+    }
+
+    /// The client is not asked to leave any more. What is left without it is given back.
+    pub(super) fn stay(&mut self) {
+        let Some(sending) = self.sending.as_deref_mut() else {
+            return;
+        };
+        if let Some(rare) = &mut sending.rare {
+            rare.leaves = None;
+        }
+        sending.rare.take_if(|rare| rare.is_unused());
+        let is_bare = sending.is_unused() && sending.rare.is_none();
+        if is_bare && sending.wire.capacity() == 0 {
+            self.sending = None;
+        }
     }
 
     /// Returns what few connections have, of one that has it from now on.
@@ -629,18 +656,33 @@ impl Outbound {
     /// Returns whether it would have to allocate to make a record.
     #[must_use]
     pub fn wants_sending(&self) -> bool {
-        self.sending.is_none()
+        let sending = self.sending.as_deref();
+        sending.is_none_or(|sending| sending.is_unused() && sending.wire.capacity() == 0)
     }
 
     /// Takes over the memory of another connection, to make records.
-    pub fn adopt(&mut self, sending: Box<Sending>) {
-        self.sending.get_or_insert(sending);
+    pub fn adopt(&mut self, mut sending: Box<Sending>) {
+        if self.wants_sending() {
+            sending.rare = self.sending.take().and_then(|before| before.rare);
+            self.sending = Some(sending);
+        }
     }
 
-    /// Gives away its memory if nothing is being sent.
+    /// Gives away its memory if nothing is being sent. What few connections have stays.
     #[must_use]
     pub fn surrender(&mut self) -> Option<Box<Sending>> {
-        self.sending.take_if(|sending| sending.is_unused())
+        let bare = |it: &mut Box<Sending>| it.is_unused() && it.rare.is_none();
+        if let Some(sending) = self.sending.take_if(bare) {
+            return Some(sending);
+        }
+        let sending = self.sending.as_deref_mut()?;
+        let has_wire = sending.is_unused() && sending.wire.capacity() > 0;
+        has_wire.then(|| {
+            Box::new(Sending {
+                wire: core::mem::take(&mut sending.wire),
+                ..Sending::default()
+            })
+        })
     }
 }
 

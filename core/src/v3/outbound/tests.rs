@@ -96,3 +96,43 @@ fn a_ticket_that_is_not_written_keeps_its_connection_here() {
     outbound.written(made);
     assert!(moves(&outbound));
 }
+
+#[test]
+fn what_few_connections_have_keeps_no_wire_and_goes_once_it_is_empty() {
+    let mut outbox = Outbox::new(Retention::UntilAcked);
+    let mut progress = Progress::new(Ring {
+        packets: 8,
+        bytes: 1 << 10,
+    });
+    let mut outbound = Outbound::of_welcome(&Secret::of_test());
+    let mut write = |outbound: &mut Outbound| {
+        outbound.ping([1; 8]);
+        let made = outbound.fill(&mut outbox, &mut progress).len();
+        assert_eq!(outbound.written(made), made);
+    };
+    let leaves = Some((Time::ZERO, Code::GOING_AWAY));
+    outbound.rare_mut().leaves = leaves;
+    for _ in 0..2 {
+        write(&mut outbound);
+        assert!(!outbound.wants_sending());
+        let given = outbound.surrender().expect("nothing is being sent");
+        assert!(given.wire.capacity() > 0 && given.rare.is_none());
+        assert!(outbound.wants_sending(), "it has no wire any more");
+        assert!(outbound.surrender().is_none(), "there is no more");
+        assert_eq!(outbound.rare().expect("it stays").leaves, leaves);
+        // Another one's wire does not take it away.
+        outbound.adopt(given);
+        assert!(!outbound.wants_sending());
+        assert_eq!(outbound.rare().expect("it stays").leaves, leaves);
+    }
+    write(&mut outbound);
+    drop(outbound.surrender());
+    // What else there is of it stays without that.
+    outbound.rare_mut().ponged = Some([2; 8]);
+    outbound.stay();
+    let rare = outbound.rare().expect("a PONG has come");
+    assert_eq!((rare.leaves, rare.ponged), (None, Some([2; 8])));
+    outbound.rare_mut().ponged = None;
+    outbound.stay();
+    assert!(outbound.rare().is_none() && outbound.sending.is_none());
+}
