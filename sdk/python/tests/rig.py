@@ -72,3 +72,18 @@ async def next_of(side: Union[voltlane.Client, voltlane.Backend], kind: Union[ty
         raise AssertionError(f"it is over, without {kind}")
 
     return await within(find())
+
+
+class Table:
+    """A place for a session, as an application has one."""
+
+    content: bytes | None = None
+    fails = False
+
+    def load(self) -> bytes | None:
+        return self.content
+
+    def store(self, content: bytes, /) -> None:
+        if self.fails:
+            raise RuntimeError("the table is away")
+        self.content = content

@@ -13,7 +13,7 @@ import sys
 import tracemalloc
 
 import pytest
-from rig import GRANTS, ROOT, edge, next_of, within
+from rig import GRANTS, ROOT, Table, edge, next_of, within
 
 import voltlane
 import voltlane.machine
@@ -612,21 +612,6 @@ async def echo(backend: voltlane.Backend) -> None:
     async for event in backend:
         if isinstance(event, Packet):
             await backend.send(event.id, event.data)
-
-
-class Table:
-    """A place for a session, as an application has one."""
-
-    content: bytes | None = None
-    fails = False
-
-    def load(self) -> bytes | None:
-        return self.content
-
-    def store(self, content: bytes, /) -> None:
-        if self.fails:
-            raise RuntimeError("the table is away")
-        self.content = content
 
 
 async def test_a_session_is_kept_in_a_place_of_the_applications_own() -> None:

@@ -178,13 +178,16 @@ class Client(Owner[ClientEvent]):
     async def suspend(self) -> None:
         """Ends the connection and keeps the session, with which the next process goes on. What the application has not taken comes again.
 
-        Raises ValueError for a session that is not kept, and what its store raises.
+        Raises ValueError for a session that is not kept, and what its store raises. Then too the client is over, and the session goes on
+        from what was stored last.
         """
         if self._store is None:
             raise ValueError("a client without a session file keeps no session")
-        if not self._is_over:
-            self._write_file()
-        self.abort()
+        try:
+            if not self._is_over:
+                self._write_file()
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Ends as if the network had failed: the edge keeps the session for a while."""
