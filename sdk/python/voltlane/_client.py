@@ -123,9 +123,18 @@ class Client(Owner[ClientEvent]):
     async def connect(self) -> Client:
         """Waits until the first session has begun. `async with` does it.
 
-        Raises ConnectError if the edge does not want the session, or nobody answers in `give_up_after` seconds.
+        Raises ConnectError if the edge does not want the session, or nobody answers in `give_up_after` seconds, and what the call for the
+        token raises. Then the client is over, and its session file is free.
         """
-        if self._loop is None:
+        try:
+            await self._connect()
+        except BaseException:
+            self.abort()
+            raise
+        return self
+
+    async def _connect(self) -> None:
+        if self._loop is None and not self._is_over:
             if self._ask is not None:
                 asked = self._ask()
                 self._machine.set_token(as_bytes(await asked if inspect.isawaitable(asked) else asked))
@@ -136,14 +145,11 @@ class Client(Owner[ClientEvent]):
             await asyncio.wait_for(self._until(lambda: self._machine.is_connected or self._last_end is not None), self._give_up_after)
         except asyncio.TimeoutError:
             cause = self._last_drop.cause if self._last_drop else "nobody answered"
-            self.abort()
             raise ConnectError(f"no edge answered in time: {cause}") from None
-        except asyncio.CancelledError:
-            self.abort()
-            raise
         if self._last_end is not None:
             raise ConnectError(f"the session ended before it began: {self._last_end.code} {self._last_end.text}")
-        return self
+        if self._is_over:
+            raise ConnectError("this client is over: another one can connect")
 
     async def _begin(self) -> None:
         await self.connect()
