@@ -181,19 +181,33 @@ class Client(Owner[ClientEvent]):
             await asyncio.wait([link.ended], timeout=1.0)
         return self._last_end
 
-    async def suspend(self) -> None:
+    async def suspend(self, within: float = 2.0) -> None:
         """Ends the connection and keeps the session, with which the next process goes on. What the application has not taken comes again.
+
+        What was sent is kept with it. In version 2 packets are not: they are sent first, for at most `within` seconds, and those that the
+        connection has not taken by then are lost.
 
         Raises ValueError for a session that is not kept, and what its store raises. Then too the client is over, and the session goes on
         from what was stored last.
         """
         if self._store is None:
             raise ValueError("a client without a session file keeps no session")
+        machine, link = self._machine, None
         try:
+            if self._loop is not None and machine.version == 2:
+                ends_at = self._now() + within
+                try:
+                    await asyncio.wait_for(self._until(lambda: not machine.has_unsent), within)
+                except asyncio.TimeoutError:
+                    pass
+                link = self._link
             if not self._is_over:
                 self._write_file()
         finally:
             self.abort()
+        # The transport writes what it has taken, if the loop goes on.
+        if link is not None and link.transport is not None:
+            await asyncio.wait([link.ended], timeout=max(0.0, ends_at - self._now()))
 
     def abort(self) -> None:
         """Ends as if the network had failed: the edge keeps the session for a while."""
