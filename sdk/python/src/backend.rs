@@ -1,5 +1,7 @@
 //! The machine of a backend.
 
+use std::collections::HashMap;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -24,6 +26,8 @@ pub(crate) struct BackendMachine {
     breach: Option<String>,
     /// Whether it did, until the connection is closed.
     is_broken: bool,
+    /// What the edge has settled in the bytes that were fed last, also of sessions that ended in them: an entry for 16 of those bytes at most.
+    settled: HashMap<ClientId, u64>,
 }
 
 fn of_host_send(error: HostSendError) -> PyErr {
@@ -78,6 +82,7 @@ impl BackendMachine {
             mark: Mark::NONE,
             breach: None,
             is_broken: false,
+            settled: HashMap::new(),
         })
     }
 
@@ -102,6 +107,7 @@ impl BackendMachine {
         data: &[u8],
     ) -> PyResult<Bound<'py, PyList>> {
         let (now, mut input) = (time(now)?, data);
+        self.settled.clear();
         self.raise_breach()?;
         let events = PyList::empty(py);
         while !self.is_broken {
@@ -114,8 +120,16 @@ impl BackendMachine {
                 }
             };
             let has_frame = heard.is_some();
+            let mut settling = Vec::new();
             if let Some(event) = heard {
+                if let host::Event::Settled(settled) = &event {
+                    settling.extend(settled.iter().map(|(id, _)| id));
+                }
                 add_host(py, &events, event)?;
+            }
+            // The next frame may end such a session, and then the host has forgotten it.
+            for id in settling {
+                self.settled.insert(id, self.host.settled(id));
             }
             if self.host.pending_precedes() {
                 let mut before = at;
@@ -300,9 +314,12 @@ impl BackendMachine {
         clients.map(ClientId::as_u64).collect()
     }
 
-    /// The number up to which everything of a client is settled. (Version 3 of the link)
+    /// The number up to which everything of a client is settled: acknowledged, or given up. Of one that ended in the last `feed`, what the edge
+    /// told in that. 0 for others that are not there, and over a link of version 2.
     fn settled(&self, id: u64) -> u64 {
-        self.host.settled(ClientId::from_u64(id))
+        let id = ClientId::from_u64(id);
+        let told = self.settled.get(&id).copied();
+        self.host.settled(id).max(told.unwrap_or(0))
     }
 
     /// Whether there is room for so many packets of this length.

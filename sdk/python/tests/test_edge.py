@@ -692,6 +692,53 @@ async def test_a_backend_hears_of_an_acknowledgement(version: int) -> None:
         client.abort()
 
 
+SETTLED, ENDED = 0x18, 0x16
+
+
+async def test_what_is_acknowledged_in_the_read_that_ends_the_session_is_told() -> None:
+    held, more = bytearray(), asyncio.Event()
+
+    def hold(data: bytes) -> None:
+        held.extend(data)
+        more.set()
+
+    async def reach(wanted: int) -> None:
+        """Waits until such a frame was held. A frame has a length, an id and a flag."""
+        while True:
+            more.clear()
+            at = 0
+            while len(held) - at >= 13:
+                if held[at + 12] == wanted:
+                    return
+                at += 4 + int.from_bytes(held[at : at + 4], "little")
+            await more.wait()
+
+    async with voltlane.listen("127.0.0.1:0", version=3) as backend, edge(backend.address, GRANTS) as address:
+        await next_of(backend, EdgeConnected)
+        client = await voltlane.connect(address, version=3)
+        id = (await next_of(backend, Joined)).id
+        number = await backend.send(id, "answer")
+        waits = asyncio.create_task(backend.acknowledged(id, number))
+        beyond = asyncio.create_task(backend.acknowledged(id, number + 1))
+        assert (await next_of(client, Packet)).text == "answer"
+        feed, backend._received = backend._received, hold  # type: ignore[method-assign]
+        asking = asyncio.create_task(client.__anext__())
+        await within(reach(SETTLED))
+        await client.close()
+        await asyncio.wait([asking])
+        await within(reach(ENDED))
+        assert not waits.done()
+        feed(bytes(held))
+        # Another read comes before those who wait.
+        feed(b"")
+        backend._received = feed  # type: ignore[method-assign]
+        assert (await next_of(backend, Ended)).id == id
+        await within(waits)
+        with pytest.raises(voltlane.SessionEnded):
+            await within(beyond)
+        assert not backend._waits
+
+
 async def test_the_readmes_first_example_runs() -> None:
     found = re.search(r"```python\n(.*?)```", (ROOT / "sdk/python/README.md").read_text(), re.S)
     assert found

@@ -215,8 +215,8 @@ class Backend(Owner[BackendEvent]):
         waits = self._waits.setdefault(id, _Waits(id not in machine.clients()))
         waits.count += 1
         try:
-            await self._until(lambda: waits.is_over or machine.settled(id) >= number)
-            if machine.settled(id) < number:
+            await self._until(lambda: waits.is_over or waits.reach(machine.settled(id)) >= number)
+            if waits.reach(machine.settled(id)) < number:
                 raise SessionEnded(f"the session of {id} is over" if waits.is_over else "the backend is closed")
         finally:
             waits.count -= 1
@@ -313,6 +313,8 @@ class Backend(Owner[BackendEvent]):
             if isinstance(event, EdgeConnected):
                 self._tells = event.sessions is not None
             elif self._waits and isinstance(event, Ended) and event.id in self._waits:
+                # The machine forgets it with the next read.
+                self._waits[event.id].reach(self._machine.settled(event.id))
                 self._waits[event.id].is_over = True
         gate = self._gate
         if gate is None:
@@ -432,10 +434,16 @@ class Backend(Owner[BackendEvent]):
 class _Waits:
     """Calls that wait for a client's acknowledgement."""
 
-    __slots__ = ("count", "is_over")
+    __slots__ = ("count", "is_over", "settled")
 
     def __init__(self, is_over: bool) -> None:
         self.count, self.is_over = 0, is_over
+        #: The number that was reached, which outlives the session.
+        self.settled = 0
+
+    def reach(self, settled: int) -> int:
+        self.settled = max(self.settled, settled)
+        return self.settled
 
 
 class Group:
