@@ -1,4 +1,4 @@
-"""A chat with rooms: "join ROOM", "leave ROOM", "ROOM text". A token is "user NAME". chat.py [ADDRESS]"""
+"""A chat with rooms: "join ROOM", "leave ROOM", "ROOM text". The first two are answered. A token is "user NAME". chat.py [ADDRESS]"""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ async def main(address: str) -> None:
             word, _, text = event.text.partition(" ")
             if word == "join":
                 backend.add(backend.group(text), event.id)
+                await backend.send(event.id, f"You are in {text}.")
             elif word == "leave":
                 backend.remove(backend.group(text), event.id)
+                await backend.send(event.id, f"You have left {text}.")
             elif text:
                 await backend.send(backend.group(word), f"{backend.note(event.id)}: {text}", without=[event.id])
 

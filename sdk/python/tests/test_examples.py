@@ -57,14 +57,24 @@ async def test_the_example_of_a_game(tmp_path: pathlib.Path) -> None:
 
 async def test_the_example_of_a_chat(tmp_path: pathlib.Path) -> None:
     async with program_of(str(EXAMPLES / "chat.py"), "127.0.0.1:0", cwd=tmp_path) as output:
-        async with edge(await line_of(output), GRANTS) as address:
+        # Two shards: what one client sends and what another one sends is in no order, unless an answer makes one.
+        async with edge(await line_of(output), GRANTS.replace("shards = 1", "shards = 2")) as address:
             anna, bert = [await voltlane.connect(address, token=f"user {name}", trust_first_use=True) for name in ("anna", "bert")]
-            for client in (anna, bert):
-                await client.send("join tea")
-                await client.flush()
+
+            async def ask(client: voltlane.Client, words: str, answer: str) -> None:
+                await client.send(words)
+                assert (await next_of(client, Packet)).text == answer
+
+            await ask(anna, "join tea", "You are in tea.")
+            await ask(bert, "join tea", "You are in tea.")
             await anna.send("tea Is anybody here?")
             assert (await next_of(bert, Packet)).text == "anna: Is anybody here?"
-            await bert.send("leave tea")
+            await ask(bert, "leave tea", "You have left tea.")
+            await anna.send("tea Only us?")
+            # Her answer comes behind that, and what bert gets next is his own.
+            await ask(anna, "join pot", "You are in pot.")
+            await ask(bert, "join pot", "You are in pot.")
+            # Everybody can send to a room.
             await bert.send("tea Not me")
             assert (await next_of(anna, Packet)).text == "bert: Not me"
             for client in (anna, bert):
