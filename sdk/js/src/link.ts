@@ -91,6 +91,8 @@ interface Piece {
   first: number;
   /** It is about the link alone, and has no count. */
   readonly isAck: boolean;
+  /** What it acknowledges. */
+  readonly acknowledges: number;
 }
 
 /** The frames that are not acknowledged. */
@@ -102,6 +104,11 @@ class Outbox {
   acknowledged = 0;
   highest = 0;
   end = 0;
+  /**
+   * What an acknowledgement says that a link has got, behind all that was put in before. ASK says no more: the next link would have it before
+   * those.
+   */
+  placed = 0;
   bytes = 0;
 
   push(tag: Bytes, flag: number, before: Bytes, data: Bytes): void {
@@ -110,7 +117,7 @@ class Outbox {
     let last = this.pieces[this.pieces.length - 1];
     if (!last || last.isAck || this.pieces.length <= this.next || last.bytes.length - last.length < length) {
       const size = Math.max(length, Math.min(PIECE_BYTES, Math.max(2 * (last?.length ?? 0), LEAST_PIECE_BYTES)));
-      last = { bytes: new Uint8Array(size), start: 0, length: 0, ends: [], first: this.end + 1, isAck: false };
+      last = { bytes: new Uint8Array(size), start: 0, length: 0, ends: [], first: this.end + 1, isAck: false, acknowledges: 0 };
       this.pieces.push(last);
     }
     const { bytes } = last;
@@ -130,8 +137,8 @@ class Outbox {
   }
 
   /** Behind everything that was put in before. */
-  pushAck(bytes: Bytes): void {
-    this.pieces.push({ bytes, start: 0, length: bytes.length, ends: [], first: 0, isAck: true });
+  pushAck(bytes: Bytes, acknowledges: number): void {
+    this.pieces.push({ bytes, start: 0, length: bytes.length, ends: [], first: 0, isAck: true, acknowledges });
   }
 
   get isWritten(): boolean {
@@ -142,8 +149,10 @@ class Outbox {
   take(): Bytes | undefined {
     const piece = this.pieces[this.next];
     if (!piece) return undefined;
-    if (piece.isAck) this.pieces.splice(this.next, 1);
-    else {
+    if (piece.isAck) {
+      this.pieces.splice(this.next, 1);
+      this.placed = Math.max(this.placed, piece.acknowledges);
+    } else {
       this.next += 1;
       this.highest = Math.max(this.highest, piece.first + piece.ends.length - 1);
     }
@@ -184,7 +193,7 @@ class Outbox {
 
   clear(): void {
     this.pieces = [];
-    this.next = this.acknowledged = this.highest = this.end = this.bytes = 0;
+    this.next = this.acknowledged = this.highest = this.end = this.placed = this.bytes = 0;
   }
 }
 
@@ -202,6 +211,7 @@ export class Links {
   /** The counts of the last frame of which the application was given something, and of the last one that it came back from. */
   private given = 0;
   private acknowledged = 0;
+  /** The one that the edge was told last, and the one in the ASK of this link. */
   private told = 0;
   private asked = 0;
   /** Bytes received since then. */
@@ -250,7 +260,7 @@ export class Links {
     const run = this.edge?.run;
     const count = (value: number): Bytes => u64(BigInt(run ? value : 0));
     this.isOpen = false;
-    this.asked = run ? this.acknowledged : 0;
+    this.asked = run ? this.outbox.placed : 0;
     const nonce = this.secret ? randomBytes(PROOF_BYTES) : EMPTY;
     this.stage = "asked";
     this.askData = concat(
@@ -259,7 +269,7 @@ export class Links {
       this.boot,
       run ?? new Uint8Array(8),
       count(this.received),
-      count(this.acknowledged),
+      count(this.outbox.placed),
       count(this.outbox.highest),
       u32(this.maxBody),
       nonce,
@@ -400,7 +410,7 @@ export class Links {
   private acknowledgeNow(): void {
     this.stopTimer();
     const { acknowledged, outbox } = this;
-    outbox.pushAck(ofLink(Flag.linkAck, concat(u64(BigInt(acknowledged)), u64(BigInt(outbox.end)))));
+    outbox.pushAck(ofLink(Flag.linkAck, concat(u64(BigInt(acknowledged)), u64(BigInt(outbox.end)))), acknowledged);
     this.told = acknowledged;
     this.bytes = 0;
     this.flush();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import * as net from "node:net";
 import { test } from "node:test";
-import { unhex } from "../dist/core/bytes.js";
+import { readU64, unhex } from "../dist/core/bytes.js";
 import { connect, everyone, listen, Refuse } from "../dist/index.js";
 import { Links, grantOf } from "../dist/link.js";
 import { Edge, Relay, bytesOf, readUntil, scratch, within } from "./rig.js";
@@ -329,8 +329,8 @@ test("the worked examples of the link (38.3)", () => {
   const example = (name, secret, nonce) => {
     const links = new Links(0x800009, secret, () => undefined);
     const run = filled(8, 0x77);
-    Object.assign(links, { boot, edge: { home: 0, term: 0, run }, received: 900, acknowledged: 880 });
-    links.outbox.highest = 300;
+    Object.assign(links, { boot, edge: { home: 0, term: 0, run }, received: 900, acknowledged: 890 });
+    Object.assign(links.outbox, { highest: 300, placed: 880 });
     // The features asked for are all here; those of the example have "go away" as well, which this library does not ask for.
     const ask = links.ask();
     assert.equal(ask[14], 0x7f);
@@ -394,6 +394,44 @@ const granting = (sessions, change = () => undefined) => (ask) => {
   change(grant);
   return grant;
 };
+
+// SPEC 34.2: the edge has ASK before what was queued when the application came back, so ASK must not say that it did.
+test("ASK acknowledges nothing that no frame has acknowledged", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const links = new Links(0x800009, undefined, () => undefined);
+  /** Asks on another link, and returns what ASK says was received, acknowledged and sent. */
+  const reopen = (opened, received = 0, change = undefined) => {
+    links.close();
+    const ask = links.ask();
+    const grant = (frame) => {
+      new DataView(frame.buffer).setBigUint64(13 + 43, BigInt(received), true);
+      change?.(frame);
+    };
+    assert.equal(links.open(grantOf(granting(0, grant)(ask.subarray(4)).slice(4))), opened);
+    return [29, 37, 45].map((at) => Number(readU64(ask, 13 + at)));
+  };
+  assert.deepEqual(reopen("continues"), [0, 0, 0]);
+  const packet = hex("link-data-up").slice(4);
+  links.push(packet.subarray(0, 8), 0, undefined, bytesOf(1, 4));
+  links.count(packet);
+  links.note(true);
+  // It comes back from this, and says so behind its packet, of which the link has got nothing.
+  links.taken(links.picture, 1);
+  context.mock.timers.tick(10);
+  assert.deepEqual(reopen("resumed"), [1, 0, 0]);
+  links.outbox.take();
+  assert.deepEqual(reopen("resumed"), [1, 0, 1]);
+  while (links.outbox.take());
+  // Now it has gone, and ASK says it on each link.
+  assert.deepEqual(reopen("resumed", 1), [1, 1, 1]);
+  assert.deepEqual(reopen("resumed", 1), [1, 1, 1]);
+  assert.equal(links.outbox.isWritten, true, "the edge knows it");
+  // Another run counts again.
+  const { run } = links.edge;
+  const other = (grant) => (grant.fill(9, 13 + 27, 13 + 35), grant.set(run, 13 + 35));
+  assert.deepEqual(reopen("continues", 0, other), [1, 1, 1]);
+  assert.deepEqual(reopen("resumed", 0, other), [0, 0, 0]);
+});
 
 test("every notice of the link is told, and what is malformed counts and is passed over", async (context) => {
   const backend = await listen("127.0.0.1:0", { version: 3 });
