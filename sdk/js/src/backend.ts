@@ -43,7 +43,9 @@ const MAX_NOTE_BYTES = 64;
 const MAX_TEXT_BYTES = 256;
 /** The group of everyone, which the library keeps. */
 const EVERYONE = u64(0xffff_ffff_ffff_ffffn);
+/** Codes (SPEC 25.2). */
 const GOING_AWAY = 101;
+const ELSEWHERE = 205;
 const GONE = 301;
 /** Frames that are given to the link at once: the most bytes, but for a longer packet, and the least that are set aside. */
 const BATCH_BYTES = 65_536;
@@ -792,6 +794,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   private over(id: ClientId, code: number, words: string, ledger: End["ledger"] | undefined): void {
     const client = this.known.get(id);
     if (!client) return;
+    if (code === ELSEWHERE) this.leaveAll(client);
     this.forget(client);
     const { kick } = client;
     // The edge has no words of its own for a kick, and in version 2 no code of it.
@@ -1161,7 +1164,15 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     return Promise.resolve();
   }
 
-  /** `isTold`: whether the edge hears of it. It knows itself who has ended. */
+  /** A client goes to another backend: takes it out of its groups. The edge has it there until it is told (SPEC 45.6(b)). */
+  private leaveAll({ groups, isShown, tag }: Known): void {
+    if (!this.hasGroups) return;
+    const tags = [...(groups ?? [])].map((group) => this.groupTags.get(group)!);
+    if (isShown) tags.push(EVERYONE);
+    for (const group of tags) this.links!.push(group, Flag.groupRemove, tag);
+  }
+
+  /** `isTold`: whether the edge hears of it. It knows itself who has ended, and was told who goes to another backend (`leaveAll`). */
   private leave(group: Group, id: ClientId, isTold: boolean): void {
     const members = this.groups.get(group);
     const tag = this.groupTags.get(group);

@@ -461,6 +461,46 @@ test("every notice of the link is told, and what is malformed counts and is pass
   assert.equal(ack.readBigUInt64LE(17), 1n);
 });
 
+// SPEC 45.6(b): the edge has it in its groups until it reads this, and what is sent to them later is not for it.
+test("a client that goes to another backend is taken out of its groups, and one that has ended is not", async (context) => {
+  const backend = await listen("127.0.0.1:0", { version: 3 });
+  context.after(() => backend.close());
+  const fake = await FakeEdge.to(backend, granting(3));
+  context.after(() => fake.socket.destroy());
+  const [ends, leaves, stays] = [1, 2, 3];
+  /** A frame of SPEC 38.3 about one of them. */
+  const about = (id, name) => {
+    const frame = hex(name).slice();
+    frame.fill(0, 4, 12)[4] = id;
+    return frame;
+  };
+  for (const id of [ends, leaves, stays]) {
+    const own = about(id, "link-own");
+    own[13 + 32] = 1;
+    fake.send(own);
+  }
+  await readUntil(backend, of("caughtUp"));
+  const idOf = (id) => `000000000000000${id}`;
+  const [red, blue] = ["red", "blue"].map((name) => backend.group(name));
+  for (const id of [ends, leaves, stays]) await backend.add(red, idOf(id));
+  // It is alone there.
+  await backend.add(blue, idOf(leaves));
+  fake.send(about(ends, "link-ended"));
+  const ended = about(leaves, "link-ended");
+  new DataView(ended.buffer).setUint16(13, 205, true);
+  fake.send(ended);
+  const { end } = last(await readUntil(backend, (event) => event.type === "ended" && event.id === idOf(leaves)));
+  assert.equal(end.code, 205);
+  await backend.send(red, "to who has stayed");
+  await fake.until((body) => body[8] === 0x22);
+  const name = (body) => ({ 0x24: "remove", 0x25: "end", 0x22: "send" })[body[8]];
+  const frames = fake.frames.filter(name).map((body) => [name(body), body.readBigUInt64LE(0)]);
+  assert.deepEqual(frames, [["remove", 1n], ["remove", 2n], ["remove", 0xffff_ffff_ffff_ffffn], ["send", 1n]]);
+  const removed = fake.frames.filter((body) => name(body) === "remove").map((body) => [body.length, body[9]]);
+  assert.deepEqual(removed, Array(3).fill([17, leaves]));
+  assert.deepEqual([backend.members(red), backend.members(blue)], [[idOf(stays)], []]);
+});
+
 // SPEC 34.1(h), 37.4(c).
 test("what is sent to a session of which nobody has told waits for it, and has the numbers behind those of the edge", async (context) => {
   const backend = await listen("127.0.0.1:0", { version: 3 });
