@@ -319,6 +319,22 @@ fn a_server_that_never_answers_is_given_up_in_time() {
     );
 }
 
+/// What is due is looked at before all is read that a server has.
+#[test]
+fn a_server_that_never_stops_to_speak_is_given_up_in_time() {
+    // It ends with nonsense, which is not reached.
+    let (port, _) = good(|_| "*1\r\n$1\r\nx\r\n".repeat(1 << 20) + "nonsense\r\n");
+    let mut engine = engine_at(port, None);
+    let time = Time::new();
+    let id = read(&mut engine, time.now(), 1);
+    while engine.strays() == 0 {
+        assert_eq!(engine.poll(time.now()), None);
+        thread::yield_now();
+    }
+    let late = engine.poll(time.now() + CALL_TIMEOUT);
+    assert_eq!(late, Some((id, Err(EngineError::Late))));
+}
+
 #[test]
 fn calls_at_once_have_a_bound() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -255,6 +255,42 @@ fn a_server_that_never_answers_is_given_up_in_time() {
     );
 }
 
+/// What is due is looked at before all is read that a server has.
+#[test]
+fn a_server_that_never_stops_to_speak_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let greeting = format!("INFO {GREETING}\r\n");
+        socket.write_all(greeting.as_bytes()).expect("it reads");
+        let mut lines = BufReader::new(socket.try_clone().expect("a socket"));
+        let mut line = String::new();
+        while line != "PING\r\n" {
+            line.clear();
+            lines.read_line(&mut line).expect("it writes");
+        }
+        let _ = socket.write_all(b"PONG\r\n");
+        let some = "+OK\r\n".repeat(1 << 14);
+        for _ in 0..256 {
+            let _ = socket.write_all(some.as_bytes());
+            let _ = tell.send(());
+        }
+        // It is not reached.
+        let _ = socket.write_all(b"nonsense\r\n");
+    });
+    let mut engine = engine_at(port, None);
+    let time = Time::new();
+    let id = read(&mut engine, time.now(), 1);
+    while told.try_recv().is_err() {
+        assert_eq!(engine.poll(time.now()), None);
+        thread::yield_now();
+    }
+    let late = engine.poll(time.now() + 2 * CALL_TIMEOUT);
+    assert_eq!(late, Some((id, Err(EngineError::Late))));
+}
+
 #[test]
 fn calls_at_once_have_a_bound() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -45,6 +45,18 @@ pub(super) struct Reader {
     buffer: Vec<u8>,
     /// How much of the buffer was read.
     at: usize,
+    /// The array that is being read, so that no part of it is read again when more comes.
+    array: Option<Array>,
+}
+
+/// An array that is not whole yet.
+#[derive(Debug)]
+struct Array {
+    /// How many elements it will have.
+    elements: usize,
+    said: Vec<Said>,
+    /// The bytes of what was read of it.
+    bytes: usize,
 }
 
 impl Reader {
@@ -57,27 +69,37 @@ impl Reader {
 
     /// Returns the next thing that was said whole. The error says why the bytes make no sense.
     pub(super) fn next(&mut self) -> Result<Option<Said>, &'static str> {
-        let mut rest = &self.buffer[self.at..];
-        let all = rest.len();
-        let Some(first) = one(&mut rest)? else {
-            return short(all);
-        };
-        let said = match first {
-            One::Said(said) => said,
-            One::Array(elements) => {
-                let mut said = Vec::new();
-                for _ in 0..elements {
-                    match one(&mut rest)? {
-                        Some(One::Said(element)) => said.push(element),
-                        Some(One::Array(_)) => return Err("an array is within an array"),
-                        None => return short(all),
-                    }
-                }
-                Said::All(said)
+        loop {
+            if let Some(array) = self
+                .array
+                .take_if(|array| array.said.len() == array.elements)
+            {
+                return Ok(Some(Said::All(array.said)));
             }
-        };
-        self.at += all - rest.len();
-        Ok(Some(said))
+            let mut rest = &self.buffer[self.at..];
+            let all = rest.len();
+            let Some(one) = one(&mut rest)? else {
+                let before = self.array.as_ref().map_or(0, |array| array.bytes);
+                return short(before + all);
+            };
+            let bytes = all - rest.len();
+            self.at += bytes;
+            match (&mut self.array, one) {
+                (None, One::Said(said)) => return Ok(Some(said)),
+                (None, One::Array(elements)) => {
+                    self.array = Some(Array {
+                        elements,
+                        said: Vec::new(),
+                        bytes,
+                    });
+                }
+                (Some(array), One::Said(element)) => {
+                    array.said.push(element);
+                    array.bytes += bytes;
+                }
+                (Some(_), One::Array(_)) => return Err("an array is within an array"),
+            }
+        }
     }
 }
 
@@ -246,6 +268,25 @@ mod tests {
         assert_eq!(reader.next(), Ok(None), "at the bound");
         reader.push(&element);
         assert_eq!(reader.next(), Err("an answer is too long"));
+    }
+
+    #[test]
+    fn what_was_read_of_an_array_is_not_read_again() {
+        let mut reader = Reader::default();
+        reader.push(b"*1000\r\n");
+        for _ in 0..999 {
+            reader.push(b"$3\r\none\r\n$3\r\nt");
+            assert_eq!(reader.next(), Ok(None));
+            let unread = reader.buffer.len() - reader.at;
+            assert_eq!(unread, b"$3\r\nt".len(), "only what is not whole");
+            reader.push(b"wo\r\n");
+            let whole = reader.next().expect("good");
+            if let Some(Said::All(elements)) = whole {
+                assert_eq!(elements.len(), 1_000);
+                return;
+            }
+        }
+        panic!("the array is never whole");
     }
 
     #[test]
