@@ -164,6 +164,10 @@ fn a_server_that_lacks_something_is_told_apart() {
     assert!(matches!(denied, EngineError::Denied(_)), "{denied}");
     let denied = says("-WRONGPASS invalid username-password pair\r\n", Some("a:b"));
     assert!(matches!(denied, EngineError::Denied(_)), "{denied}");
+    let unknown = "-ERR unknown command `AUTH`, with args beginning with: `edge`, `secret`, \r\n";
+    let denied = says(unknown, Some("edge:secret"));
+    assert!(matches!(denied, EngineError::Denied(_)), "{denied}");
+    assert!(!denied.to_string().contains("secret"), "{denied}");
     let odd = says(":1\r\n", Some("a:b"));
     assert!(matches!(odd, EngineError::Nonsense(_)), "{odd}");
     let nats = says("INFO {}\r\n", None);
@@ -206,6 +210,12 @@ fn an_answer_that_makes_no_sense_is_an_error() {
     let moved = of_read(|_| "-MOVED 1 127.0.0.1:1\r\n".to_owned());
     assert!(moved.to_string().contains("Redis Cluster"), "{moved}");
     let read_only = of_read(|_| "-READONLY You can't write\r\n".to_owned());
+    let is_gone = matches!(read_only, EngineError::Unreachable(_));
+    assert!(is_gone, "{read_only}");
+    // So Redis 6 says it.
+    let read_only = of_read(|_| {
+        "-ERR Error running script (call to f_1): @user_script:44: @user_script: 44: -READONLY You can't write\r\n".to_owned()
+    });
     let is_gone = matches!(read_only, EngineError::Unreachable(_));
     assert!(is_gone, "{read_only}");
     // The answer to a write, and to a list.

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use self::connection::{Connection, Stage};
-use self::opening::{check_server, error_of, is_primary};
+use self::opening::{check_server, error_of, is_primary, login_error_of};
 #[cfg(feature = "testkit")]
 use self::wire::Reader;
 use self::wire::{Said, command};
@@ -142,10 +142,10 @@ impl RedisEngine {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        if let (Stage::Login | Stage::Server | Stage::Role, Said::Error(text)) =
-            (connection.stage, &said)
-        {
-            return Err(error_of(text).0);
+        match (connection.stage, &said) {
+            (Stage::Login, Said::Error(text)) => return Err(login_error_of(text)),
+            (Stage::Server | Stage::Role, Said::Error(text)) => return Err(error_of(text).0),
+            _ => {}
         }
         match (connection.stage, said) {
             (Stage::Login, Said::Status(_)) => connection.stage = Stage::Server,

@@ -10,6 +10,18 @@ use crate::text::{parts_of, plain};
 /// The oldest server that will do: it knows users. (SPEC 43.8(b))
 pub const OLDEST: &str = "6.0.0";
 const OLDEST_PARTS: [u64; 3] = [6, 0, 0];
+/// What Redis 6 puts before the error of a command in a script.
+const IN_SCRIPT: &str = "ERR Error running script";
+/// The codes of errors that are told when credentials were sent.
+const CODES: [&str; 7] = [
+    "ERR",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "DENIED",
+    "LOADING",
+    "MASTERDOWN",
+];
 
 /// Appends the questions of an opening.
 pub(super) fn ask(out: &mut Zeroizing<Vec<u8>>, credentials: Option<&Credentials>) {
@@ -61,12 +73,31 @@ pub(super) fn is_primary(said: &Said) -> Result<bool, EngineError> {
     }
 }
 
+/// Returns what an error in answer to credentials means. A server that does not know AUTH, or a program that is no Redis, may repeat the
+/// words of the command, so only the code of the error is told.
+pub(super) fn login_error_of(text: &str) -> EngineError {
+    let shown = match text.split(' ').next() {
+        Some(code) if CODES.contains(&code) => format!("its answer to the credentials is {code}"),
+        _ => "its answer to the credentials is an error".to_owned(),
+    };
+    match error_of(text).0 {
+        EngineError::Denied(_) => EngineError::Denied(shown),
+        EngineError::Unreachable(_) => EngineError::Unreachable(shown),
+        _ => EngineError::Failed(shown),
+    }
+}
+
 /// Returns what an error of a server means, and whether another server may do better.
 pub(super) fn error_of(text: &str) -> (EngineError, bool) {
+    // Before Redis 7, the error of a command in a script has another one around it.
+    let is_read_only = text.starts_with(IN_SCRIPT) && text.contains("READONLY");
+    // What a command had is not repeated.
+    let text = text.split(", with args").next().unwrap_or_default();
     let text = plain(text);
     let word = text.split(' ').next().unwrap_or_default();
     let lower = text.to_ascii_lowercase();
     match word {
+        _ if is_read_only => (EngineError::Unreachable(text), true),
         "NOAUTH" => {
             let what = "it demands credentials, and there are none";
             (EngineError::Denied(what.to_owned()), true)
@@ -116,6 +147,26 @@ mod tests {
     }
 
     #[test]
+    fn no_error_tells_what_was_sent() {
+        let unknown =
+            "ERR unknown command `AUTH`, with args beginning with: `edge`, `secret`, ".to_owned();
+        let error = login_error_of(&unknown);
+        assert!(matches!(error, EngineError::Denied(_)), "{error}");
+        let stranger = login_error_of("secret is no word that I know");
+        assert!(matches!(stranger, EngineError::Failed(_)), "{stranger}");
+        let says = "ERR: no AUTH edge secret".to_owned();
+        let later = error_of(&unknown).0;
+        for error in [error, stranger, login_error_of(&says), later] {
+            let text = error.to_string();
+            assert!(!text.contains("secret") && !text.contains("edge"), "{text}");
+        }
+        let loading = login_error_of("LOADING Redis is loading the dataset in memory");
+        assert!(matches!(loading, EngineError::Unreachable(_)), "{loading}");
+        let wrong = login_error_of("WRONGPASS invalid username-password pair");
+        assert!(wrong.to_string().contains("WRONGPASS"), "{wrong}");
+    }
+
+    #[test]
     fn errors_are_told_apart_and_none_steers_a_terminal() {
         let of = |text: &str| error_of(text).0;
         for denied in [
@@ -131,6 +182,7 @@ mod tests {
         for gone in [
             "LOADING Redis is loading the dataset in memory",
             "READONLY You can't write against a read only replica.",
+            "ERR Error running script (call to f_0123456789012345678901234567890123456789): @user_script:44: @user_script: 44: -READONLY You can't write against a read only replica. ",
             "MASTERDOWN Link with MASTER is down",
             "ERR max number of clients reached",
         ] {
