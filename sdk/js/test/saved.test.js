@@ -48,6 +48,16 @@ test("a session is of a version that the client speaks", () => {
   assert.equal(machine({ versions: "2" }).restore(0, unhex(three)), false);
 });
 
+test("a session that is restored has nothing in common with the bytes it was read from", () => {
+  for (const { name, bytes } of vectors.whole) {
+    const given = Buffer.from(bytes, "hex");
+    const restored = machine();
+    assert.ok(restored.restore(0, given), name);
+    restored.wipe();
+    assert.equal(hex(given), bytes, name);
+  }
+});
+
 async function rig(context) {
   const backend = await listen("127.0.0.1:0");
   const edge = await Edge.start(`127.0.0.1:${backend.address.port}`);

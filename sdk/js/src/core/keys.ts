@@ -77,7 +77,7 @@ export class KeyPair {
 
   /** Makes a pair of 32 bytes, or returns undefined if they are 0 or not below the order. */
   static of(secret: Bytes): KeyPair | undefined {
-    return secret.length === KEY_BYTES && scalar(secret) !== undefined ? new KeyPair(secret.slice()) : undefined;
+    return secret.length === KEY_BYTES && scalar(secret) !== undefined ? new KeyPair(new Uint8Array(secret)) : undefined;
   }
 
   /** Makes a pair of 32 random bytes. Bytes that are no key, one set in 2^128, are hashed until they are one. */
@@ -207,8 +207,8 @@ const CONSTANT = /* @__PURE__ */ Uint32Array.of(0x61707865, 0x3320646e, 0x79622d
 
 /** The key of ChaCha20 that XChaCha20 makes of a key and the first 16 bytes of a nonce. */
 function subkey(key: Bytes, nonce: Bytes): Bytes {
-  // As words in memory: the library is one for little-endian machines, like all engines that there are.
-  const words = (bytes: Bytes) => new Uint32Array(bytes.slice().buffer);
+  // As words in memory: the library is one for little-endian machines, like all engines that there are. A slice of a Buffer is no copy.
+  const words = (bytes: Bytes) => new Uint32Array(new Uint8Array(bytes).buffer);
   const secret = words(key);
   const made = new Uint32Array(KEY_BYTES / 4);
   hchacha(CONSTANT, secret, words(nonce), made);

@@ -82,7 +82,9 @@ function write3(to: Writer, { resumable, settings, counts, acked, isTried }: Sav
  * Reads what a client has saved; if `takesBare`, also what the libraries call a saved session of version 2. Returns undefined for a session of
  * version 2 without `Two`. Throws SavedError.
  */
-export function decodeSaved(bytes: Bytes, Two?: typeof Session2, takesBare = false): Saved | undefined {
+export function decodeSaved(given: Bytes, Two?: typeof Session2, takesBare = false): Saved | undefined {
+  // What is kept of it is wiped at its end, and a slice of a Buffer is no copy.
+  const bytes = new Uint8Array(given);
   const bare = bytes.length === SAVED_BYTES && takesBare ? Two?.restore(bytes) : undefined;
   if (bare) return { state: EMPTY, two: bare, packets: [] };
   const head = bytes.subarray(0, MAGIC.length);

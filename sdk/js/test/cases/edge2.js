@@ -99,7 +99,7 @@ export class World2 {
       case "client connects":
         side.waitUntilItDials();
         side.bodies = new side.bodies.constructor();
-        machine.connected(side.now, new Uint8Array(32).fill(8));
+        machine.connected(side.now, side.form(new Uint8Array(32).fill(8)));
         break;
       case "client cannot":
         side.waitUntilItDials();

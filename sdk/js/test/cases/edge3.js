@@ -381,7 +381,7 @@ export class World3 {
         side.waitUntilItDials();
         this.line = { come: [], acked: 0n };
         side.bodies = new Bodies();
-        machine.connected(side.now, this.random(32));
+        machine.connected(side.now, side.form(this.random(32)));
         break;
       case "client cannot":
         side.waitUntilItDials();

@@ -144,6 +144,8 @@ export class Side {
   now = 0;
   bodies = new Bodies();
   events = [];
+  /** Makes bytes for the machine of others. */
+  form = (bytes) => Uint8Array.from(bytes);
 
   constructor(machine, chunk, tell) {
     Object.assign(this, { machine, chunk, tell });
@@ -165,7 +167,7 @@ export class Side {
 
   deliver(bytes) {
     for (let at = 0; at < bytes.length; at += this.chunk) {
-      this.machine.bytes(this.now, Uint8Array.from(bytes.subarray(at, at + this.chunk)));
+      this.machine.bytes(this.now, this.form(bytes.subarray(at, at + this.chunk)));
       this.settle();
     }
   }

@@ -1,4 +1,4 @@
-// What @noble/ciphers puts around the block of ChaCha20, for the bundles: for keys of 32 bytes and nonces of 12, at the start of their buffers.
+// What @noble/ciphers puts around the block of ChaCha20, for the bundles: for keys of 32 bytes and nonces of 12.
 // See ciphers.js.
 export * from "@noble/ciphers/_arx.js";
 
@@ -9,7 +9,7 @@ const CONSTANT = /* @__PURE__ */ Uint32Array.of(0x61707865, 0x3320646e, 0x79622d
 export const createCipher =
   (core) =>
   (key, nonce, data, output = new Uint8Array(data.length), counter = 0) => {
-    const words = (bytes) => new Uint32Array(bytes.slice().buffer);
+    const words = (bytes) => new Uint32Array(new Uint8Array(bytes).buffer);
     const [secret, once] = [words(key), words(nonce)];
     const stream = new Uint32Array(BLOCK_WORDS);
     const bytes = new Uint8Array(stream.buffer);

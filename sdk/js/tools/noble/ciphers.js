@@ -12,5 +12,5 @@ export const abytes = (bytes) => bytes;
 export const swap32IfBE = (words) => words;
 export const checkOpts = Object.assign;
 export const clean = (...arrays) => arrays.forEach((array) => array.fill(0));
-export const copyBytes = (bytes) => bytes.slice();
+export const copyBytes = (bytes) => new Uint8Array(bytes);
 export const getOutput = (length, output = new Uint8Array(length)) => output;
