@@ -12,7 +12,9 @@ console.log(`listening at 127.0.0.1:${backend.address.port}`);
 for await (const event of backend) {
   if (event.type !== "packet") continue;
   const [, word = "", text = ""] = /^(\S+) (.*)$/s.exec(event.text) ?? [];
-  if (word === "join") await backend.add(backend.group(text), event.id);
-  else if (word === "leave") await backend.remove(backend.group(text), event.id);
+  if (word === "join") {
+    await backend.add(backend.group(text), event.id);
+    await backend.send(event.id, `you are in ${text}`);
+  } else if (word === "leave") await backend.remove(backend.group(text), event.id);
   else if (word) await backend.send(backend.group(word), `${backend.note(event.id)}: ${text}`, { without: [event.id] });
 }

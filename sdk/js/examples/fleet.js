@@ -3,6 +3,7 @@
 //     node examples/fleet.js [ADDRESS]                           the backend, with its outbox in fleet.json
 //     node examples/fleet.js device EDGE NAME FILE [EDGE_KEY]    a device, whose session and last row are in FILE
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { SessionEnded, connect, listen } from "voltlane";
 
 /** What is to be done, as a table would have it. */
@@ -37,10 +38,11 @@ async function device(edge, name, sessionFile, ...edgeKeys) {
   }
 }
 
-async function serve(backend, { id, note }, outbox) {
-  for (;;) {
+async function serve(backend, { id, note }, outbox, signal) {
+  while (!signal.aborted) {
     const found = outbox.first(note);
-    if (!found) await new Promise((wake) => setTimeout(wake, 1_000));
+    // Its end wakes it.
+    if (!found) await sleep(1_000, undefined, { signal }).catch(() => undefined);
     else {
       // In a second or in a week: it is done. It throws SessionEnded if the session ends, and the row stays.
       await backend.acknowledged(await backend.send(id, `${found.row} ${found.command}`));
@@ -54,11 +56,18 @@ async function fleet(address = "127.0.0.1:42001") {
   const backend = await listen(address, { version: 3, verify: (who) => who.tokenText });
   console.log(`listening at 127.0.0.1:${backend.address.port}`);
   const outbox = new Outbox();
+  const serving = new Map();
   for await (const event of backend) {
-    if (event.type !== "joined") continue;
-    serve(backend, event, outbox).catch((error) => {
-      if (!(error instanceof SessionEnded)) throw error;
-    });
+    if (event.type === "joined") {
+      const ends = new AbortController();
+      serving.set(event.id, ends);
+      serve(backend, event, outbox, ends.signal).catch((error) => {
+        if (!(error instanceof SessionEnded)) throw error;
+      });
+    } else if (event.type === "ended") {
+      serving.get(event.id)?.abort();
+      serving.delete(event.id);
+    }
   }
 }
 

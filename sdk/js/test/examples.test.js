@@ -96,19 +96,51 @@ test("a chat", async (context) => {
   context.after(() => project.stop());
   const address = await project.serve("chat");
   const [anna, bert] = [await join(address, "user anna"), await join(address, "user bert")];
-  for (const one of [anna, bert]) {
-    await one.send("join tea");
-    await one.flush();
-  }
+  const hears = async (one, text) => assert.equal((await next(one, ({ type }) => type === "packet")).text, text);
+  const joins = async (one, room) => {
+    await one.send(`join ${room}`);
+    await hears(one, `you are in ${room}`);
+  };
+  for (const one of [anna, bert]) await joins(one, "tea");
   await anna.send("tea Is anybody here?");
-  assert.equal((await next(bert, ({ type }) => type === "packet")).text, "anna: Is anybody here?");
+  await hears(bert, "anna: Is anybody here?");
   await bert.send("leave tea");
   await bert.send("tea Not me");
-  assert.equal((await next(anna, ({ type }) => type === "packet")).text, "bert: Not me");
+  await hears(anna, "bert: Not me");
+  await anna.send("tea Are you gone?");
+  // The backend has done that when it answers, and what it sends to bert comes in order.
+  for (const one of [anna, bert]) await joins(one, "hall");
   for (const one of [anna, bert]) await one.close();
   const nobody = await join(address, "nobody");
   const { end } = await next(nobody, ({ type }) => type === "ended");
   assert.deepEqual([end.code, end.text], [605, "log in first"]);
+});
+
+test("a fleet: nobody looks for the rows of a session that has ended", async (context) => {
+  const project = new Project();
+  context.after(() => project.stop());
+  // It says how many timers there are behind each end.
+  const watch = `import { listen } from "voltlane";
+    const backend = await listen("127.0.0.1:0");
+    const { prototype } = backend.constructor;
+    await backend.close();
+    const { over } = prototype;
+    prototype.over = function (...of) {
+      over.apply(this, of);
+      const count = () => process.getActiveResourcesInfo().filter((one) => one === "Timeout").length;
+      setTimeout(() => console.log("timers: " + count()), 200);
+    };`;
+  writeFileSync(path.join(project.directory, "watch.mjs"), watch);
+  const { line } = project.run("--import", "./watch.mjs", "examples/fleet.js", "127.0.0.1:0");
+  project.edge = await Edge.start((await line()).replace("listening at ", ""), 'master.protocol = "auto"\n');
+  const counts = [];
+  for (let session = 0; session < 3; session++) {
+    const device = await connect(project.edge.address);
+    await device.send("here");
+    await device.close();
+    counts.push(await line());
+  }
+  assert.deepEqual(counts, Array(3).fill(counts[0]));
 });
 
 test("a fleet: each row once, whenever the device is killed", async (context) => {
