@@ -241,7 +241,7 @@ impl Build {
     }
 
     pub(super) fn problem(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        self.problems.push(problem.without_password());
     }
 
     /// Records that the key was set, but its value could not be read.

@@ -164,6 +164,21 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Leaves out of what was written what may be a password: that of an address such as `redis://user:password@host:6379`.
+    pub(super) fn without_password(mut self) -> Problem {
+        let is_engine = self.key == Some("cluster.engine");
+        let may_have_one = |text: &str| text.contains('@') && (is_engine || text.contains("://"));
+        self.value.take_if(|value| may_have_one(value));
+        if let Some(written) = self.written.take_if(|written| may_have_one(written)) {
+            // A line that cannot be read: its key is left.
+            let key = written.split(['=', ':', '@']).next().unwrap_or_default();
+            self.written = Some(key.trim_end().to_owned()).filter(|key| !key.is_empty());
+        }
+        self
+    }
+}
+
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shown = |text: &Option<String>| text.as_ref().map(|text| excerpt(text, SHOWN));
