@@ -29,6 +29,7 @@ mod suggest;
 mod value;
 mod variables;
 mod web;
+mod worst_case;
 
 pub use address::{Address, AddressError};
 pub use certificates::{
@@ -37,7 +38,6 @@ pub use certificates::{
 pub use change::Change;
 #[cfg(feature = "cluster")]
 pub use cluster::{ClusterName, EngineKind, EngineServers};
-pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 #[cfg(feature = "cluster")]
 pub use keys::Cluster;
@@ -66,3 +66,4 @@ pub use value::{
     ProxyProtocol, Sni, Transport,
 };
 pub use web::{OriginList, UrlPath};
+pub use worst_case::WorstCase;

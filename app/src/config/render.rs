@@ -1,10 +1,10 @@
 //! Formats the table of keys: the default file, the output of `check`, the table of the README.
 
-use super::contradictions::WorstCase;
 use super::keys::{Key, Limits, SECTIONS, Settings, Unit, keys};
 use super::load::Loaded;
 use super::problem::Origin;
 use super::value::Enforce;
+use super::worst_case::WorstCase;
 
 /// Returns the file that is written if there is none: every key with its default and a comment. The keys are commented out, so that `check`
 /// shows what somebody changed and the defaults of newer versions apply.

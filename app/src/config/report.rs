@@ -3,12 +3,12 @@
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
-use super::contradictions::WorstCase;
 use super::files::Note;
 use super::keys::{Key, Settings, Unit};
 use super::load::Loaded;
 use super::problem::{Origin, Problem, Problems};
 use super::value::Data;
+use super::worst_case::WorstCase;
 
 /// The output of `check --json`. It contains no secret: the path of the key file, but not the key.
 #[derive(Debug, Serialize)]
