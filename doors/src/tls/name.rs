@@ -77,12 +77,17 @@ fn shown(attribute: &[u8]) -> Option<String> {
     let mut out = format!("{kind}=");
     for of in text.chars() {
         match of {
-            _ if of.is_control() => out.push('?'),
+            _ if of.is_control() || is_direction(of) => out.push('?'),
             _ if special(of) => out.extend(['\\', of]),
             _ => out.push(of),
         }
     }
     Some(out)
+}
+
+/// Returns whether it changes the direction of the text around it, which would look like another one then (Unicode, annex 9).
+fn is_direction(of: char) -> bool {
+    matches!(of, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -117,6 +122,18 @@ mod tests {
             ),
             (vec![(&common, 12, b"a,CN=root\n")], "CN=a\\,CN\\=root?"),
             (vec![(&common, 4, b"bytes")], "CN=?"),
+            (
+                vec![(
+                    &common,
+                    12,
+                    "a\u{202e}b\u{202a}\u{2066}\u{2069}\u{200e}\u{200f}\u{61c}".as_bytes(),
+                )],
+                "CN=a?b??????",
+            ),
+            (
+                vec![(&common, 12, "\u{200d}\u{2065}".as_bytes())],
+                "CN=\u{200d}\u{2065}",
+            ),
             (vec![(&mail, 12, "\u{e4}".as_bytes())], "OID#550463=\u{e4}"),
         ] {
             assert_eq!(subject(&name(&attributes)).as_deref(), Some(expected));
