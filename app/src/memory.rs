@@ -23,8 +23,12 @@ const TRIM_BYTES: i32 = 2 << 20;
 const WORTHWHILE_BYTES: usize = 8 << 20;
 /// The same of packets that wait.
 const WORTHWHILE_WAITING_BYTES: usize = 128 << 10;
+/// The part of the memory in use that must have waited, too: to look for holes takes as long as the heap is large.
+const WORTHWHILE_WAITING_PART: usize = 8;
 /// The pause between two times.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a time for the sake of packets that waited: on a busy edge they come and go.
+const PAUSE_OF_WAITING: Duration = Duration::from_secs(30);
 
 /// Gives freed memory back to the system when most of the memory in use has been freed, or nearly all of that of packets that waited: of many
 /// clients that have become idle, each left a hole.
@@ -43,19 +47,22 @@ impl Trimmer {
         }
     }
 
-    /// Returns whether at most a quarter of the memory in use since the last time still is, or a sixteenth of what waited. Reads the clock only
-    /// then.
+    /// Returns whether at most a quarter of the memory in use since the last time still is, or a sixteenth of what waited, if that was a good
+    /// part of it. Reads the clock only then.
     fn is_due(&mut self, bytes: usize, waiting: usize, now: impl FnOnce() -> Instant) -> bool {
         self.most_bytes = self.most_bytes.max(bytes);
         self.most_waiting_bytes = self.most_waiting_bytes.max(waiting);
         let has_left = self.most_bytes >= WORTHWHILE_BYTES && bytes <= self.most_bytes / 4;
-        let is_idle = self.most_waiting_bytes >= WORTHWHILE_WAITING_BYTES
-            && waiting <= self.most_waiting_bytes / 16;
-        if !has_left && !is_idle {
-            return false;
-        }
+        let worthwhile = WORTHWHILE_WAITING_BYTES.max(self.most_bytes / WORTHWHILE_WAITING_PART);
+        let is_idle =
+            self.most_waiting_bytes >= worthwhile && waiting <= self.most_waiting_bytes / 16;
+        let pause = match (has_left, is_idle) {
+            (true, _) => PAUSE,
+            (false, true) => PAUSE_OF_WAITING,
+            (false, false) => return false,
+        };
         let now = now();
-        if self.last.is_some_and(|last| now - last < PAUSE) {
+        if self.last.is_some_and(|last| now - last < pause) {
             return false;
         }
         (self.most_bytes, self.most_waiting_bytes) = (bytes, waiting);
@@ -127,15 +134,24 @@ mod tests {
     fn memory_is_given_back_once_nearly_all_packets_are_gone_that_waited() {
         let mut trimmer = Trimmer::default();
         let start = Instant::now();
-        let mut due = |kibibytes: usize, tenths: u64| {
-            let now = start + Duration::from_millis(tenths * 100);
-            trimmer.is_due(100 << 20, kibibytes << 10, || now)
+        let mut due = |kibibytes: usize, secs: u64| {
+            let now = start + Duration::from_secs(secs);
+            trimmer.is_due(1 << 20, kibibytes << 10, || now)
         };
         assert!(!due(127, 0) && !due(0, 0), "too little ever");
         assert!(!due(128, 0) && !due(9, 0), "more than a sixteenth is left");
         assert!(due(8, 0) && !due(7, 0), "once");
-        assert!(!due(800, 1) && !due(0, 9), "too early");
-        assert!(due(0, 10));
+        assert!(!due(800, 1) && !due(0, 29), "too early");
+        assert!(due(0, 30));
+    }
+
+    #[test]
+    fn packets_that_are_a_small_part_of_what_is_held_give_nothing_back() {
+        let mut trimmer = Trimmer::default();
+        let now = Instant::now();
+        let mut due = |kibibytes: usize| trimmer.is_due(80 << 20, kibibytes << 10, || now);
+        assert!(!due((10 << 10) - 1) && !due(0), "less than an eighth");
+        assert!(!due(10 << 10) && due(0), "an eighth");
     }
 
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
