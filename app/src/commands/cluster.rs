@@ -94,9 +94,12 @@ fn backends(homes: &[Home], now: u64) -> BTreeMap<&str, Backend> {
             ..
         })) = &home.record
         {
-            let backend = backends.entry(&holder.backend).or_default();
-            backend.edges += 1;
-            backend.linked += u32::from(holder.is_linked);
+            // An edge may have several.
+            for address in holder.backend.split(',') {
+                let backend = backends.entry(address).or_default();
+                backend.edges += 1;
+                backend.linked += u32::from(holder.is_linked);
+            }
         }
     }
     backends
@@ -239,6 +242,20 @@ mod tests {
                 is_linked,
             }),
         }
+    }
+
+    #[test]
+    fn several_backends_of_an_edge_are_shown_one_by_one() {
+        let of = |backend: &str| {
+            let mut record = held(100, true);
+            let holder = record.holder.as_mut().expect("it is held");
+            holder.backend = backend.to_owned();
+            home(1, Some(Ok(record)))
+        };
+        let homes = [of("b:1,b:2"), of("b:2,b:3")];
+        let seen = backends(&homes, 104);
+        let seen: Vec<_> = seen.iter().map(|(name, of)| (*name, of.edges)).collect();
+        assert_eq!(seen, [("b:1", 1), ("b:2", 2), ("b:3", 1)]);
     }
 
     #[test]

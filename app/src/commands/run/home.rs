@@ -35,6 +35,7 @@ mod leased {
     use std::time::Duration;
 
     use tracing::{error, info, warn};
+    use voltlane_cluster::record::MAX_BACKEND_BYTES;
     use voltlane_cluster::{Event, Keeper, LeaseConfig, Standing};
 
     use super::clock_term;
@@ -76,7 +77,6 @@ mod leased {
             };
             let cluster = &settings.cluster;
             let backends = settings.backends().iter().map(ToString::to_string);
-            let backends: Vec<String> = backends.collect();
             let home = u16::try_from(cluster.home).unwrap_or(0);
             let config = LeaseConfig {
                 cluster: engine::name(settings)?,
@@ -84,7 +84,7 @@ mod leased {
                 lease: Duration::from_secs(cluster.lease_secs.into()),
                 nonce: number(0),
                 label: label(),
-                backend: backends.join(","),
+                backend: joined(backends),
                 seed: number(8),
             };
             let engine = engine::engine(settings, number(16))?;
@@ -155,6 +155,19 @@ mod leased {
                 keeper.give_back();
             }
         }
+    }
+
+    /// Returns the addresses of backends as a record has them: those for which there is room, each of them whole.
+    pub(super) fn joined(backends: impl Iterator<Item = String>) -> String {
+        backends
+            .reduce(|mut all, backend| {
+                if all.len() + 1 + backend.len() <= MAX_BACKEND_BYTES {
+                    all.push(',');
+                    all.push_str(&backend);
+                }
+                all
+            })
+            .unwrap_or_default()
     }
 
     /// Returns the machine and the process, for people.
@@ -251,6 +264,18 @@ pub(super) use leased::Home;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "engine")]
+    #[test]
+    fn a_record_has_whole_addresses_of_backends() {
+        let of = |backends: &[String]| leased::joined(backends.iter().cloned());
+        assert_eq!(of(&[]), "");
+        let [half, rest] = [127, 128].map(|length| "b".repeat(length));
+        let whole = of(&[half.clone(), rest.clone()]);
+        assert_eq!(whole, format!("{half},{rest}"), "at the bound");
+        let beyond = of(&[half.clone(), rest + "b", "b:1".into()]);
+        assert_eq!(beyond, format!("{half},b:1"), "beyond");
+    }
 
     #[test]
     fn a_process_that_begins_in_the_second_of_another_one_waits_for_the_next() {
