@@ -13,6 +13,7 @@ mod config_reads;
 mod dial;
 mod disk;
 mod doors;
+mod edge_name;
 #[cfg(feature = "engine")]
 mod engine;
 mod entry;

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use conformance::metrics::get;
-use conformance::{Client, Directory, Edge, Frames, PATIENCE, Signal};
+use conformance::{Client, Directory, Edge, Frames, PATIENCE, Process, Signal};
 
 use super::{METRICS, rig};
 
@@ -142,41 +142,52 @@ fn a_health_check_of_a_container_says_what_the_edge_says() {
     assert_eq!(health(&[]).0, Some(2));
 }
 
-/// Without a word about it there are metrics, as long as nobody else has their port. One that was asked for is demanded.
+/// Without a word about it there are metrics, as long as nobody else has their port. One that was asked for is demanded. Whoever asks for the
+/// health of an edge is told if another one has the usual address.
 #[test]
 fn the_usual_address_of_the_metrics_gives_way_and_another_does_not() {
-    const USUAL: &str = "127.0.0.1:9100";
+    const USUAL: &str = "127.0.0.1:42002";
+    const GAVE_WAY: &str = "their usual address cannot be had";
     let backend = conformance::Backend::bind();
     let auto = "metrics.address = \"auto\"\n";
-    // Another edge of this machine may have it.
-    let edge = Edge::start(super::PROGRAM, backend.address(), auto);
-    let told = [
-        format!(" metrics address={USUAL}"),
-        "their usual address cannot be had".to_owned(),
-    ];
-    let line = edge.first_line(|line| told.iter().any(|told| line.contains(told)));
-    assert!(line.is_some(), "{}", edge.log());
-    edge.stop();
-    // Now somebody has it for certain: this test, or a program that does not go away.
-    let until = Instant::now() + PATIENCE;
-    let mut taken = TcpListener::bind(USUAL);
-    while taken.is_err() && Instant::now() < until {
-        std::thread::yield_now();
-        taken = TcpListener::bind(USUAL);
-    }
-    let edge = Edge::start(super::PROGRAM, backend.address(), auto);
-    let line = edge.expect_log("their usual address cannot be had");
-    assert!(line.contains("WARN") && line.contains(USUAL), "{line}");
-    edge.stop();
     let directory = Directory::new();
-    directory.write(
-        "connserver.toml",
-        format!("metrics.address = \"{USUAL}\"\n"),
-    );
+    directory.write("connserver.toml", auto);
+    let listen = format!("unix:{}", directory.file("edge.sock").display());
+    let master = backend.address().to_string();
+    let arguments = ["--listen", &listen, "--master", &master];
+    let first = Process::start(super::PROGRAM.command(&directory, &arguments));
+    let has_it = format!(" metrics address={USUAL}");
+    let line = first.first_line(|line| line.contains(&has_it) || line.contains(GAVE_WAY));
+    let line = line.unwrap_or_else(|| panic!("{}", first.log()));
+    if line.contains(GAVE_WAY) {
+        // Another program of this machine has it, and may give it back at any time.
+        assert!(line.contains("WARN") && line.contains(USUAL), "{line}");
+    } else {
+        let second = Edge::start(super::PROGRAM, backend.address(), auto);
+        let line = second.expect_log(GAVE_WAY);
+        assert!(line.contains("WARN") && line.contains(USUAL), "{line}");
+        let health = |arguments: &[&str]| {
+            let arguments = [&["health", "--alive"], arguments].concat();
+            let ended = super::PROGRAM.run(&directory, &arguments);
+            (ended.code, ended.stdout + &ended.stderr)
+        };
+        let own = health(&["--listen", &listen]);
+        assert_eq!(own, (Some(0), "ok\n".to_owned()));
+        let (code, says) = health(&["--listen", "127.0.0.1:1"]);
+        assert_eq!(code, Some(1), "{says}");
+        let edge = "the edge with listener.address = \"unix:";
+        assert!(says.contains(edge), "{says}");
+        second.stop();
+    }
+    drop(first);
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = other.local_addr().expect("bound");
+    let config = format!("metrics.address = \"{taken}\"\n");
+    directory.write("connserver.toml", config);
     let command = super::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
-    let finished = conformance::Process::start(command).end();
+    let finished = Process::start(command).end();
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
-    let says = format!("cannot serve metrics on {USUAL}");
+    let says = format!("cannot serve metrics on {taken}");
     assert!(finished.stderr.contains(&says), "{}", finished.stderr);
 }
 

@@ -19,6 +19,7 @@ use super::terminal::Terminal;
 use crate::config::{self, Change, Settings, WhenMissing, link_secret};
 use crate::config_reads;
 use crate::dial;
+use crate::edge_name;
 use crate::entry::ReadAgain;
 use crate::listeners::{ListenerChange, Listeners};
 use crate::supervisor::Supervisor;
@@ -108,6 +109,7 @@ pub(super) fn on_hangup(
                 config_reads::note(is_refused);
                 // Also if only the order of the listeners changes.
                 current.clone_from(&change.settings);
+                edge_name::note(&current);
                 if change.taken.is_empty() {
                     info!("the configuration was read again; nothing in effect changes");
                     supervisor.reloaded();

@@ -42,6 +42,7 @@ use crate::admin::{AdminServer, Desk};
 use crate::config::{MetricsAddress, Settings, link_secret};
 use crate::config_reads;
 use crate::dial::{self, Dialer, dialer};
+use crate::edge_name;
 use crate::entry::ReadAgain;
 use crate::file_errors;
 use crate::http::Server;
@@ -78,6 +79,7 @@ async fn serve<R: Runtime>(
 ) -> Result<(), String> {
     let takes_over = takes_over && cfg!(all(feature = "upgrade", target_os = "linux"));
     config_reads::note(false);
+    edge_name::note(&settings);
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
     let mut listeners = Listeners::open(&settings)?;

@@ -541,7 +541,7 @@ settings! {
     /// Metrics of the edge for Prometheus, and its health.
     metrics: Metrics {
         /// Address to answer HTTP on: /metrics, /healthz (the edge runs) and /readyz (and has a backend). It shows
-        /// only totals; still, keep it inside your network. "auto": 127.0.0.1:9100, or none if that port is taken. An
+        /// only totals; still, keep it inside your network. "auto": 127.0.0.1:42002, or none if that port is taken. An
         /// address that is taken keeps the edge from starting. Empty: none.
         address: Option<MetricsAddress> = Some(MetricsAddress::Auto), 0..=u16::MAX;
     }

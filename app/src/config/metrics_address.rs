@@ -11,8 +11,8 @@ use super::keys::Settings;
 use super::place::Place;
 use super::value::{Data, Kind, Value};
 
-/// The port at which the metrics usually are.
-const USUAL_PORT: u16 = 9100;
+/// The port at which the metrics usually are: the next one after that of the backend. 9100 would be that of the node exporter of Prometheus.
+const USUAL_PORT: u16 = 42002;
 const AUTO: &str = "auto";
 
 /// Where the metrics are answered.
@@ -81,6 +81,12 @@ impl Value for MetricsAddress {
 }
 
 impl Settings {
+    /// Returns whether the metrics would be at the usual address, if nothing else is there.
+    #[must_use]
+    pub fn metrics_give_way(&self) -> bool {
+        self.metrics.address == Some(MetricsAddress::Auto)
+    }
+
     /// Returns the address at which the metrics are answered, if there is to be one. At the usual one there may be none after all: see
     /// [`MetricsAddress::Auto`].
     #[must_use]

@@ -92,6 +92,8 @@ pub(crate) struct Response {
     body: Cow<'static, str>,
     /// The Content-Security-Policy of a page. Empty: it has none.
     policy: &'static str,
+    /// A header of its own: its name and its value, which has no line break.
+    header: Option<(&'static str, String)>,
     /// A response to HEAD has only the head, which is that of the complete response (RFC 9110 9.3.2).
     sends_body: bool,
 }
@@ -103,6 +105,7 @@ impl Response {
             content_type: "text/plain; charset=utf-8",
             body: format!("{body}\n").into(),
             policy: "",
+            header: None,
             sends_body: true,
         }
     }
@@ -113,6 +116,7 @@ impl Response {
             content_type,
             body: body.into(),
             policy: "",
+            header: None,
             sends_body: true,
         }
     }
@@ -121,6 +125,12 @@ impl Response {
     #[cfg(feature = "admin")]
     pub(crate) fn under(self, policy: &'static str) -> Response {
         Response { policy, ..self }
+    }
+
+    /// Adds a header, unless there is no value. It has no line break.
+    pub(crate) fn with_header(self, name: &'static str, value: Option<String>) -> Response {
+        let header = value.map(|value| (name, value));
+        Response { header, ..self }
     }
 
     pub(super) fn without_body(self) -> Response {
@@ -136,8 +146,11 @@ impl Response {
             content_type,
             body,
             policy,
+            header,
             sends_body,
         } = self;
+        let own = header.as_ref();
+        let own = own.map_or_else(String::new, |(name, value)| format!("{name}: {value}\r\n"));
         // A 405 must name the allowed methods (RFC 9110 15.5.6).
         let allow = if status.starts_with("405") {
             "Allow: GET, HEAD\r\n"
@@ -151,7 +164,7 @@ impl Response {
             }
         };
         format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}{policy}Cache-Control: no-store\r\n\
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}{policy}{own}Cache-Control: no-store\r\n\
              Connection: close\r\n\r\n{}",
             body.len(),
             if *sends_body { body } else { "" }
@@ -238,6 +251,9 @@ mod tests {
         let bytes = Response::text("200 OK", "ok").without_body().to_bytes();
         let head = String::from_utf8(bytes).expect("text");
         assert!(head.contains("Content-Length: 3\r\n") && head.ends_with("\r\n\r\n"));
+        let named = Response::text("200 OK", "ok").with_header("Name", Some("b".into()));
+        let head = String::from_utf8(named.to_bytes()).expect("text");
+        assert!(head.contains("\r\nName: b\r\nCache-Control: "), "{head}");
         let bytes = Response::text("405 Method Not Allowed", "").to_bytes();
         assert!(
             String::from_utf8(bytes)

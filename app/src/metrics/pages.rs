@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Exchange, Gauges, Snapshot, text};
 use crate::config::Address;
+use crate::edge_name;
 use crate::http::{Pages, Response, Server};
 #[cfg(feature = "figures")]
 use crate::process::Process;
@@ -58,7 +59,7 @@ impl Pages for Metrics {
             return Response::text("404 Not Found", "/metrics, /healthz, /readyz");
         }
         let ask = || self.exchange.ask(LOOP_TIMEOUT);
-        match self.asked.get_or_insert_with(ask) {
+        let response = match self.asked.get_or_insert_with(ask) {
             Some(snapshot) => {
                 #[cfg(feature = "figures")]
                 if path == "/metrics" {
@@ -67,6 +68,10 @@ impl Pages for Metrics {
                 page(path, snapshot)
             }
             None => Response::text("503 Service Unavailable", "the edge does not answer"),
+        };
+        match path {
+            "/metrics" => response,
+            _ => response.with_header(edge_name::HEADER, edge_name::get()),
         }
     }
 }
