@@ -167,8 +167,10 @@ impl Problem {
 impl Problem {
     /// Leaves out of what was written what may be a password: that of an address such as `redis://user:password@host:6379`.
     pub(super) fn without_password(mut self) -> Problem {
-        let is_engine = self.key == Some("cluster.engine");
-        let may_have_one = |text: &str| text.contains('@') && (is_engine || text.contains("://"));
+        let is_of = |key: &str| key.starts_with("cluster.") || key.starts_with("VOLTLANE_CLUSTER_");
+        // Also if the key is misspelt.
+        let is_of = self.key.is_some_and(is_of) || self.written.as_deref().is_some_and(is_of);
+        let may_have_one = |text: &str| text.contains('@') && (is_of || text.contains("://"));
         self.value.take_if(|value| may_have_one(value));
         if let Some(written) = self.written.take_if(|written| may_have_one(written)) {
             // A line that cannot be read: its key is left.
