@@ -351,7 +351,8 @@ impl Standing {
     /// Returns the number of bytes on the heap that it keeps for marks.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        let memory = |marks: &Marks| size_of_val(marks) + size_of_val(marks.0.as_slice());
+        let memory =
+            |marks: &Marks| size_of_val(marks).saturating_add(size_of_val(marks.0.as_slice()));
         self.before.as_deref().map_or(0, memory)
     }
 }
