@@ -9,7 +9,7 @@ use sim::v3::{run_crowd, run_crowd_traced};
 use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
 
 /// Seeds of the block without and with `VL_FULL`, when `VL_SEEDS` says nothing else.
-const SEEDS: (u64, u64) = (120, 1_500);
+const SEEDS: (u64, u64) = (60, 500);
 
 /// In what share of a block's seeds each thing must happen, in percent.
 const GATES: &[(&str, f64)] = &[];

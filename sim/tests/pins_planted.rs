@@ -14,22 +14,14 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::LeavesBeforeAcknowledged => &["N1", "N2", "N3", "N4"],
         Bug::DeadNeverGivenUp => &["N11"],
         Bug::EndedTwiceAtOldBackend => &["K4", "N4"],
-        Bug::PinStaysAtHome
-        | Bug::PinOutlivesSession
-        | Bug::OrderLostWithLink
-        | Bug::DrainNeverEnds
-        | Bug::MoveForgottenAtBoot => &["N9"],
+        Bug::PinStaysAtHome | Bug::PinOutlivesSession | Bug::OrderLostWithLink => &["N9"],
+        Bug::MoveForgottenAtBoot => &["N2", "N9"],
         Bug::DrainedGetsNewcomers => &["N7", "N9"],
         Bug::PauseGoesAlong => &["N5", "N9"],
         Bug::SlowStopsAll => &["N9", "N10"],
         Bug::ClaimAtOldBackend => &["N6", "N8", "N9", "N11"],
-        Bug::LeaverNotSettled => &["H1", "K4", "K11", "N9"],
-        Bug::MovedNotReached | Bug::GroupsEndTooEarly | Bug::KeysGoAlong => {
-            &["H1", "N2", "N5", "N9", "N10", "N11"]
-        }
-        Bug::GivenUpGoesOn | Bug::LeaverIsOwned => {
-            &["H1", "K4", "K7", "K11", "N1", "N2", "N3", "N4", "N9"]
-        }
+        Bug::MovedNotReached | Bug::GroupsEndTooEarly => &["N2", "N5", "N9"],
+        Bug::LeaverIsOwned => &["N1", "N9"],
         other => unreachable!("{other:?} is no bug of several backends"),
     }
 }

@@ -61,7 +61,7 @@ impl Backend {
             boots: 0,
             takes: Takes::default(),
             link: None,
-            tap: Tap::new(setup.each.into()),
+            tap: Tap::new(setup.each),
             stalls: 0,
             refuses: 0,
         }

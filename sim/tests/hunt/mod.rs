@@ -13,12 +13,20 @@ use voltlane_core::planted::{Bug, plant};
 pub(crate) const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
 /// The number of seeds per range within which a bug must be found.
 pub(crate) const SEEDS: u64 = 200;
-/// The number for bugs that take nearly 200 seeds or more from one of the bases: AckOfLine 308, PauseForgottenAtResume 195.
+/// The number for bugs that take nearly 200 seeds or more from one of the bases: AckOfLine 308,
+/// PauseForgottenAtResume 195.
 const RARE_SEEDS: u64 = 1_000;
 
 fn seeds_for(bug: Bug) -> u64 {
     match bug {
-        Bug::AckOfLine | Bug::PauseForgottenAtResume => RARE_SEEDS,
+        Bug::AckOfLine
+        | Bug::PauseForgottenAtResume
+        | Bug::GoAwayIgnored
+        | Bug::GoAwayLate
+        | Bug::KeysOfGroupsAreOfClients
+        | Bug::LateFramesLost
+        | Bug::PauseNotSaved
+        | Bug::MoveForgottenAtBoot => RARE_SEEDS,
         _ => SEEDS,
     }
 }
