@@ -2,7 +2,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ClientId;
 use crate::keys::KeyPair;
+use crate::v3::MAX_NUMBER;
+use crate::v3::schedule::ClaimKey;
 
 fn point(byte: u8) -> [u8; POINT_BYTES] {
     *KeyPair::from_bytes(&[byte; 32])
