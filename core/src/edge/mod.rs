@@ -17,80 +17,15 @@
 //! | `memory/`, `shares.rs` | the account of waiting bytes, and the bounds that shards share |
 //! | `uplink/` | the line for room, the queue for the backend, and the link or the branch that carries it |
 //! | `snapshot.rs` | what is saved of all this at an orderly end, as a sealed file |
-//! | `record/` | what the adapter tells, as a recording that can be run again |
+//! | `noted.rs`, `record/` | what the adapter tells, as a recording that can be run again |
 //! | `downlink.rs` | the room for what waits for a client |
 //! | `table/` | data structures that know nothing of the edge |
 //! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |
 //!
 //! `trunk.rs` is a machine of its own, which joins several edges into one.
 
-/// Tells the recording, if there is one, that the adapter calls (SPEC 42).
-#[cfg(feature = "record")]
-macro_rules! noted {
-    // Those of a packet have methods of their own, which cost less.
-    ($edge:expr, $now:expr, PollClient) => {
-        if let Some(recorder) = &mut $edge.recorder {
-            recorder.polls();
-        }
-    };
-    ($edge:expr, $now:expr, ClientDuty { $conn:ident }) => {
-        if $edge.recorder.is_some() {
-            $edge.note_duty($conn);
-        }
-    };
-    ($edge:expr, $now:expr, ClientBytes { $conn:ident, $bytes:ident }) => {
-        if $edge.recorder.is_some() {
-            $edge.note_client_bytes($now, $conn, $bytes);
-        }
-    };
-    ($edge:expr, $now:expr, ClientWritten { $conn:ident, $bytes:ident }) => {
-        if $edge.recorder.is_some() {
-            $edge.note_client_written($now, $conn, $bytes);
-        }
-    };
-    ($edge:expr, $now:expr, LinkBytes($bytes:ident)) => {
-        if $edge.recorder.is_some() {
-            $edge.note_link_bytes($now, $bytes);
-        }
-    };
-    ($edge:expr, $now:expr, LinkWritten { $bytes:ident }) => {
-        if $edge.recorder.is_some() {
-            $edge.note_link_written($now, $bytes);
-        }
-    };
-    ($edge:expr, $now:expr, $call:ident $with:tt) => {
-        if $edge.recorder.is_some() {
-            $edge.note($now, &$crate::edge::record::Call::$call $with);
-        }
-    };
-    ($edge:expr, $now:expr, $call:ident) => {
-        if $edge.recorder.is_some() {
-            $edge.note($now, &$crate::edge::record::Call::$call);
-        }
-    };
-}
-#[cfg(not(feature = "record"))]
-macro_rules! noted {
-    ($($call:tt)*) => {};
-}
-
-/// Tells the recording what the machine answered, and gives the value.
-#[cfg(feature = "record")]
-macro_rules! told {
-    ($edge:expr, $value:expr, |$name:ident| $answer:expr) => {{
-        let $name = $value;
-        if let Some(recorder) = &mut $edge.recorder {
-            recorder.told($answer);
-        }
-        $name
-    }};
-}
-#[cfg(not(feature = "record"))]
-macro_rules! told {
-    ($edge:expr, $value:expr, |$name:ident| $answer:expr) => {
-        $value
-    };
-}
+#[macro_use]
+mod noted;
 
 #[cfg(feature = "backends")]
 mod backends;
@@ -120,7 +55,6 @@ pub mod testkit;
 mod tests;
 
 use core::net::IpAddr;
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -704,47 +638,7 @@ impl Edge {
         ready
     }
 
-    // ---- the end
-
-    /// Shuts down in order: no new clients are accepted, clients are no longer read, and queued data is handed over. It takes at most
-    /// `within` (SPEC 9.8).
-    pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
-        noted!(self, now, Shutdown { within });
-        self.step(now, |edge, now| edge.begin_shutdown(now, within));
-    }
-
-    fn begin_shutdown(&mut self, now: Time, within: Duration) {
-        if self.shutdown_at.is_none() {
-            self.shutdown_at = Some(now + within);
-            self.close_half_open(now);
-            self.send_all_away(now);
-        }
-    }
-
-    /// Returns whether a shutdown was requested and everything is handed over, or its time is up.
-    ///
-    /// The adapter then closes everything. A session that ends because of this, for lack of a place, has a final notice for the backend,
-    /// which makes this false again. The adapter must not wait for it.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.shutdown_at
-            .is_some_and(|at| at <= self.now || self.is_handed_over())
-    }
-
-    /// Returns whether nothing queued waits for the link or for a client.
-    fn is_handed_over(&self) -> bool {
-        let waits_for_client = || {
-            let mut sessions = self.sessions.iter();
-            sessions
-                .any(|(_, one)| matches!(one.place, Place::Attached(_)) && one.outbox.has_unsent())
-        };
-        self.link_queue.is_empty()
-            && self.line.is_empty()
-            && self.conns.waiting_for(Wait::Write) == 0
-            && self.conns.waiting_for(Wait::Drain) == 0
-            // Without a write deadline no list has the clients with output to take.
-            && (!self.config.clients.write_timeout.is_zero() || !waits_for_client())
-    }
+    // ---- what it shows
 
     /// Returns whether there is no connection, so that buffers for packets of clients need not be kept.
     #[must_use]

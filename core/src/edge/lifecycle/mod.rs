@@ -25,6 +25,7 @@
 //! | `orders.rs`, `groups.rs` | what such a backend sends | 36 |
 //! | `notices.rs`, `settled.rs` | what the backend hears of sessions | 7.3, 7.4, 35, 36.3 |
 //! | `operator.rs` | what an operator sees and does | 9.5(f), 9.8(e), 10.6(l) |
+//! | `shutdown.rs` | the edge ends in order | 9.8 |
 //! | `saving.rs` | the sessions at an orderly end, and in the next process | 39 |
 //! | `moving.rs`, `fork.rs` | connections and the link, in a process that takes over | 41 |
 //! | `reconfigure.rs` | the configuration changes | 10.8 |
@@ -62,6 +63,7 @@ pub(crate) mod saving;
 #[cfg(all(feature = "backends", feature = "cluster"))]
 pub(crate) mod search;
 pub(crate) mod settled;
+pub(crate) mod shutdown;
 pub(crate) mod timeouts;
 pub(crate) mod transport;
 pub(crate) mod welcome;

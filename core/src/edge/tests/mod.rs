@@ -19,6 +19,8 @@ mod transport;
 mod turns;
 mod v3;
 
+use core::time::Duration;
+
 use super::*;
 use crate::edge::HasLink;
 use crate::edge::testkit::Adapter;
