@@ -306,17 +306,10 @@ impl Book {
         ids
     }
 
-    /// Returns the paused sessions of which the edge was not told so in this picture, in the order of their ids. It is told now.
-    pub(super) fn take_paused(&mut self, picture: u64) -> Vec<ClientId> {
-        let untold = self
-            .known
-            .iter_mut()
-            .filter(|(_, entry)| entry.is_paused && entry.pause_told != Some(picture));
-        let paused = untold.map(|(&id, entry)| {
-            entry.pause_told = Some(picture);
-            id
-        });
-        let mut ids: Vec<_> = paused.collect();
+    /// Returns the paused sessions, in the order of their ids.
+    pub(super) fn paused(&self) -> Vec<ClientId> {
+        let paused = self.known.iter().filter(|(_, entry)| entry.is_paused);
+        let mut ids: Vec<_> = paused.map(|(&id, _)| id).collect();
         ids.sort_unstable();
         ids
     }

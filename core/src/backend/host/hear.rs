@@ -182,10 +182,8 @@ impl Desk {
             self.gone(id, "the edge has it no longer");
         }
         // So do pauses.
-        for id in self.book.take_paused(picture) {
-            if let Some(v3) = self.granted(Feature::Settled) {
-                v3.push(ToEdge::Pause { id });
-            }
+        for id in self.book.paused() {
+            self.tell_pause(id);
         }
         for body in waiting {
             if let Ok(Tagged { id, flag, data }) = Tagged::decode(&body) {
@@ -289,8 +287,14 @@ impl Desk {
                 ids: (&[id][..]).into(),
             });
         }
-        if v3.owns == Some(0) {
-            self.complete();
+        match (v3.owns, owned) {
+            (Some(0), _) => self.complete(),
+            // It came to its edge in the middle of a link, so there is no picture to wait for.
+            (None, Some(id)) => {
+                self.tell_pause(id);
+                self.inject();
+            }
+            _ => {}
         }
         Ok(event)
     }

@@ -316,6 +316,19 @@ fn of_two_that_tell_of_one_session_the_greater_counter_wins() {
     }
 }
 
+/// SPEC 45.6(c): an edge tells of it in the middle of a link, and no picture comes behind that.
+#[test]
+fn one_whose_new_edge_tells_of_it_later_gets_at_once_what_that_lacks() {
+    let (mut fleet, [first, second], id) = at_the_first();
+    fleet.pause(id, true);
+    assert_eq!(fleet.send(id, b"later"), Ok(1));
+    told(&mut fleet, first);
+    feed(&mut fleet, second, &own(id, 3)).expect("lasts");
+    assert_eq!(fleet.home_of(id), Some(2));
+    assert_eq!(told(&mut fleet, first), ["DISOWNED 0 3 402"]);
+    assert_eq!(told(&mut fleet, second), ["PAUSE", "DATA later", "ADD"]);
+}
+
 /// SPEC 44.7: nobody else can end them.
 #[test]
 fn what_an_edge_has_left_behind_waits_for_another_one_for_so_long() {
