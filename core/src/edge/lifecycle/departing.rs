@@ -384,9 +384,9 @@ impl Edge {
     pub(crate) fn hear_ended(&mut self, now: Time, ended: &[ClientId]) {
         let mut left = false;
         for id in ended {
-            let nothing = self.left(FrameQueue::new());
-            if let Some(left_behind @ None) = self.departures.leaving.get_mut(id) {
-                *left_behind = Some(nothing);
+            if let Some(None) = self.departures.leaving.get(id) {
+                let nothing = self.left(FrameQueue::new());
+                self.departures.leaving.insert(*id, Some(nothing));
                 if let Some(session) = self.sessions.lookup(*id) {
                     // There may be no backend to go to for a while, and nothing that this one sends is for it.
                     self.forget_linked(session);
