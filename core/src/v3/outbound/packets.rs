@@ -34,6 +34,7 @@ impl Outbound {
         }
         let (mut count, mut stored_bytes) = (0_usize, 0_usize);
         let before = start.saturating_add(LENGTH_BYTES);
+        let kept_before = outbox.own_kept();
         for packet in outbox.own_unsent_packets().take(MAX_PACKETS) {
             let used = sending.wire.len().saturating_sub(before);
             let needed = packet.len().saturating_add(header_bytes(packet.len()));
@@ -41,7 +42,7 @@ impl Outbound {
                 0 => used.saturating_add(needed) <= MAX_ITEMS_BYTES,
                 _ => used.saturating_add(needed) <= USUAL_ITEMS_BYTES,
             };
-            let kept = outbox.own_kept().plus(Amount {
+            let kept = kept_before.plus(Amount {
                 packets: count,
                 bytes: stored_bytes,
             });
