@@ -39,6 +39,8 @@ pub mod edge;
 #[cfg(any(feature = "client", feature = "backend"))]
 pub mod end;
 mod farewell;
+#[cfg(feature = "keys")]
+mod hex;
 mod id;
 #[cfg(feature = "keys")]
 pub mod keys;

@@ -6,6 +6,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::hex;
+
 use super::{SAVED_SESSION_BYTES, SavedSession};
 
 /// Serializes the session with its private key, without which it could not be restored: whoever reads the output *is* this client.
@@ -89,9 +91,8 @@ fn read_digits(text: &str) -> Option<Zeroizing<Vec<u8>>> {
         return None;
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(SAVED_SESSION_BYTES));
-    for [high, low] in pairs {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16);
-        bytes.push(u8::try_from(digit(high)? << 4 | digit(low)?).ok()?);
+    for pair in pairs {
+        bytes.push(hex::byte_of(pair)?);
     }
     Some(bytes)
 }

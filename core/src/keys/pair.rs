@@ -10,6 +10,8 @@ use k256::elliptic_curve::{BatchNormalize, Generate};
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
+use crate::hex;
+
 use super::SharedKey;
 use super::curve::is_x_of_a_point;
 
@@ -198,15 +200,7 @@ impl FromStr for PublicKey {
             return Err(KeyError::PublicKeyLength { length });
         };
         for (byte, pair) in bytes.iter_mut().zip(pairs) {
-            for digit in pair {
-                let value = match digit {
-                    b'0'..=b'9' => digit - b'0',
-                    b'a'..=b'f' => digit - b'a' + 10,
-                    b'A'..=b'F' => digit - b'A' + 10,
-                    _ => return Err(KeyError::NotHexadecimal),
-                };
-                *byte = *byte << 4 | value;
-            }
+            *byte = hex::byte_of(pair).ok_or(KeyError::NotHexadecimal)?;
         }
         Self::from_sec1(bytes)
     }
