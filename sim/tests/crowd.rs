@@ -12,7 +12,28 @@ use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
 const SEEDS: (u64, u64) = (60, 500);
 
 /// In what share of a block's seeds each thing must happen, in percent.
-const GATES: &[(&str, f64)] = &[];
+const GATES: &[(&str, f64)] = &[
+    ("answered: taken up", 48.0),
+    ("busy", 4.5),
+    ("client came again", 38.0),
+    ("client refused", 6.0),
+    ("client turned away", 38.0),
+    ("closed: taken over", 30.0),
+    ("conflict", 10.0),
+    ("ended: for want of room", 11.0),
+    ("flood refused", 38.0),
+    ("flood turned away", 65.0),
+    ("flooded in the end", 65.0),
+    ("forged", 65.0),
+    ("join refused", 2.0),
+    ("left when asked", 10.0),
+    ("memory over", 4.5),
+    ("restarted", 18.0),
+    ("resumed", 48.0),
+    ("ring full", 40.0),
+    ("stolen", 23.0),
+    ("superseded", 9.5),
+];
 
 #[test]
 fn fixed_block_of_seeds() {

@@ -19,19 +19,23 @@ const GATES: &[(&str, f64)] = &[
     ("backend restarted", 25.0),
     ("edge restarted", 25.0),
     ("end told", 40.0),
+    ("handed over", 22.0),
     ("kick told", 8.0),
     ("left when the backend asked", 8.0),
     ("link closed by the backend", 40.0),
     ("link closed by the edge", 1.5),
     ("link cut", 60.0),
     ("paused", 30.0),
+    ("quiet", 65.0),
     ("rest", 90.0),
     ("restored", 5.0),
     ("resume told", 45.0),
+    ("saved", 30.0),
     ("sent away for the backend", 5.0),
     ("sent early", 12.0),
     ("sent to many", 45.0),
     ("version 2 of the link", 2.0),
+    ("was sent away", 6.0),
 ];
 
 #[test]

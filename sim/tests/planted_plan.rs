@@ -609,8 +609,9 @@ const INVARIANTS: &[(&str, By)] = &[
     ),
 ];
 
-/// Returns the names of all functions of the workspace's own crates.
-fn functions() -> BTreeSet<String> {
+/// Returns the names of all tests of the crates whose behaviour is planned here. Only attributes and comments may be between `#[test]`, or
+/// `#[tokio::test]`, and its function.
+fn tests() -> BTreeSet<String> {
     fn look(folder: &Path, names: &mut BTreeSet<String>) {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -618,11 +619,19 @@ fn functions() -> BTreeSet<String> {
                 look(&path, names);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("text");
-                let after = text.split("fn ").skip(1);
-                let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-                names.extend(
-                    after.map(|rest| rest.chars().take_while(|it| is_of_name(*it)).collect()),
-                );
+                let mut is_test = false;
+                for line in text.lines().map(str::trim_start) {
+                    is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+                    if line.starts_with("#[") || line.starts_with("//") {
+                        continue;
+                    }
+                    let name = line.trim_start_matches("async ").strip_prefix("fn ");
+                    if let Some(name) = name.filter(|_| is_test) {
+                        let end = name.find(['(', '<']).unwrap_or(name.len());
+                        names.insert(name[..end].to_owned());
+                    }
+                    is_test = false;
+                }
             }
         }
     }
@@ -636,7 +645,7 @@ fn functions() -> BTreeSet<String> {
 #[test]
 fn each_bug_that_was_wanted_has_its_rows_or_says_why_not() {
     let table = Table::read(workspace()).unwrap_or_else(|fault| panic!("{fault}"));
-    let tests = functions();
+    let tests = tests();
     let has_row = |row: &str| table.bugs.iter().any(|bug| bug.name == row);
     for (topic, bugs) in BUGS {
         for (what, why) in *bugs {
@@ -663,7 +672,7 @@ fn each_bug_that_was_wanted_has_its_rows_or_says_why_not() {
 fn each_invariant_has_a_rule_that_judges_it_or_a_test() {
     let engines = [sim::model::RULES, sim::v3::RULES, sim::link3::RULES];
     let has_rule = |rule: &str| engines.concat().iter().any(|(id, _)| *id == rule);
-    let tests = functions();
+    let tests = tests();
     for (what, by) in INVARIANTS {
         let (names, is_known): (_, &dyn Fn(&str) -> bool) = match by {
             By::Rules(rules) => (*rules, &has_rule),

@@ -32,6 +32,7 @@ fn there_are_bugs_of_each_group_and_all_are_in_the_switch() {
         (Group::Doors, 8),
         (Group::Link3, 40),
         (Group::Fleet, 7),
+        (Group::Pins, 15),
     ] {
         let bugs: Vec<_> = table.bugs.iter().filter(|bug| bug.group == group).collect();
         assert!(bugs.len() >= least, "{group:?}: only {}", bugs.len());
