@@ -29,6 +29,7 @@ pub mod planted;
 pub mod recorded;
 pub mod rng;
 pub mod scope;
+mod setups;
 pub mod shards;
 pub mod shrink;
 mod takes;

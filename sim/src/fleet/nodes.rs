@@ -10,6 +10,7 @@ use voltlane_core::protocol::OfferedVersions;
 use super::World;
 use crate::engine::identity::edge_pair;
 use crate::rng::Rng;
+use crate::setups::unlimited;
 
 /// A process of an edge.
 pub(super) struct Node {
@@ -51,9 +52,7 @@ impl World {
         config.home = home;
         config.master.protocol = LinkProtocol::V3;
         config.listener.versions = OfferedVersions::new(&[3]).expect("known");
-        config.limits.accept_rate = 0;
-        (config.limits.sources.rate, config.limits.sources.wide_rate) = (0, 0);
-        config.limits.sources.penalties = false;
+        unlimited(&mut config);
         config.clients.stale_timeout = core::time::Duration::from_secs(86_400);
         let mut edge = Edge::new(config, edge_pair().clone(), seed);
         edge.set_term(term);

@@ -173,7 +173,7 @@ impl World {
         let setup = &self.setup;
         let pipe = |way: u64| {
             let rng = Rng::fork(setup.seed, "pipe of a client", number as u64 * 2 + way);
-            Pipe::new(setup.stream, setup.delay_us, rng)
+            Pipe::new(setup.load.stream, setup.load.delay_us, rng)
         };
         self.conns.push(Conn {
             client,
@@ -245,7 +245,7 @@ impl World {
     }
 
     fn machine_reads(&mut self, client: usize, conn: usize, bytes: &[u8]) {
-        let (now, slow) = (self.now, self.setup.slow_nanos);
+        let (now, slow) = (self.now, self.setup.load.slow_nanos);
         let mut input = bytes;
         loop {
             let state = &mut self.clients[client];

@@ -153,10 +153,11 @@ impl World {
         }
         let gone = self.edge.closed(CloseReason::Shutdown);
         let due = self.sent_away;
+        // An edge that ends in order sends everybody away.
         if let Some((asked, client)) = stays {
             let text = format!("client {client} is there: {asked:?}");
             self.ledger.fail("K13", "25.3(b)", text);
-        } else if gone > due && self.saving.is_none() {
+        } else if gone > due && !self.is_saving {
             let text = format!("{gone} clients were sent away, and the time of {due} was over");
             self.ledger.fail("K13", "25.3(b)", text);
         }

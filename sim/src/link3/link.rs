@@ -43,7 +43,7 @@ impl World {
         let setup = &self.setup;
         let pipe = |way: u64| {
             let rng = Rng::fork(setup.seed, "pipe of the link", number * 2 + way);
-            Pipe::new(setup.link_stream, setup.link_delay_us, rng)
+            Pipe::new(setup.load.link_stream, setup.load.link_delay_us, rng)
         };
         self.link = Some(Link {
             up: pipe(0),
@@ -58,7 +58,7 @@ impl World {
 
     /// Returns whether nothing is under way on the link.
     pub(super) fn link_is_empty(&self) -> bool {
-        let all = self.setup.link_stream as usize;
+        let all = self.setup.load.link_stream as usize;
         let link = self.link.as_ref();
         link.is_some_and(|link| link.up.room() == all && link.down.room() == all)
     }
@@ -371,7 +371,7 @@ impl World {
             Heard::Nothing => {}
             Heard::Wrong(text) => self.ledger.fail("K11", "38.1", text),
         }
-        let until = self.now + self.rng.below(self.setup.slow_host_nanos);
+        let until = self.now + self.rng.below(self.setup.load.slow_host_nanos);
         let mark = self.host.mark();
         self.takes.push(until, Take { mark, packet });
     }

@@ -44,7 +44,6 @@ use ledger::Ledger;
 use link::{Link, Take};
 use process::Process;
 use rest::Rest;
-use saving::Saving;
 pub use setup::Besides;
 use setup::{Due, Op, Setup};
 use tap::Tap;
@@ -140,8 +139,8 @@ struct World {
     steps: u64,
     notes: Option<Vec<String>>,
     edge: Process,
-    /// While the edge ends in order.
-    saving: Option<Saving>,
+    /// Whether the edge ends in order.
+    is_saving: bool,
     /// The processes of the edge so far, and their runs.
     terms: u32,
     runs: Vec<[u8; 8]>,
@@ -191,7 +190,7 @@ impl World {
             notes: traced.then(|| vec![format!("{setup:?}")]),
             runs: vec![edge.run()],
             edge,
-            saving: None,
+            is_saving: false,
             terms: 1,
             host: host_of(&setup, 0),
             boots: 0,
@@ -244,7 +243,7 @@ impl World {
                 return self.ledger.fail("A2", "-", "nothing ends".into());
             }
             self.now = match moved {
-                true => self.now + self.rng.below(self.setup.round_nanos) + 1,
+                true => self.now + self.rng.below(self.setup.load.round_nanos) + 1,
                 false => self.next_instant(),
             };
         }
@@ -297,7 +296,7 @@ impl World {
     }
 
     fn chunk(&mut self) -> usize {
-        let most = self.setup.chunk;
+        let most = self.setup.load.chunk;
         self.rng.between(1, most) as usize
     }
 
@@ -384,7 +383,7 @@ impl World {
         }
         self.live.clear();
         self.cut();
-        (self.link, self.saving) = (None, None);
+        (self.link, self.is_saving) = (None, false);
         self.terms += 1;
         let shards = self.edge.shards() as u8;
         self.edge = Process::new(&self.setup, shards, (self.terms, &self.runs), None);

@@ -31,8 +31,8 @@ impl World {
     /// Ends all faults for a while, or for good.
     pub(super) fn begin_rest(&mut self, is_last: bool) {
         self.note(|| "no more faults".to_owned());
-        let slow = (self.setup.slow_nanos, self.setup.slow_host_nanos);
-        (self.setup.slow_nanos, self.setup.slow_host_nanos) = (0, 0);
+        let slow = (self.setup.load.slow_nanos, self.setup.load.slow_host_nanos);
+        (self.setup.load.slow_nanos, self.setup.load.slow_host_nanos) = (0, 0);
         self.host_stalls = 0;
         for client in &mut self.clients {
             client.stalled_until = 0;
@@ -67,7 +67,7 @@ impl World {
                 self.agree();
                 self.ledger.reached("rest");
                 self.rest = None;
-                (self.setup.slow_nanos, self.setup.slow_host_nanos) = slow;
+                (self.setup.load.slow_nanos, self.setup.load.slow_host_nanos) = slow;
                 if let Some(first) = self.plan.front() {
                     // The plan goes on from here.
                     let late = now.saturating_sub(first.at);
@@ -92,7 +92,7 @@ impl World {
 
     /// Compares what all know of the packets so far, if nothing is under way on the link: of each client whose connection is quiet as well.
     pub(super) fn look_at_quiet(&mut self) {
-        if self.saving.is_some() || !self.ledger.has_picture || self.unrest_of_link().is_some() {
+        if self.is_saving || !self.ledger.has_picture || self.unrest_of_link().is_some() {
             return;
         }
         for number in 0..self.clients.len() {
@@ -119,7 +119,7 @@ impl World {
             || client.machine.queued_packets() > 0
             || !client.machine.output().is_empty();
         let conn = &self.conns[conn];
-        let all = self.setup.stream as usize;
+        let all = self.setup.load.stream as usize;
         let is_empty = conn.up.room() == all && conn.down.room() == all && !conn.is_silent;
         let Some(key) = conn
             .key
@@ -161,7 +161,7 @@ impl World {
 
     /// Returns what is not at rest.
     fn unrest(&self) -> Option<String> {
-        if self.saving.is_some() {
+        if self.is_saving {
             return Some("the edge ends in order".to_owned());
         }
         if let Some(text) = self.unrest_of_link() {

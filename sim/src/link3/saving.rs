@@ -8,15 +8,12 @@ use super::process::Process;
 use super::{World, time};
 use crate::engine::pipe::End;
 
-/// An edge that is about to end.
-pub(super) struct Saving;
-
 impl World {
     /// The edge is told to end, and to save its sessions.
     pub(super) fn begin_saving(&mut self, within: Duration) {
-        if self.saving.is_none() {
+        if !self.is_saving {
             self.edge.shut_down(self.now, within);
-            self.saving = Some(Saving);
+            self.is_saving = true;
             for conn in &self.live {
                 let conn = &mut self.conns[*conn];
                 conn.sent_away_at = Some(self.now);
@@ -30,7 +27,7 @@ impl World {
 
     /// Closes what has finished, and goes on with another process once all has.
     pub(super) fn end_in_order(&mut self) -> bool {
-        if self.saving.is_none() {
+        if !self.is_saving {
             return false;
         }
         let finished = self.edge.finished();
@@ -50,7 +47,7 @@ impl World {
     }
 
     fn go_on_saved(&mut self) {
-        self.saving = None;
+        self.is_saving = false;
         self.close_link_in_order();
         let mut name = [0; 32];
         self.rng.fill(&mut name);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use voltlane_core::edge::{EdgeConfig, LinkProtocol};
-use voltlane_core::protocol::OfferedVersions;
 
 use crate::rng::Rng;
+use crate::setups::{Load, edge_of_both, weights};
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -17,18 +17,7 @@ pub(super) struct Setup {
     /// The shards of the edge.
     pub(super) shards: u8,
     pub(super) config: EdgeConfig,
-    pub(super) stream: u64,
-    pub(super) delay_us: u64,
-    /// The same of the link.
-    pub(super) link_stream: u64,
-    pub(super) link_delay_us: u64,
-    pub(super) chunk: u64,
-    pub(super) payload: u64,
-    pub(super) burst: u64,
-    pub(super) round_nanos: u64,
-    /// How long an application takes for a packet at most, in nanoseconds: a client's, and the backend's.
-    pub(super) slow_nanos: u64,
-    pub(super) slow_host_nanos: u64,
+    pub(super) load: Load,
     /// Whether the backend saves the packets up that it has taken, with its own data.
     pub(super) saves: bool,
     /// The bytes of the link behind which it is cut, and what happens besides.
@@ -145,16 +134,7 @@ impl Setup {
             plain: rng.pick(&[0, 0, 1, 2]),
             shards: Rng::fork(seed, "shards of the link", 0).pick(&[1, 1, 1, 2, 3]),
             config: config(&mut rng),
-            stream: rng.pick(&[1_000, 8_000, 70_000]),
-            delay_us: rng.pick(&[0, 500, 20_000]),
-            link_stream: rng.pick(&[300, 4_000, 70_000]),
-            link_delay_us: rng.pick(&[0, 500, 20_000, 200_000]),
-            chunk: rng.pick(&[60, 500, 70_000]),
-            payload: rng.pick(&[20, 60, 1_500]),
-            burst: rng.pick(&[1, 4, 20]),
-            round_nanos: rng.pick(&[50_000, 300_000, 2_000_000]),
-            slow_nanos: rng.pick(&[0, 0, 5_000_000, 300_000_000]),
-            slow_host_nanos: rng.pick(&[0, 5_000_000, 300_000_000]),
+            load: Load::draw(&mut rng),
             saves: Rng::fork(seed, "backend that saves", 0).chance(50),
             cut_at: None,
             with_cut: Besides::Nothing,
@@ -168,10 +148,7 @@ impl Setup {
         (setup.clients, setup.plain) = (1, 1);
         setup.config.clients.stale_timeout = Duration::from_secs(20);
         setup.config.master.protocol = LinkProtocol::V3;
-        (setup.stream, setup.link_stream) = (70_000, 70_000);
-        (setup.delay_us, setup.link_delay_us) = (500, 500);
-        (setup.chunk, setup.payload, setup.burst) = (70_000, 20, 2);
-        (setup.slow_nanos, setup.slow_host_nanos) = (0, 5_000_000);
+        setup.load.shorten(5_000_000);
         setup.cut_at = Some(bytes);
         setup
     }
@@ -184,11 +161,7 @@ impl Setup {
         }
         let ops = rng.between(20, 120);
         let gap = rng.log_between(200_000, 200_000_000);
-        let mut weights = [0_u64; KINDS];
-        for (number, weight) in weights.iter_mut().enumerate() {
-            let left_out = number > 1 && rng.chance(35);
-            *weight = if left_out { 0 } else { rng.between(1, 20) };
-        }
+        let mut weights = weights::<KINDS>(&mut rng, 2, 35);
         weights[0] += 15;
         weights[1] += 15;
         // Few sessions should end early, and few processes should die.
@@ -273,8 +246,8 @@ impl Setup {
     }
 
     fn op(&self, kind: usize, rng: &mut Rng) -> Op {
-        let packets = rng.between(1, self.burst);
-        let bytes = rng.between(17, self.payload);
+        let packets = rng.between(1, self.load.burst);
+        let bytes = rng.between(17, self.load.payload);
         let group = rng.between(1, 3);
         match kind {
             0 => Op::Up { packets, bytes },
@@ -328,21 +301,7 @@ impl Setup {
 
 fn config(rng: &mut Rng) -> EdgeConfig {
     let millis = Duration::from_millis;
-    let mut config = EdgeConfig::default();
-    let limits = &mut config.limits;
-    limits.accept_rate = 0;
-    (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
-    limits.sources.penalties = false;
-    config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
-    let clients = &mut config.clients;
-    clients.ring_packets = rng.pick(&[2, 16, 8_192]);
-    clients.ring_bytes = rng.pick(&[700, 1 << 20, 1 << 20]);
-    clients.ack_delay = millis(rng.pick(&[0, 1, 25]));
-    clients.keep_alive = Duration::from_secs(rng.pick(&[0, 20]));
-    clients.stale_timeout = millis(rng.pick(&[1_000, 20_000, 20_000, 60_000]));
-    clients.stale_reap_interval = millis(rng.pick(&[0, 5, 1_000]));
-    clients.write_timeout = millis(rng.log_between(200, 10_000));
-    clients.pace.frames = 0;
+    let mut config = edge_of_both(rng, &[1_000, 20_000, 20_000, 60_000]);
     let master = &mut config.master;
     master.protocol = rng.pick(&[
         LinkProtocol::V3,

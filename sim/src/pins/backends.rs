@@ -73,7 +73,7 @@ impl World {
 
     /// Returns whether nothing is under way on the link.
     pub(super) fn link_is_empty(&self, backend: usize) -> bool {
-        let all = self.setup.link_stream as usize;
+        let all = self.setup.load.link_stream as usize;
         let link = self.backends[backend].link.as_ref();
         link.is_some_and(|link| {
             link.is_at_edge && link.is_granted && link.up.room() == all && link.down.room() == all
@@ -196,7 +196,7 @@ impl World {
         let setup = &self.setup;
         let pipe = |way: u64| {
             let rng = Rng::fork(setup.seed, "pipe of a link of pins", number * 2 + way);
-            Pipe::new(setup.link_stream, setup.link_delay_us, rng)
+            Pipe::new(setup.load.link_stream, setup.load.link_delay_us, rng)
         };
         let one = &mut self.backends[backend];
         one.link = Some(Link {
@@ -377,7 +377,7 @@ impl World {
             Heard::Nothing => {}
             Heard::Wrong(text) => self.ledger.fail("K11", "38.1", text),
         }
-        let until = self.now + self.rng.below(self.setup.slow_host_nanos);
+        let until = self.now + self.rng.below(self.setup.load.slow_host_nanos);
         let one = &mut self.backends[backend];
         let mark = one.host.mark();
         one.takes.push(until, Take { mark, packet });

@@ -206,7 +206,7 @@ impl World {
                 return self.ledger.fail("A2", "-", "nothing ends".into());
             }
             self.now = match moved {
-                true => self.now + self.rng.below(self.setup.round_nanos) + 1,
+                true => self.now + self.rng.below(self.setup.load.round_nanos) + 1,
                 false => self.next_instant(),
             };
         }
@@ -286,7 +286,7 @@ impl World {
     }
 
     fn chunk(&mut self) -> usize {
-        let most = self.setup.chunk;
+        let most = self.setup.load.chunk;
         self.rng.between(1, most) as usize
     }
 

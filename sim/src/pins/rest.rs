@@ -50,8 +50,8 @@ impl World {
     /// Ends all faults for a while, or for good.
     pub(super) fn begin_rest(&mut self, then: Op, backend: usize, is_last: bool) {
         self.note(|| "no more faults".to_owned());
-        let slow = (self.setup.slow_nanos, self.setup.slow_host_nanos);
-        (self.setup.slow_nanos, self.setup.slow_host_nanos) = (0, 0);
+        let slow = (self.setup.load.slow_nanos, self.setup.load.slow_host_nanos);
+        (self.setup.load.slow_nanos, self.setup.load.slow_host_nanos) = (0, 0);
         for one in &mut self.backends {
             (one.stalls, one.refuses) = (0, 0);
         }
@@ -192,7 +192,7 @@ impl World {
 
     fn end_rest(&mut self) {
         let Some(rest) = self.rest.take() else { return };
-        (self.setup.slow_nanos, self.setup.slow_host_nanos) = rest.slow;
+        (self.setup.load.slow_nanos, self.setup.load.slow_host_nanos) = rest.slow;
         if let Some(first) = self.plan.front() {
             // The plan goes on from here.
             let late = self.now.saturating_sub(first.at);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use voltlane_core::edge::{EdgeConfig, LinkProtocol};
-use voltlane_core::protocol::OfferedVersions;
 
 use crate::rng::Rng;
+use crate::setups::{Load, edge_of_both, weights};
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -18,18 +18,7 @@ pub(super) struct Setup {
     pub(super) clients: usize,
     pub(super) plain: usize,
     pub(super) config: EdgeConfig,
-    pub(super) stream: u64,
-    pub(super) delay_us: u64,
-    /// The same of the links.
-    pub(super) link_stream: u64,
-    pub(super) link_delay_us: u64,
-    pub(super) chunk: u64,
-    pub(super) payload: u64,
-    pub(super) burst: u64,
-    pub(super) round_nanos: u64,
-    /// How long an application takes for a packet at most, in nanoseconds: a client's, and a backend's.
-    pub(super) slow_nanos: u64,
-    pub(super) slow_host_nanos: u64,
+    pub(super) load: Load,
     /// The sessions that may be on their way to a shard.
     pub(super) mailbox: usize,
     /// The bytes of all links behind which the one that has the last of them is cut.
@@ -137,16 +126,7 @@ impl Setup {
             clients: rng.between(2, 5) as usize,
             plain: rng.pick(&[0, 0, 1, 2]),
             config: config(&mut rng, backends),
-            stream: rng.pick(&[1_000, 8_000, 70_000]),
-            delay_us: rng.pick(&[0, 500, 20_000]),
-            link_stream: rng.pick(&[300, 4_000, 70_000]),
-            link_delay_us: rng.pick(&[0, 500, 20_000, 200_000]),
-            chunk: rng.pick(&[60, 500, 70_000]),
-            payload: rng.pick(&[20, 60, 1_500]),
-            burst: rng.pick(&[1, 4, 20]),
-            round_nanos: rng.pick(&[50_000, 300_000, 2_000_000]),
-            slow_nanos: rng.pick(&[0, 0, 5_000_000, 300_000_000]),
-            slow_host_nanos: rng.pick(&[0, 5_000_000, 300_000_000]),
+            load: Load::draw(&mut rng),
             mailbox: rng.pick(&[1, 2, 1_024]),
             cut_at: None,
         }
@@ -160,10 +140,7 @@ impl Setup {
         setup.config.clients.stale_timeout = Duration::from_secs(20);
         setup.config.clients.ring_packets = 16;
         setup.config.master.repin_after = Duration::ZERO;
-        (setup.stream, setup.link_stream) = (70_000, 70_000);
-        (setup.delay_us, setup.link_delay_us) = (500, 500);
-        (setup.chunk, setup.payload, setup.burst) = (70_000, 20, 2);
-        (setup.slow_nanos, setup.slow_host_nanos) = (0, 2_000_000);
+        setup.load.shorten(2_000_000);
         setup.cut_at = Some(bytes);
         setup
     }
@@ -176,11 +153,7 @@ impl Setup {
         }
         let ops = rng.between(20, 120);
         let gap = rng.log_between(200_000, 200_000_000);
-        let mut weights = [0_u64; KINDS];
-        for (number, weight) in weights.iter_mut().enumerate() {
-            let left_out = number > 1 && rng.chance(35);
-            *weight = if left_out { 0 } else { rng.between(1, 20) };
-        }
+        let mut weights = weights::<KINDS>(&mut rng, 2, 35);
         weights[0] += 20;
         weights[1] += 20;
         weights[17] += 15;
@@ -242,8 +215,8 @@ impl Setup {
     }
 
     fn op(&self, kind: usize, rng: &mut Rng) -> Op {
-        let packets = rng.between(1, self.burst);
-        let bytes = rng.between(17, self.payload);
+        let packets = rng.between(1, self.load.burst);
+        let bytes = rng.between(17, self.load.payload);
         match kind {
             0 => Op::Up { packets, bytes },
             1 => Op::Down { packets, bytes },
@@ -299,22 +272,8 @@ impl Setup {
 
 fn config(rng: &mut Rng, backends: usize) -> EdgeConfig {
     let millis = Duration::from_millis;
-    let mut config = EdgeConfig::default();
+    let mut config = edge_of_both(rng, &[5_000, 20_000, 20_000, 60_000]);
     config.backends = backends as u8;
-    let limits = &mut config.limits;
-    limits.accept_rate = 0;
-    (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
-    limits.sources.penalties = false;
-    config.listener.versions = OfferedVersions::new(&[2, 3]).expect("both are known");
-    let clients = &mut config.clients;
-    clients.ring_packets = rng.pick(&[2, 16, 8_192]);
-    clients.ring_bytes = rng.pick(&[700, 1 << 20, 1 << 20]);
-    clients.ack_delay = millis(rng.pick(&[0, 1, 25]));
-    clients.keep_alive = Duration::from_secs(rng.pick(&[0, 20]));
-    clients.stale_timeout = millis(rng.pick(&[5_000, 20_000, 20_000, 60_000]));
-    clients.stale_reap_interval = millis(rng.pick(&[0, 5, 1_000]));
-    clients.write_timeout = millis(rng.log_between(200, 10_000));
-    clients.pace.frames = 0;
     let master = &mut config.master;
     master.protocol = LinkProtocol::V3;
     master.channel_capacity = rng.pick(&[1, 4, 32_768]);

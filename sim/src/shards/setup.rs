@@ -6,6 +6,7 @@ use voltlane_core::edge::EdgeConfig;
 use voltlane_core::protocol::OfferedVersions;
 
 use crate::rng::Rng;
+use crate::setups::unlimited;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -139,9 +140,7 @@ fn config(rng: &mut Rng, heavy: bool) -> EdgeConfig {
     limits.max_half_open = rng.pick(&[0, 6, 1024, 1024]);
     limits.handshake_timeout = millis(rng.log_between(500, 5_000));
     // Rates and penalties concern a single machine, not several together.
-    limits.accept_rate = 0;
-    (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
-    limits.sources.penalties = false;
-    limits.sources.connections = rng.pick(&[0, 3, 6, 256, 256]);
+    unlimited(&mut config);
+    config.limits.sources.connections = rng.pick(&[0, 3, 6, 256, 256]);
     config
 }

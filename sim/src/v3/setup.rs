@@ -6,6 +6,7 @@ use voltlane_core::edge::EdgeConfig;
 use voltlane_core::protocol::OfferedVersions;
 
 use crate::rng::Rng;
+use crate::setups::{unlimited, weights};
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -171,11 +172,7 @@ impl Setup {
         } else {
             rng.log_between(200_000, 300_000_000)
         };
-        let mut weights = [0_u64; 18];
-        for (number, weight) in weights.iter_mut().enumerate() {
-            let left_out = number > 2 && rng.chance(40);
-            *weight = if left_out { 0 } else { rng.between(1, 20) };
-        }
+        let mut weights = weights::<18>(&mut rng, 3, 40);
         weights[0] += 15;
         weights[1] += 15;
         // Few sessions should end early.
@@ -262,13 +259,6 @@ impl Setup {
             },
         }
     }
-}
-
-pub(super) fn unlimited(config: &mut EdgeConfig) {
-    let limits = &mut config.limits;
-    limits.accept_rate = 0;
-    (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
-    limits.sources.penalties = false;
 }
 
 fn config(rng: &mut Rng) -> EdgeConfig {

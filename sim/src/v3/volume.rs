@@ -12,10 +12,10 @@ use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{Closed, ConnKey, Duty, Edge, EdgeConfig, HasLink as _};
 use voltlane_core::{ClientId, Time};
 
-use super::setup;
 use crate::engine::identity::edge_pair;
 use crate::model::Violation;
 use crate::rng::Rng;
+use crate::setups::unlimited;
 
 /// The clients of a run.
 const CLIENTS: usize = 4;
@@ -125,7 +125,7 @@ fn is_packet(player: usize, number: u64, data: &[u8]) -> bool {
 impl World {
     fn new(seed: u64) -> World {
         let mut config = EdgeConfig::default();
-        setup::unlimited(&mut config);
+        unlimited(&mut config);
         let mut rng = Rng::fork(seed, "volume of version 3", 0);
         config.clients.ring_packets = rng.pick(&[64, 512, 8_192]);
         let mut random = [0; 32];
