@@ -12,6 +12,7 @@ mod audited;
 pub mod block;
 pub mod cases;
 pub mod churn;
+mod clients;
 pub mod codec;
 pub mod engine;
 pub mod fleet;

@@ -3,17 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use voltlane_core::client::{self as machine, ClientConfig, Event, State, Versions};
+use voltlane_core::client::Event;
 use voltlane_core::edge::testkit::Adapter as _;
 use voltlane_core::edge::{Closed, ConnKey, Duty};
 
 use super::leaving::Asked;
 use super::setup::Setup;
 use super::{World, kind, time};
+use crate::clients::{Client, Drives, Parts};
 use crate::engine::pipe::{End, Pipe};
-use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;
-use crate::takes::Takes;
 
 /// A connection of a client, both ends.
 pub(super) struct Conn {
@@ -34,127 +33,38 @@ pub(super) struct Conn {
     pub(super) read: u64,
 }
 
-pub(super) struct Client {
-    pub(super) machine: machine::Client,
-    pub(super) is_numbered: bool,
-    pub(super) conn: Option<usize>,
-    /// The connection that it had last.
-    pub(super) last_conn: Option<usize>,
-    /// Which of its sessions it is, and the packets that its application has sent in it.
-    pub(super) life: u32,
-    pub(super) sent: u32,
-    pub(super) id: Option<u64>,
-    /// The packets that its application is busy with.
-    pub(super) takes: Takes<u64>,
-    pub(super) stalled_until: u64,
-    pub(super) says_goodbye: bool,
-    /// Whether it was connected before it read something last.
-    was_established: bool,
-}
-
-fn machine_of(setup: &Setup, number: usize, life: u32) -> machine::Client {
+/// Begins a life of a client.
+pub(super) fn begin(setup: &Setup, number: usize, life: u32) -> Client {
     let is_numbered = number < setup.clients;
-    let config = ClientConfig::default()
-        .with_versions(if is_numbered {
-            Versions::V3
-        } else {
-            Versions::V2
-        })
-        .with_backoff(Duration::from_millis(20), Duration::from_millis(500))
-        .expect("in order");
-    let mut seed = [0; 32];
-    let purpose = (number as u64) << 32 | u64::from(life);
-    Rng::fork(setup.seed, "client of the link", purpose).fill(&mut seed);
-    machine::Client::new(config, seed)
+    Client::new(
+        is_numbered,
+        setup.seed,
+        "client of the link",
+        (number, life),
+    )
 }
 
-impl Client {
-    pub(super) fn new(setup: &Setup, number: usize) -> Client {
-        Client {
-            machine: machine_of(setup, number, 0),
-            is_numbered: number < setup.clients,
-            conn: None,
-            last_conn: None,
-            life: 0,
-            sent: 0,
-            id: None,
-            takes: Takes::default(),
-            stalled_until: 0,
-            says_goodbye: false,
-            was_established: false,
-        }
+impl Drives for World {
+    fn now(&self) -> u64 {
+        self.now
     }
 
-    pub(super) fn is_established(&self) -> bool {
-        self.machine.state() == State::Established
+    fn parts(&mut self, client: usize) -> Parts<'_> {
+        let client = &mut self.clients[client];
+        let conn = client.conn.map(|conn| &mut self.conns[conn]);
+        let ways = conn.map(|conn| (&mut conn.up, &mut conn.down));
+        client.parts(ways, &mut self.wakes)
     }
 
-    pub(super) fn wants_turn_at(&self) -> Option<u64> {
-        let machine = self.machine.poll_timeout().map(|at| at.as_nanos());
-        [machine, self.takes.next_at(), Some(self.stalled_until)]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > 0)
-            .min()
-    }
-}
-
-impl World {
-    pub(super) fn send_up(&mut self, client: usize, bytes: u64) {
-        let state = &mut self.clients[client];
-        let label = Label {
-            direction: Direction::Up,
-            owner: client as u32,
-            conn: state.life,
-            seq: state.sent,
-        };
-        let data = payload::encode(label, (bytes as usize).max(payload::HEADER_BYTES));
-        state.sent += u32::from(state.machine.send(&data).is_ok());
+    fn chunk(&mut self) -> usize {
+        self.chunk()
     }
 
-    pub(super) fn say_goodbye(&mut self, client: usize) {
-        let state = &mut self.clients[client];
-        state.says_goodbye = true;
-        if let Some(id) = state.id {
-            self.ledger.session(id).said_goodbye = true;
+    fn took(&mut self, client: usize, number: u64) {
+        if let Some(id) = self.clients[client].id {
+            let session = self.ledger.session(id);
+            session.came_taken = session.came_taken.max(number);
         }
-        state.machine.close(time(self.now));
-    }
-
-    // ---- the client
-
-    pub(super) fn client_turn(&mut self, client: usize) -> bool {
-        let now = self.now;
-        let state = &mut self.clients[client];
-        let mut moved = false;
-        while let Some(number) = state.takes.pop_done(now) {
-            state.machine.taken(time(now), number);
-            if let Some(id) = state.id {
-                let session = self.ledger.session(id);
-                session.came_taken = session.came_taken.max(number);
-            }
-            moved = true;
-        }
-        let due = state.machine.poll_timeout();
-        if due.is_some_and(|at| at.as_nanos() <= now) {
-            state.machine.handle_timeout(time(now));
-            moved = true;
-        }
-        if state.machine.wants_close() {
-            self.hang_up(client);
-            return true;
-        }
-        if state.conn.is_none() && state.machine.wants_connect(time(now)) {
-            self.connect(client);
-            moved = true;
-        }
-        if let Some(conn) = self.clients[client].conn {
-            moved |= self.client_reads(client, conn);
-        }
-        if let Some(conn) = self.clients[client].conn {
-            moved |= self.client_writes(client, conn);
-        }
-        moved | self.hear_ends(client)
     }
 
     fn connect(&mut self, client: usize) {
@@ -191,57 +101,75 @@ impl World {
         self.live.push(number);
         let state = &mut self.clients[client];
         state.machine.handle_connected(now, random);
-        (state.conn, state.last_conn) = (Some(number), Some(number));
+        state.conn = Some(number);
     }
 
-    /// The client closes its connection, or gives up opening one.
-    fn hang_up(&mut self, client: usize) {
-        let now = self.now;
-        let state = &mut self.clients[client];
-        if let Some(conn) = state.conn.take() {
-            let conn = &mut self.conns[conn];
-            self.wakes.extend(conn.up.end(now, End::Fin));
-            conn.down.discard();
-        }
-        state.machine.handle_closed(time(now), machine::Closed::Eof);
-        self.hear_ends(client);
-    }
-
-    fn client_reads(&mut self, client: usize, conn: usize) -> bool {
-        let now = self.now;
-        if now < self.clients[client].stalled_until {
-            return false;
-        }
-        let most = self.chunk();
-        let state = &mut self.conns[conn];
-        state.down.advance(now);
-        let end = match (state.down.is_reset(now), state.down.readable()) {
-            (true, _) => Some(machine::Closed::Error),
-            (false, 0) => state.down.ended(now).map(|_| machine::Closed::Eof),
-            _ => None,
-        };
-        if let Some(end) = end {
-            self.wakes.extend(state.up.end(now, End::Fin));
-            let state = &mut self.clients[client];
-            state.conn = None;
-            state.machine.handle_closed(time(now), end);
-            self.hear_ends(client);
-            return true;
-        }
-        if state.down.readable() == 0 {
-            return false;
-        }
-        let bytes = state.down.read(most);
+    fn came(&mut self, client: usize, conn: usize, bytes: &[u8]) {
         self.steps += 1;
         let reader = &mut self.clients[client];
         reader.was_established = reader.is_established();
-        self.machine_reads(client, conn, &bytes);
+        self.machine_reads(client, conn, bytes);
         self.has_read(client, conn, bytes.len());
         let state = &self.clients[client];
         if let Some(id) = state.id.filter(|_| state.is_numbered) {
             self.ledger.acknowledged(id, state.machine.acknowledged());
         }
+    }
+
+    fn writes(&mut self, _: usize, _: &[u8]) {
+        self.steps += 1;
+    }
+
+    fn hear_ends(&mut self, client: usize) -> bool {
+        let Some(event) = self.clients[client].machine.poll_event() else {
+            return false;
+        };
+        self.note(|| format!("client {client}: {event:?}"));
+        let (code, text) = match event {
+            Event::Ended(end) => (Some(end.code.to_u16()), end.text),
+            Event::Refused(_) => (None, String::new()),
+            Event::Dropped { cause, .. } => {
+                self.has_left(client, cause);
+                return true;
+            }
+            _ => return true,
+        };
+        let state = &mut self.clients[client];
+        // An Answer has no text, and a CLOSE has.
+        let has_text = state.was_established && state.is_numbered;
+        if let (Some(id), Some(code)) = (state.id, code) {
+            let session = self.ledger.session(id);
+            let is_right = match code {
+                401 | 405 | 500.. => {
+                    self.ledger.reached("kick told");
+                    let session = self.ledger.session(id);
+                    let kicked = |(of_kick, said): &(u16, String)| {
+                        *of_kick == code && (*said == text || (text.is_empty() && !has_text))
+                    };
+                    session.kicks.iter().any(kicked) || session.is_lax
+                }
+                0 | 304 => session.said_goodbye || state.says_goodbye,
+                301 | 302 => true,
+                _ => session.is_lax,
+            };
+            if !is_right {
+                let text = format!("client {client} ends with {code} {text:?}");
+                self.ledger.fail("K9", "36.5(a)", text);
+            }
+        }
+        self.start_over(client);
         true
+    }
+}
+
+impl World {
+    pub(super) fn say_goodbye(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        state.says_goodbye = true;
+        if let Some(id) = state.id {
+            self.ledger.session(id).said_goodbye = true;
+        }
+        state.machine.close(time(self.now));
     }
 
     fn machine_reads(&mut self, client: usize, conn: usize, bytes: &[u8]) {
@@ -296,77 +224,11 @@ impl World {
         }
     }
 
-    fn client_writes(&mut self, client: usize, conn: usize) -> bool {
-        let now = self.now;
-        let most = self.chunk();
-        let (state, machine) = (&mut self.conns[conn], &mut self.clients[client].machine);
-        let output = machine.output();
-        let count = output.len().min(state.up.room()).min(most);
-        if count == 0 {
-            return false;
-        }
-        let bytes = output[..count].to_vec();
-        machine.handle_written(time(now), count);
-        self.steps += 1;
-        state.up.write(now, &bytes, &mut self.wakes);
-        true
-    }
-
-    /// Takes what the machine says of its connections and its session.
-    fn hear_ends(&mut self, client: usize) -> bool {
-        let Some(event) = self.clients[client].machine.poll_event() else {
-            return false;
-        };
-        self.note(|| format!("client {client}: {event:?}"));
-        let (code, text) = match event {
-            Event::Ended(end) => (Some(end.code.to_u16()), end.text),
-            Event::Refused(_) => (None, String::new()),
-            Event::Dropped { cause, .. } => {
-                self.has_left(client, cause);
-                return true;
-            }
-            _ => return true,
-        };
-        let state = &mut self.clients[client];
-        // An Answer has no text, and a CLOSE has.
-        let has_text = state.was_established && state.is_numbered;
-        if let (Some(id), Some(code)) = (state.id, code) {
-            let session = self.ledger.session(id);
-            let is_right = match code {
-                401 | 405 | 500.. => {
-                    self.ledger.reached("kick told");
-                    let session = self.ledger.session(id);
-                    let kicked = |(of_kick, said): &(u16, String)| {
-                        *of_kick == code && (*said == text || (text.is_empty() && !has_text))
-                    };
-                    session.kicks.iter().any(kicked) || session.is_lax
-                }
-                0 | 304 => session.said_goodbye || state.says_goodbye,
-                301 | 302 => true,
-                _ => session.is_lax,
-            };
-            if !is_right {
-                let text = format!("client {client} ends with {code} {text:?}");
-                self.ledger.fail("K9", "36.5(a)", text);
-            }
-        }
-        self.start_over(client);
-        true
-    }
-
     /// Begins another session, with nothing of the one before.
     fn start_over(&mut self, client: usize) {
-        let state = &mut self.clients[client];
-        if let Some(conn) = state.conn.take() {
-            let conn = &mut self.conns[conn];
-            self.wakes.extend(conn.up.end(self.now, End::Fin));
-            conn.down.discard();
-        }
+        self.let_go(client);
         let life = self.clients[client].life + 1;
-        let mut fresh = Client::new(&self.setup, client);
-        fresh.machine = machine_of(&self.setup, client, life);
-        fresh.life = life;
-        self.clients[client] = fresh;
+        self.clients[client] = begin(&self.setup, client, life);
     }
 
     // ---- networks
@@ -377,13 +239,7 @@ impl World {
         if std::mem::take(&mut self.conns[conn].is_silent) {
             self.close_at_edge(conn, Closed::Error, End::Rst);
             let client = self.conns[conn].client;
-            let state = &mut self.clients[client];
-            if state.conn == Some(conn) {
-                state.conn = None;
-                let now = time(self.now);
-                state.machine.handle_closed(now, machine::Closed::Error);
-                self.hear_ends(client);
-            }
+            self.loses(client, conn);
         }
     }
 

@@ -195,7 +195,7 @@ impl World {
 
     /// A client says why its last connection has ended.
     pub(super) fn has_left(&mut self, client: usize, cause: DropCause) {
-        let last = self.clients[client].last_conn.map(|conn| &self.conns[conn]);
+        let last = self.conns.iter().rfind(|conn| conn.client == client);
         let is_sent_away = last.is_some_and(|conn| conn.sent_away_at.is_some());
         let asked = last.and_then(|conn| conn.asked);
         let (is_right, reached) = match cause {

@@ -32,6 +32,7 @@ use std::time::Duration;
 use voltlane_core::ClientId;
 use voltlane_core::backend::host::{Host, HostConfig};
 
+use crate::clients::{Client, Drives as _};
 use crate::engine::host::time;
 use crate::hash::TraceHash;
 use crate::ledgered::{Outcome, kind};
@@ -39,7 +40,7 @@ use crate::panics::panic_of;
 use crate::rng::Rng;
 use crate::takes::Takes;
 
-use clients::{Client, Conn};
+use clients::Conn;
 use ledger::Ledger;
 use link::{Link, Take};
 use process::Process;
@@ -202,7 +203,7 @@ impl World {
             host_stalls: 0,
             ledger: Ledger::new(&setup),
             clients: (0..setup.clients + setup.plain)
-                .map(|number| Client::new(&setup, number))
+                .map(|number| clients::begin(&setup, number, 0))
                 .collect(),
             conns: Vec::new(),
             live: Vec::new(),
@@ -330,7 +331,9 @@ impl World {
 
     fn perform(&mut self, client: usize, op: Op) {
         match op {
-            Op::Up { packets, bytes } => (0..packets).for_each(|_| self.send_up(client, bytes)),
+            Op::Up { packets, bytes } => {
+                (0..packets).for_each(|_| self.clients[client].send_up(bytes))
+            }
             Op::Down { packets, bytes } => (0..packets).for_each(|_| {
                 self.send_down(client, bytes);
             }),

@@ -27,6 +27,7 @@ use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::edge::{BackendControl, HasLink as _};
 
 use crate::audited::Audited;
+use crate::clients::{Client, Drives as _};
 use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
@@ -35,7 +36,7 @@ use crate::panics::panic_of;
 use crate::rng::Rng;
 
 use backends::Backend;
-use clients::{Client, Conn};
+use clients::Conn;
 use ledger::Ledger;
 use rest::Rest;
 use setup::{Due, Op, Setup};
@@ -170,7 +171,7 @@ impl World {
                 .collect(),
             ledger: Ledger::new(&setup),
             clients: (0..setup.clients + setup.plain)
-                .map(|number| Client::new(&setup, number, 0))
+                .map(|number| clients::begin(&setup, number, 0))
                 .collect(),
             conns: Vec::new(),
             live: Vec::new(),
@@ -315,7 +316,9 @@ impl World {
             client, backend, ..
         } = due;
         match due.op {
-            Op::Up { packets, bytes } => (0..packets).for_each(|_| self.send_up(client, bytes)),
+            Op::Up { packets, bytes } => {
+                (0..packets).for_each(|_| self.clients[client].send_up(bytes))
+            }
             Op::Down { packets, bytes } => {
                 (0..packets).for_each(|_| self.send_down(client, bytes, None));
             }

@@ -122,9 +122,9 @@ impl World {
                         continue;
                     };
                     if place == backend {
-                        (0..FLOOD).for_each(|_| self.send_up(client, FLOOD_BYTES));
+                        (0..FLOOD).for_each(|_| self.clients[client].send_up(FLOOD_BYTES));
                     } else if !self.ledger.session(id).is_paused {
-                        self.send_up(client, 0);
+                        self.clients[client].send_up(0);
                         due.push((id, self.ledger.session(id).heard + 1));
                         self.send_down(client, 0, None);
                     }
@@ -135,7 +135,7 @@ impl World {
                 self.ledger.reached("dead backend");
                 self.outage(backend, repin + 2 * MOVED_WITHIN, false);
                 for client in 0..self.clients.len() {
-                    self.send_up(client, 0);
+                    self.clients[client].send_up(0);
                 }
                 self.set_probe(Probe::Dead, repin + MOVED_WITHIN);
             }

@@ -1,10 +1,6 @@
 //! Clients, which are the core's machines, and their applications.
 
-use std::time::Duration;
-
-use voltlane_core::client::{
-    self as machine, ClientConfig, Code, DropCause, Event, State, Versions,
-};
+use voltlane_core::client::{self as machine, Code, DropCause, Event, State};
 use voltlane_core::edge::CloseReason;
 
 use super::closing::Closing;
@@ -12,9 +8,8 @@ use super::ledger::Ledger;
 use super::setup::Setup;
 use super::tap::{Down, Up};
 use super::{Owner, World, time};
-use crate::engine::pipe::End;
-use crate::payload::{self, Direction, Label};
-use crate::rng::Rng;
+use crate::clients::{self, Drives, Parts};
+use crate::payload::{self, Direction};
 use crate::takes::Takes;
 
 const SECOND_NANOS: u64 = 1_000_000_000;
@@ -53,18 +48,10 @@ pub(super) struct Client {
 }
 
 fn machine_of(setup: &Setup, number: usize, life: u32) -> machine::Client {
-    let is_v3 = number < setup.clients;
-    let (least, most) = (Duration::from_millis(20), Duration::from_millis(500));
-    let config = ClientConfig::default()
-        .with_versions(if is_v3 { Versions::V3 } else { Versions::V2 })
+    let config = clients::config(number < setup.clients)
         .with_take_over(setup.takes_over)
-        .with_padding(setup.config.clients.padding)
-        .with_backoff(least, most)
-        .expect("in order");
-    let mut seed = [0; 32];
-    let purpose = (number as u64) << 32 | u64::from(life);
-    Rng::fork(setup.seed, "client of version 3", purpose).fill(&mut seed);
-    machine::Client::new(config, seed)
+        .with_padding(setup.config.clients.padding);
+    clients::machine_of(config, setup.seed, "client of version 3", (number, life))
 }
 
 impl Client {
@@ -128,76 +115,38 @@ impl Client {
         if self.is_gone && self.conn.is_none() {
             return None;
         }
-        let machine = self.machine.poll_timeout().map(|at| at.as_nanos());
-        [machine, self.takes.next_at(), Some(self.stalled_until)]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > 0)
-            .min()
+        clients::wants_turn_at(&self.machine, &self.takes, self.stalled_until)
     }
 }
 
-impl World {
-    pub(super) fn send_up(&mut self, client: usize, bytes: usize) {
-        let state = &mut self.clients[client];
-        let label = Label {
-            direction: Direction::Up,
-            owner: client as u32,
-            conn: state.life,
-            seq: state.sizes.len() as u32,
-        };
-        let bytes = bytes.max(payload::HEADER_BYTES);
-        let Ok(number) = state.machine.send(&payload::encode(label, bytes)) else {
-            return;
-        };
-        state.sizes.push(bytes);
-        let expected = state.sizes.len() as u64;
-        if let Some(session) = state.session.filter(|_| state.is_v3) {
-            self.ledger.numbered_up(session, bytes);
-        }
-        if number != expected {
-            let text = format!("packet {expected} of client {client} has number {number}");
-            self.ledger.fail("V1", "24.1(a)", text);
+impl Drives for World {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn parts(&mut self, client: usize) -> Parts<'_> {
+        let client = &mut self.clients[client];
+        let conn = client.conn.map(|conn| &mut self.conns[conn]);
+        let ways = conn.map(|conn| (&mut conn.up, &mut conn.down));
+        Parts {
+            machine: &mut client.machine,
+            conn: &mut client.conn,
+            takes: &mut client.takes,
+            stalled_until: client.stalled_until,
+            ways,
+            wakes: &mut self.wakes,
         }
     }
 
-    pub(super) fn client_turn(&mut self, client: usize) -> bool {
-        let now = self.now;
-        let state = &mut self.clients[client];
-        if state.is_gone && state.conn.is_none() {
-            return false;
+    fn chunk(&mut self) -> usize {
+        self.chunk()
+    }
+
+    fn took(&mut self, client: usize, number: u64) {
+        if let Some(session) = self.clients[client].session {
+            let down = &mut self.ledger.sessions[session].down;
+            down.taken = down.taken.max(number);
         }
-        let mut moved = false;
-        while let Some(number) = state.takes.pop_done(now) {
-            state.machine.taken(time(now), number);
-            if let Some(session) = state.session {
-                let down = &mut self.ledger.sessions[session].down;
-                down.taken = down.taken.max(number);
-            }
-            moved = true;
-        }
-        if state
-            .machine
-            .poll_timeout()
-            .is_some_and(|at| at.as_nanos() <= now)
-        {
-            state.machine.handle_timeout(time(now));
-            moved = true;
-        }
-        if state.machine.wants_close() {
-            return self.hang_up(client);
-        }
-        if state.conn.is_none() && state.machine.wants_connect(time(now)) {
-            self.connect(client);
-            moved = true;
-        }
-        if let Some(conn) = self.clients[client].conn {
-            moved |= self.client_reads(client, conn);
-        }
-        if let Some(conn) = self.clients[client].conn {
-            moved |= self.client_writes(client, conn);
-        }
-        moved | self.hear_ends(client)
     }
 
     fn connect(&mut self, client: usize) {
@@ -227,18 +176,138 @@ impl World {
         }
     }
 
-    /// The client closes its connection, or gives up opening one.
-    fn hang_up(&mut self, client: usize) -> bool {
-        let now = self.now;
-        let state = &mut self.clients[client];
-        if let Some(conn) = state.conn.take() {
-            let conn = &mut self.conns[conn];
-            self.wakes.extend(conn.up.end(now, End::Fin));
-            conn.down.discard();
+    fn came(&mut self, client: usize, conn: usize, bytes: &[u8]) {
+        self.steps += 1;
+        let state = &mut self.conns[conn];
+        state.down_read += bytes.len() as u64;
+        while let Some(seen) = state
+            .down_seen
+            .pop_front_if(|seen| seen.end <= state.down_read)
+        {
+            if let (Down::Record(items), Some(session)) = (&seen.what, state.session) {
+                self.ledger.came_down(session, &mut state.watch, items);
+            }
         }
-        state.machine.handle_closed(time(now), machine::Closed::Eof);
-        self.hear_ends(client);
+        self.clients_machine_reads(client, conn, bytes);
+    }
+
+    fn writes(&mut self, conn: usize, bytes: &[u8]) {
+        self.steps += 1;
+        let state = &mut self.conns[conn];
+        if state.down_read == 0 && state.flight.len() < 20_000 {
+            state.flight.extend(bytes);
+        }
+        let mut seen = Vec::new();
+        let read = state.tap.up(bytes, &mut self.common, &mut seen);
+        for seen in seen {
+            let state = &mut self.conns[conn];
+            match &seen.what {
+                Up::Claim(claim) => {
+                    state.session = self.ledger.by_id.get(&claim.id).copied();
+                    if let Some(session) = state.session {
+                        let used = &mut self.ledger.sessions[session].used;
+                        *used = claim.counter.max(*used);
+                    }
+                }
+                Up::Record(items) => {
+                    if let Some(session) = state.session {
+                        self.ledger.sealed_up(session, &mut state.watch, items);
+                    }
+                }
+                Up::Hello => {}
+            }
+            state.up_seen.push_back(seen);
+        }
+        if let Err(text) = read {
+            self.misread(conn, text);
+        }
+    }
+
+    fn hear_ends(&mut self, client: usize) -> bool {
+        let Some(event) = self.clients[client].machine.poll_event() else {
+            return false;
+        };
+        self.note(|| format!("client {client}: {event:?}"));
+        let state = &mut self.clients[client];
+        match event {
+            Event::Dropped { cause, .. } => {
+                state.replay_until = None;
+                let last = state.conns.last();
+                let has_ended = last.is_some_and(|conn| self.conns[*conn].watch.has_ended);
+                let is_calm = self.closing.as_ref().is_some_and(Closing::is_calm);
+                if let DropCause::Moved(code) = cause {
+                    return self.left(client, code);
+                }
+                // Judged when they were sealed, and when they came.
+                let was_asked = matches!(cause, DropCause::Told(Code::GOING_AWAY | Code::RESTART));
+                // It has none. It comes again, until all must have come back.
+                let is_to_wait = self.setup.is_crowd && cause == DropCause::Told(Code::BUSY);
+                let reason = last.and_then(|conn| self.conns[*conn].reason);
+                let is_shed = reason == Some(CloseReason::Memory);
+                if state.is_v3 && is_calm && !has_ended && !was_asked && !is_shed && !is_to_wait {
+                    let text = format!("client {client} has lost its connection: {cause}");
+                    return self.fail_of("V14", "25.1", text);
+                }
+                let state = &mut self.clients[client];
+                match cause {
+                    DropCause::Violation(violation) if state.is_v3 => {
+                        let text = format!("client {client} says: {violation}");
+                        self.ledger.fail("V9", "26.3", text);
+                    }
+                    DropCause::Told(Code::BUSY) => {
+                        state.attempts = state.attempts.saturating_sub(1);
+                    }
+                    // A flood may cost a wait. `turned_away` judges whether it was right.
+                    _ if matches!(reason, Some(CloseReason::MadeRoom | CloseReason::Rejected)) => {
+                        state.attempts = state.attempts.saturating_sub(1);
+                        self.ledger.reached("client came again");
+                    }
+                    DropCause::Told(Code::STALE) => self.ledger.reached("stale"),
+                    DropCause::Silent => self.ledger.reached("silent"),
+                    _ => {}
+                }
+            }
+            Event::Ended(end) => self.session_ended(client, &end),
+            Event::Refused(_) => {
+                state.start_over();
+                state.machine.start_over();
+            }
+            _ => {}
+        }
         true
+    }
+
+    fn sees_reset(&mut self, client: usize) {
+        if let Some(conn) = self.clients[client].conn {
+            self.lose_conn(client, conn);
+        }
+    }
+}
+
+impl World {
+    pub(super) fn send_up(&mut self, client: usize, bytes: usize) {
+        let state = &mut self.clients[client];
+        let place = state.sizes.len() as u32;
+        let packet = clients::packet_up((client, state.life), place, bytes);
+        let Ok(number) = state.machine.send(&packet) else {
+            return;
+        };
+        let bytes = packet.len();
+        state.sizes.push(bytes);
+        let expected = state.sizes.len() as u64;
+        if let Some(session) = state.session.filter(|_| state.is_v3) {
+            self.ledger.numbered_up(session, bytes);
+        }
+        if number != expected {
+            let text = format!("packet {expected} of client {client} has number {number}");
+            self.ledger.fail("V1", "24.1(a)", text);
+        }
+    }
+
+    pub(super) fn turn_of(&mut self, client: usize) -> bool {
+        let state = &self.clients[client];
+        let is_out = state.is_gone && state.conn.is_none();
+        !is_out && self.client_turn(client)
     }
 
     /// The client's end of a connection is gone.
@@ -251,44 +320,6 @@ impl World {
             self.conns[conn].down.discard();
             self.hear_ends(client);
         }
-    }
-
-    fn client_reads(&mut self, client: usize, conn: usize) -> bool {
-        let now = self.now;
-        if now < self.clients[client].stalled_until {
-            return false;
-        }
-        let most = self.chunk();
-        let state = &mut self.conns[conn];
-        state.down.advance(now);
-        if state.down.is_reset(now) {
-            self.lose_conn(client, conn);
-            return true;
-        }
-        if state.down.readable() == 0 {
-            if state.down.ended(now).is_none() {
-                return false;
-            }
-            self.wakes.extend(state.up.end(now, End::Fin));
-            let state = &mut self.clients[client];
-            state.conn = None;
-            state.machine.handle_closed(time(now), machine::Closed::Eof);
-            self.hear_ends(client);
-            return true;
-        }
-        let bytes = state.down.read(most);
-        self.steps += 1;
-        state.down_read += bytes.len() as u64;
-        while let Some(seen) = state
-            .down_seen
-            .pop_front_if(|seen| seen.end <= state.down_read)
-        {
-            if let (Down::Record(items), Some(session)) = (&seen.what, state.session) {
-                self.ledger.came_down(session, &mut state.watch, items);
-            }
-        }
-        self.clients_machine_reads(client, conn, &bytes);
-        true
     }
 
     fn clients_machine_reads(&mut self, client: usize, conn: usize, bytes: &[u8]) {
@@ -394,105 +425,6 @@ impl World {
             self.ledger.fail("V4", "23.6(b)", text);
         }
         self.note(|| format!("client {client} is back on connection {conn}"));
-    }
-
-    fn client_writes(&mut self, client: usize, conn: usize) -> bool {
-        let now = self.now;
-        let most = self.chunk();
-        let (state, machine) = (&mut self.conns[conn], &mut self.clients[client].machine);
-        let output = machine.output();
-        let count = output.len().min(state.up.room()).min(most);
-        if count == 0 {
-            return false;
-        }
-        let bytes = output[..count].to_vec();
-        machine.handle_written(time(now), count);
-        self.steps += 1;
-        if state.down_read == 0 && state.flight.len() < 20_000 {
-            state.flight.extend(&bytes);
-        }
-        let mut seen = Vec::new();
-        let read = state.tap.up(&bytes, &mut self.common, &mut seen);
-        for seen in seen {
-            let state = &mut self.conns[conn];
-            match &seen.what {
-                Up::Claim(claim) => {
-                    state.session = self.ledger.by_id.get(&claim.id).copied();
-                    if let Some(session) = state.session {
-                        let used = &mut self.ledger.sessions[session].used;
-                        *used = claim.counter.max(*used);
-                    }
-                }
-                Up::Record(items) => {
-                    if let Some(session) = state.session {
-                        self.ledger.sealed_up(session, &mut state.watch, items);
-                    }
-                }
-                Up::Hello => {}
-            }
-            state.up_seen.push_back(seen);
-        }
-        if let Err(text) = read {
-            self.misread(conn, text);
-        }
-        let state = &mut self.conns[conn];
-        state.up.write(now, &bytes, &mut self.wakes);
-        true
-    }
-
-    /// Takes what the machine says of its connections and its session.
-    fn hear_ends(&mut self, client: usize) -> bool {
-        let Some(event) = self.clients[client].machine.poll_event() else {
-            return false;
-        };
-        self.note(|| format!("client {client}: {event:?}"));
-        let state = &mut self.clients[client];
-        match event {
-            Event::Dropped { cause, .. } => {
-                state.replay_until = None;
-                let last = state.conns.last();
-                let has_ended = last.is_some_and(|conn| self.conns[*conn].watch.has_ended);
-                let is_calm = self.closing.as_ref().is_some_and(Closing::is_calm);
-                if let DropCause::Moved(code) = cause {
-                    return self.left(client, code);
-                }
-                // Judged when they were sealed, and when they came.
-                let was_asked = matches!(cause, DropCause::Told(Code::GOING_AWAY | Code::RESTART));
-                // It has none. It comes again, until all must have come back.
-                let is_to_wait = self.setup.is_crowd && cause == DropCause::Told(Code::BUSY);
-                let reason = last.and_then(|conn| self.conns[*conn].reason);
-                let is_shed = reason == Some(CloseReason::Memory);
-                if state.is_v3 && is_calm && !has_ended && !was_asked && !is_shed && !is_to_wait {
-                    let text = format!("client {client} has lost its connection: {cause}");
-                    return self.fail_of("V14", "25.1", text);
-                }
-                let state = &mut self.clients[client];
-                match cause {
-                    DropCause::Violation(violation) if state.is_v3 => {
-                        let text = format!("client {client} says: {violation}");
-                        self.ledger.fail("V9", "26.3", text);
-                    }
-                    DropCause::Told(Code::BUSY) => {
-                        state.attempts = state.attempts.saturating_sub(1);
-                    }
-                    // A flood may cost a wait. `turned_away` judges whether it was right.
-                    _ if matches!(reason, Some(CloseReason::MadeRoom | CloseReason::Rejected)) => {
-                        state.attempts = state.attempts.saturating_sub(1);
-                        self.ledger.reached("client came again");
-                    }
-                    DropCause::Told(Code::STALE) => self.ledger.reached("stale"),
-                    DropCause::Silent => self.ledger.reached("silent"),
-                    _ => {}
-                }
-            }
-            Event::Ended(end) => self.session_ended(client, &end),
-            Event::Refused(_) => {
-                state.start_over();
-                state.machine.start_over();
-            }
-            _ => {}
-        }
-        true
     }
 
     /// A client has left, as it was asked to.

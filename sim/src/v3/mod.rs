@@ -374,7 +374,7 @@ impl World {
             moved |= match (first + step) % parties {
                 0 => self.edge_turn(),
                 1 => self.backend_turn(),
-                client => self.client_turn(client - 2),
+                client => self.turn_of(client - 2),
             };
             if self.is_over() {
                 return true;
