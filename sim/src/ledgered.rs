@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::block::threads;
+use crate::hash::TraceHash;
 use crate::model::Violation;
+use crate::panics::panic_of;
+use crate::rng::Rng;
 
 /// Kinds of events in the trace hash.
 pub(crate) mod kind {
@@ -32,6 +35,88 @@ pub struct Outcome {
     pub reach: BTreeMap<&'static str, u64>,
     /// What happened, if it was traced.
     pub notes: Vec<String>,
+}
+
+/// What a run is made of in every world.
+pub(crate) struct Course<'a> {
+    pub(crate) now: &'a mut u64,
+    pub(crate) rng: &'a mut Rng,
+    /// How long a round takes at most.
+    pub(crate) round_nanos: u64,
+    pub(crate) hash: &'a TraceHash,
+    pub(crate) steps: u64,
+    pub(crate) notes: &'a mut Option<Vec<String>>,
+    pub(crate) violation: &'a mut Option<Violation>,
+    pub(crate) reach: &'a mut BTreeMap<&'static str, u64>,
+}
+
+/// A world that runs until its plan is over, or a rule is broken.
+pub(crate) trait Runs {
+    /// The maximum number of rounds. More means that the run goes in circles.
+    const MOST_ROUNDS: u64;
+
+    fn course(&mut self) -> Course<'_>;
+
+    fn is_over(&self) -> bool;
+
+    fn fail(&mut self, id: &'static str, section: &'static str, text: String);
+
+    /// Gives everybody one turn. `number` counts the rounds, from 1. Returns whether anything moved.
+    fn round(&mut self, number: u64) -> bool;
+
+    /// Returns when anything can happen next, if nothing did now.
+    fn next_instant(&mut self) -> u64;
+
+    /// Records what happens, if the run is traced.
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        let course = self.course();
+        if let Some(notes) = course.notes {
+            notes.push(format!("{:>12} us  {}", *course.now / 1_000, text()));
+        }
+    }
+
+    fn run(&mut self) {
+        let mut number = 0;
+        while !self.is_over() {
+            number += 1;
+            let moved = self.round(number);
+            if number > Self::MOST_ROUNDS {
+                return self.fail("A2", "-", "nothing ends".into());
+            }
+            if moved {
+                let Course {
+                    now,
+                    rng,
+                    round_nanos,
+                    ..
+                } = self.course();
+                *now += rng.below(round_nanos) + 1;
+            } else {
+                let next = self.next_instant();
+                *self.course().now = next;
+            }
+        }
+        if let Some(violation) = self.course().violation {
+            let text = violation.to_string();
+            self.note(|| format!("!! {text}"));
+        }
+    }
+
+    /// Runs it, and returns the outcome. A panic breaks a rule as well.
+    fn outcome(&mut self) -> Outcome {
+        if let Some(text) = panic_of(|| self.run()) {
+            self.fail("H1", "-", text);
+        }
+        let course = self.course();
+        Outcome {
+            violation: course.violation.take(),
+            hash: course.hash.value(),
+            nanos: *course.now,
+            steps: course.steps,
+            reach: std::mem::take(course.reach),
+            notes: course.notes.take().unwrap_or_default(),
+        }
+    }
 }
 
 /// The outcome of many seeds.

@@ -12,6 +12,7 @@ use super::setup::Setup;
 use super::{World, kind, time};
 use crate::clients::{Client, Drives, Parts};
 use crate::engine::pipe::{End, Pipe};
+use crate::ledgered::Runs as _;
 use crate::rng::Rng;
 
 /// A connection of a client, both ends.

@@ -8,6 +8,7 @@ use voltlane_core::edge::CloseReason;
 
 use super::World;
 use crate::codec::Frames;
+use crate::ledgered::Runs as _;
 
 const GOAWAY: u8 = 0x28;
 const MILLI_NANOS: u64 = 1_000_000;

@@ -11,6 +11,7 @@ use super::tap::Fault;
 use super::{World, kind, time};
 use crate::codec::Frames;
 use crate::engine::pipe::{End, Pipe};
+use crate::ledgered::Runs as _;
 use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;
 

@@ -35,8 +35,7 @@ use voltlane_core::backend::host::{Host, HostConfig};
 use crate::clients::{Client, Drives as _};
 use crate::engine::host::time;
 use crate::hash::TraceHash;
-use crate::ledgered::{Outcome, kind};
-use crate::panics::panic_of;
+use crate::ledgered::{Course, Outcome, Runs, kind};
 use crate::rng::Rng;
 use crate::takes::Takes;
 
@@ -84,9 +83,6 @@ pub const RULES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The maximum number of rounds. More means that the run goes in circles.
-const MOST_ROUNDS: u64 = 1_000_000;
-
 /// Counts packets that reached an application.
 pub const DELIVERED: &str = "packet delivered";
 
@@ -117,19 +113,9 @@ pub fn run_cut_traced(seed: u64, shards: u8, besides: Besides, bytes: u64) -> Ou
 
 fn run_with(setup: Setup, traced: bool) -> Outcome {
     let mut world = World::new(setup, traced);
-    if let Some(text) = panic_of(|| world.run()) {
-        world.ledger.fail("H1", "-", text);
-    }
-    let mut reach = std::mem::take(&mut world.ledger.reach);
-    reach.insert(DELIVERED, world.ledger.delivered);
-    Outcome {
-        violation: world.ledger.violation.take(),
-        hash: world.hash.value(),
-        nanos: world.now,
-        steps: world.steps,
-        reach,
-        notes: world.notes.unwrap_or_default(),
-    }
+    let mut outcome = world.outcome();
+    outcome.reach.insert(DELIVERED, world.ledger.delivered);
+    outcome
 }
 
 struct World {
@@ -180,6 +166,66 @@ fn host_of(setup: &Setup, boot: u64) -> Host {
     Host::new(HostConfig::default().asking(name))
 }
 
+impl Runs for World {
+    const MOST_ROUNDS: u64 = 1_000_000;
+
+    fn course(&mut self) -> Course<'_> {
+        Course {
+            now: &mut self.now,
+            rng: &mut self.rng,
+            round_nanos: self.setup.load.round_nanos,
+            hash: &self.hash,
+            steps: self.steps,
+            notes: &mut self.notes,
+            violation: &mut self.ledger.violation,
+            reach: &mut self.ledger.reach,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_done || self.ledger.violation.is_some()
+    }
+
+    fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
+        self.ledger.fail(id, section, text);
+    }
+
+    fn round(&mut self, number: u64) -> bool {
+        self.ledger.now = self.now;
+        let moved = self.turns();
+        if !moved && !self.is_over() {
+            self.look_at_quiet();
+        }
+        if number.is_multiple_of(64) {
+            self.edge.audit();
+        }
+        moved
+    }
+
+    fn next_instant(&mut self) -> u64 {
+        let now = self.now;
+        self.wakes = self.wakes.split_off(&(now + 1));
+        let edge = self.edge.poll_timeout();
+        let host = self.host.poll_timeout().map(|at| at.as_nanos());
+        let clients = self.clients.iter().filter_map(Client::wants_turn_at);
+        let others = [
+            self.plan.front().map_or(0, |due| due.at),
+            self.host_stalls,
+            self.takes.next_at().unwrap_or(0),
+            self.rest.as_ref().map_or(0, |rest| rest.looks_at),
+        ];
+        edge.into_iter()
+            .chain(host)
+            .chain(clients)
+            .chain(self.wakes.first().copied())
+            .chain(others)
+            .map(|at| at.max(now + 1))
+            .filter(|&at| at > now + 1 || [edge, host].iter().flatten().any(|&due| due <= now + 1))
+            .min()
+            .unwrap_or(now + 1_000_000)
+    }
+}
+
 impl World {
     fn new(setup: Setup, traced: bool) -> World {
         let edge = Process::new(&setup, setup.shards, (1, &[]), None);
@@ -218,44 +264,8 @@ impl World {
         }
     }
 
-    fn note(&mut self, text: impl FnOnce() -> String) {
-        if let Some(notes) = &mut self.notes {
-            notes.push(format!("{:>12} us  {}", self.now / 1_000, text()));
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_done || self.ledger.violation.is_some()
-    }
-
-    fn run(&mut self) {
-        let mut rounds = 0;
-        while !self.is_over() {
-            self.ledger.now = self.now;
-            let moved = self.round();
-            if !moved && !self.is_over() {
-                self.look_at_quiet();
-            }
-            rounds += 1;
-            if rounds % 64 == 0 {
-                self.edge.audit();
-            }
-            if rounds > MOST_ROUNDS {
-                return self.ledger.fail("A2", "-", "nothing ends".into());
-            }
-            self.now = match moved {
-                true => self.now + self.rng.below(self.setup.load.round_nanos) + 1,
-                false => self.next_instant(),
-            };
-        }
-        if let Some(violation) = &self.ledger.violation {
-            let text = violation.to_string();
-            self.note(|| format!("!! {text}"));
-        }
-    }
-
     /// Gives everybody one turn, in random order. Returns whether anything moved.
-    fn round(&mut self) -> bool {
+    fn turns(&mut self) -> bool {
         let mut moved = self.operate();
         let parties = self.clients.len() + 2;
         let first = self.rng.below(parties as u64) as usize;
@@ -270,30 +280,6 @@ impl World {
             };
         }
         moved
-    }
-
-    /// Returns when anything can happen next, if nothing did now.
-    fn next_instant(&mut self) -> u64 {
-        let now = self.now;
-        self.wakes = self.wakes.split_off(&(now + 1));
-        let edge = self.edge.poll_timeout();
-        let host = self.host.poll_timeout().map(|at| at.as_nanos());
-        let clients = self.clients.iter().filter_map(Client::wants_turn_at);
-        let others = [
-            self.plan.front().map_or(0, |due| due.at),
-            self.host_stalls,
-            self.takes.next_at().unwrap_or(0),
-            self.rest.as_ref().map_or(0, |rest| rest.looks_at),
-        ];
-        edge.into_iter()
-            .chain(host)
-            .chain(clients)
-            .chain(self.wakes.first().copied())
-            .chain(others)
-            .map(|at| at.max(now + 1))
-            .filter(|&at| at > now + 1 || [edge, host].iter().flatten().any(|&due| due <= now + 1))
-            .min()
-            .unwrap_or(now + 1_000_000)
     }
 
     fn chunk(&mut self) -> usize {

@@ -10,6 +10,7 @@ use voltlane_core::edge::testkit::Adapter as _;
 
 use super::World;
 use super::ledger::{Session, Told};
+use crate::ledgered::Runs as _;
 
 /// How long everything may take to come to rest, in nanoseconds. Sessions whose clients have gone must expire meanwhile.
 const WITHIN: u64 = 400_000_000_000;

@@ -7,6 +7,7 @@ use voltlane_core::edge::Closed;
 use super::process::Process;
 use super::{World, time};
 use crate::engine::pipe::End;
+use crate::ledgered::Runs as _;
 
 impl World {
     /// The edge is told to end, and to save its sessions.

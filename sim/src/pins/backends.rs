@@ -8,6 +8,7 @@ use super::ledger::Told;
 use super::setup::Setup;
 use super::{World, kind, time};
 use crate::engine::pipe::{End, Pipe};
+use crate::ledgered::Runs as _;
 use crate::link3::tap::Tap;
 use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;

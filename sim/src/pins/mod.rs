@@ -23,16 +23,15 @@ mod shards;
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU8;
 
+use voltlane_core::edge::BackendControl;
 use voltlane_core::edge::trunk::Trunk;
-use voltlane_core::edge::{BackendControl, HasLink as _};
 
 use crate::audited::Audited;
 use crate::clients::{Client, Drives as _};
 use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
-use crate::ledgered::{Outcome, kind};
-use crate::panics::panic_of;
+use crate::ledgered::{Course, Outcome, Runs, kind};
 use crate::rng::Rng;
 
 use backends::Backend;
@@ -78,9 +77,6 @@ pub const RULES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The maximum number of rounds. More means that the run goes in circles.
-const MOST_ROUNDS: u64 = 1_000_000;
-
 /// Counts packets that reached an application.
 pub const DELIVERED: &str = "packet delivered";
 
@@ -104,19 +100,9 @@ pub fn run_cut(seed: u64, bytes: u64) -> Outcome {
 
 fn run_with(setup: Setup, traced: bool) -> Outcome {
     let mut world = World::new(setup, traced);
-    if let Some(text) = panic_of(|| world.run()) {
-        world.ledger.fail("H1", "-", text);
-    }
-    let mut reach = std::mem::take(&mut world.ledger.reach);
-    reach.insert(DELIVERED, world.ledger.delivered);
-    Outcome {
-        violation: world.ledger.violation.take(),
-        hash: world.hash.value(),
-        nanos: world.now,
-        steps: world.steps,
-        reach,
-        notes: world.notes.unwrap_or_default(),
-    }
+    let mut outcome = world.outcome();
+    outcome.reach.insert(DELIVERED, world.ledger.delivered);
+    outcome
 }
 
 struct World {
@@ -145,6 +131,66 @@ struct World {
     moves: u64,
     /// Bytes on all links so far.
     link_bytes: u64,
+}
+
+impl Runs for World {
+    const MOST_ROUNDS: u64 = 1_000_000;
+
+    fn course(&mut self) -> Course<'_> {
+        Course {
+            now: &mut self.now,
+            rng: &mut self.rng,
+            round_nanos: self.setup.load.round_nanos,
+            hash: &self.hash,
+            steps: self.steps,
+            notes: &mut self.notes,
+            violation: &mut self.ledger.violation,
+            reach: &mut self.ledger.reach,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_done || self.ledger.violation.is_some()
+    }
+
+    fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
+        self.ledger.fail(id, section, text);
+    }
+
+    fn round(&mut self, _: u64) -> bool {
+        self.ledger.now = self.now;
+        self.look_at_links();
+        self.turns()
+    }
+
+    fn next_instant(&mut self) -> u64 {
+        let now = self.now;
+        self.wakes = self.wakes.split_off(&(now + 1));
+        let nanos = |at: voltlane_core::Time| at.as_nanos();
+        let shards = self.shards.iter().flat_map(|shard| {
+            let due = shard.edge.poll_timeout().map(|due| nanos(due.at));
+            [due.map(|due| due.max(shard.stalls)), Some(shard.stalls)]
+        });
+        let trunks = self.trunks.iter();
+        let trunks = trunks.map(|trunk| trunk.poll_timeout().map(|due| nanos(due.at)));
+        let backends = self.backends.iter().flat_map(|one| {
+            let due = one.host.poll_timeout().map(nanos);
+            [due, one.takes.next_at(), Some(one.stalls)]
+        });
+        let clients = self.clients.iter().map(Client::wants_turn_at);
+        let others = [
+            self.plan.front().map(|due| due.at),
+            self.rest.as_ref().map(|rest| rest.looks_at),
+            self.wakes.first().copied(),
+        ];
+        let all = shards.chain(trunks).chain(backends).chain(clients);
+        // What was due before did not move anybody.
+        all.chain(others)
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(now + 1_000_000)
+    }
 }
 
 impl World {
@@ -186,53 +232,8 @@ impl World {
         }
     }
 
-    fn note(&mut self, text: impl FnOnce() -> String) {
-        if let Some(notes) = &mut self.notes {
-            notes.push(format!("{:>12} us  {}", self.now / 1_000, text()));
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_done || self.ledger.violation.is_some()
-    }
-
-    fn run(&mut self) {
-        let mut rounds = 0;
-        while !self.is_over() {
-            self.ledger.now = self.now;
-            self.look_at_links();
-            let moved = self.round();
-            rounds += 1;
-            if rounds > MOST_ROUNDS {
-                return self.ledger.fail("A2", "-", "nothing ends".into());
-            }
-            self.now = match moved {
-                true => self.now + self.rng.below(self.setup.load.round_nanos) + 1,
-                false => self.next_instant(),
-            };
-        }
-        if let Some(violation) = &self.ledger.violation {
-            let text = violation.to_string();
-            self.note(|| format!("!! {text}"));
-        }
-    }
-
-    /// Notes which backends are down, as the shard sees it that learns of it last.
-    fn look_at_links(&mut self) {
-        let each = self.setup.each;
-        for backend in 0..self.backends.len() {
-            let shards = &self.shards[backend * each..][..each];
-            let is_up = self.trunks[backend].gauges().link_is_up
-                && shards.iter().all(|shard| shard.edge.link_read_budget() > 0);
-            let is_known = self.ledger.backends[backend].down_since.is_some();
-            if !is_up || is_known {
-                self.ledger.look_at_link(backend, is_up);
-            }
-        }
-    }
-
     /// Gives everybody one turn, in random order. Returns whether anything moved.
-    fn round(&mut self) -> bool {
+    fn turns(&mut self) -> bool {
         let mut moved = self.operate();
         let (shards, backends) = (self.shards.len(), self.backends.len());
         let parties = shards + 2 * backends + self.clients.len();
@@ -254,36 +255,6 @@ impl World {
         }
         self.live.retain(|conn| !self.conns[*conn].is_over);
         moved
-    }
-
-    /// Returns when anything can happen next, if nothing did now.
-    fn next_instant(&mut self) -> u64 {
-        let now = self.now;
-        self.wakes = self.wakes.split_off(&(now + 1));
-        let nanos = |at: voltlane_core::Time| at.as_nanos();
-        let shards = self.shards.iter().flat_map(|shard| {
-            let due = shard.edge.poll_timeout().map(|due| nanos(due.at));
-            [due.map(|due| due.max(shard.stalls)), Some(shard.stalls)]
-        });
-        let trunks = self.trunks.iter();
-        let trunks = trunks.map(|trunk| trunk.poll_timeout().map(|due| nanos(due.at)));
-        let backends = self.backends.iter().flat_map(|one| {
-            let due = one.host.poll_timeout().map(nanos);
-            [due, one.takes.next_at(), Some(one.stalls)]
-        });
-        let clients = self.clients.iter().map(Client::wants_turn_at);
-        let others = [
-            self.plan.front().map(|due| due.at),
-            self.rest.as_ref().map(|rest| rest.looks_at),
-            self.wakes.first().copied(),
-        ];
-        let all = shards.chain(trunks).chain(backends).chain(clients);
-        // What was due before did not move anybody.
-        all.chain(others)
-            .flatten()
-            .filter(|at| *at > now)
-            .min()
-            .unwrap_or(now + 1_000_000)
     }
 
     fn chunk(&mut self) -> usize {

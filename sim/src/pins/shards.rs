@@ -11,6 +11,7 @@ use voltlane_core::edge::{Closed, ConnKey, Departing, Duty, Handover, HasLink as
 use super::{World, kind, time};
 use crate::audited::Audited;
 use crate::engine::pipe::End;
+use crate::ledgered::Runs as _;
 use crate::shards::exchange;
 
 type ShardEnd = exchange::End<Upward, Downward, Batch>;
@@ -57,6 +58,20 @@ fn idle() -> Context<'static> {
 }
 
 impl World {
+    /// Notes which backends are down, as the shard sees it that learns of it last.
+    pub(super) fn look_at_links(&mut self) {
+        let each = self.setup.each;
+        for backend in 0..self.backends.len() {
+            let shards = &self.shards[backend * each..][..each];
+            let is_up = self.trunks[backend].gauges().link_is_up
+                && shards.iter().all(|shard| shard.edge.link_read_budget() > 0);
+            let is_known = self.ledger.backends[backend].down_since.is_some();
+            if !is_up || is_known {
+                self.ledger.look_at_link(backend, is_up);
+            }
+        }
+    }
+
     pub(super) fn shard_turn(&mut self, shard: usize) -> bool {
         let now = self.now;
         if now < self.shards[shard].stalls {

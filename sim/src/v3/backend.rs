@@ -10,6 +10,7 @@ use voltlane_core::protocol::Delivery;
 use super::ledger::FIRST_VOLATILE;
 use super::{World, kind, time};
 use crate::codec::{self, Frames, Tagged};
+use crate::ledgered::Runs as _;
 use crate::payload::{self, Direction, Label};
 
 /// The flags of version 3 of the link. The frames never reach an edge: they go by a call.

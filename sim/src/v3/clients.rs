@@ -9,6 +9,7 @@ use super::setup::Setup;
 use super::tap::{Down, Up};
 use super::{Owner, World, time};
 use crate::clients::{self, Drives, Parts};
+use crate::ledgered::Runs as _;
 use crate::payload::{self, Direction};
 use crate::takes::Takes;
 
@@ -304,6 +305,7 @@ impl World {
         }
     }
 
+    /// Gives a client a turn, unless it does nothing more.
     pub(super) fn turn_of(&mut self, client: usize) -> bool {
         let state = &self.clients[client];
         let is_out = state.is_gone && state.conn.is_none();

@@ -7,6 +7,7 @@ use super::clients::Client;
 use super::crowd::{CRUMB_BYTES, END_BYTES};
 use super::ledger::Session;
 use super::restart::Counted;
+use crate::ledgered::Runs as _;
 
 /// How many attempts the owner may need.
 const ATTEMPTS: u64 = 3;

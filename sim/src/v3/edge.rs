@@ -11,6 +11,7 @@ use super::tap::{Down, Up};
 use super::{Owner, World, kind, time};
 use crate::codec::{self, Frames, Tagged};
 use crate::engine::pipe::End;
+use crate::ledgered::Runs as _;
 
 /// The packets of the link's queue that are looked at, each time something is written to a client.
 const MOST_LOOKED_AT: usize = 400;

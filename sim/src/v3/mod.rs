@@ -45,8 +45,7 @@ use crate::engine::host::time;
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::Pipe;
 use crate::hash::TraceHash;
-use crate::ledgered::{Outcome, kind};
-use crate::panics::panic_of;
+use crate::ledgered::{Course, Outcome, Runs, kind};
 use crate::recorded;
 use crate::rng::Rng;
 
@@ -139,9 +138,6 @@ pub const RULES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The maximum number of rounds. More means that the run goes in circles.
-const MOST_ROUNDS: u64 = 2_000_000;
-
 /// Counts packets that reached the backend or a client of version 3.
 pub const DELIVERED: &str = "packet delivered";
 /// Counts values that were sealed.
@@ -170,20 +166,11 @@ fn run_with(setup: Setup, traced: bool) -> Outcome {
 }
 
 fn outcome_of(mut world: World) -> Outcome {
-    if let Some(text) = panic_of(|| world.run()) {
-        world.ledger.fail("H1", "-", text);
-    }
-    let mut reach = world.ledger.reach;
-    reach.insert(DELIVERED, world.ledger.delivered);
-    reach.insert(SEALED, world.common.used.len() as u64);
-    Outcome {
-        violation: world.ledger.violation.take(),
-        hash: world.hash.value(),
-        nanos: world.now,
-        steps: world.steps,
-        reach,
-        notes: world.notes.unwrap_or_default(),
-    }
+    let mut outcome = world.outcome();
+    let sealed = world.common.used.len() as u64;
+    let counted = [(DELIVERED, world.ledger.delivered), (SEALED, sealed)];
+    outcome.reach.extend(counted);
+    outcome
 }
 
 /// Whose connection it is.
@@ -282,6 +269,61 @@ struct World {
     late_floods: (u32, u64),
 }
 
+impl Runs for World {
+    const MOST_ROUNDS: u64 = 2_000_000;
+
+    fn course(&mut self) -> Course<'_> {
+        Course {
+            now: &mut self.now,
+            rng: &mut self.rng,
+            round_nanos: self.setup.round_nanos,
+            hash: &self.hash,
+            steps: self.steps,
+            notes: &mut self.notes,
+            violation: &mut self.ledger.violation,
+            reach: &mut self.ledger.reach,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_done || self.ledger.violation.is_some()
+    }
+
+    fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
+        self.ledger.fail(id, section, text);
+    }
+
+    fn round(&mut self, number: u64) -> bool {
+        self.ledger.now = self.now;
+        let moved = self.turns();
+        if number.is_multiple_of(64) {
+            self.edge.audit();
+        }
+        moved
+    }
+
+    fn next_instant(&mut self) -> u64 {
+        let now = self.now;
+        self.wakes = self.wakes.split_off(&(now + 1));
+        self.edge.skip_listed();
+        let edge = self.edge.poll_timeout().map(|due| due.at.as_nanos());
+        let clients = self.clients.iter().filter_map(Client::wants_turn_at);
+        let others = [
+            self.plan.front().map_or(0, |due| due.at),
+            self.link.stalled_until,
+            self.closing.as_ref().map_or(0, Closing::looks_at),
+        ];
+        edge.into_iter()
+            .chain(clients)
+            .chain(self.wakes.first().copied())
+            .chain(others)
+            .map(|at| at.max(now + 1))
+            .filter(|&at| at > now + 1 || edge.is_some_and(|due| due <= now))
+            .min()
+            .unwrap_or(now + 1_000_000)
+    }
+}
+
 impl World {
     fn new(setup: Setup, traced: bool) -> World {
         let mut seed = [0; 32];
@@ -330,42 +372,8 @@ impl World {
         }
     }
 
-    fn note(&mut self, text: impl FnOnce() -> String) {
-        if let Some(notes) = &mut self.notes {
-            notes.push(format!("{:>12} us  {}", self.now / 1_000, text()));
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_done || self.ledger.violation.is_some()
-    }
-
-    fn run(&mut self) {
-        let mut rounds = 0;
-        while !self.is_over() {
-            self.ledger.now = self.now;
-            let moved = self.round();
-            rounds += 1;
-            if rounds % 64 == 0 {
-                self.edge.audit();
-            }
-            if rounds > MOST_ROUNDS {
-                return self.ledger.fail("A2", "-", "nothing ends".into());
-            }
-            if moved {
-                self.now += self.rng.below(self.setup.round_nanos) + 1;
-            } else {
-                self.now = self.next_instant();
-            }
-        }
-        if let Some(violation) = &self.ledger.violation {
-            let text = violation.to_string();
-            self.note(|| format!("!! {text}"));
-        }
-    }
-
     /// Gives everybody one turn, in random order. Returns whether anything moved.
-    fn round(&mut self) -> bool {
+    fn turns(&mut self) -> bool {
         self.vanish();
         let mut moved = self.operate();
         let parties = self.clients.len() + 2;
@@ -382,28 +390,6 @@ impl World {
         }
         moved |= self.others_turn();
         moved
-    }
-
-    /// Returns when anything can happen next, if nothing did now.
-    fn next_instant(&mut self) -> u64 {
-        let now = self.now;
-        self.wakes = self.wakes.split_off(&(now + 1));
-        self.edge.skip_listed();
-        let edge = self.edge.poll_timeout().map(|due| due.at.as_nanos());
-        let clients = self.clients.iter().filter_map(Client::wants_turn_at);
-        let others = [
-            self.plan.front().map_or(0, |due| due.at),
-            self.link.stalled_until,
-            self.closing.as_ref().map_or(0, Closing::looks_at),
-        ];
-        edge.into_iter()
-            .chain(clients)
-            .chain(self.wakes.first().copied())
-            .chain(others)
-            .map(|at| at.max(now + 1))
-            .filter(|&at| at > now + 1 || edge.is_some_and(|due| due <= now))
-            .min()
-            .unwrap_or(now + 1_000_000)
     }
 
     fn entropy(&mut self) -> [u8; 32] {

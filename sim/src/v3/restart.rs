@@ -10,6 +10,7 @@ use crate::audited::Audited;
 use crate::codec::Frames;
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::End;
+use crate::ledgered::Runs as _;
 use crate::recorded;
 use crate::rng::Rng;
 

@@ -7,6 +7,7 @@ use super::{Owner, World};
 use crate::codec::{Hello, frame};
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::End;
+use crate::ledgered::Runs as _;
 use crate::rng::Rng;
 
 impl World {
