@@ -7,7 +7,7 @@ use crate::code::Code;
 use crate::link::v3::Disowned;
 use crate::{ClientId, Time};
 
-use super::super::host::{Head, Host, Judged};
+use super::super::host::{Head, Host, Judged, Mark};
 use super::{Fleet, Lane};
 
 /// How long a session waits for an edge whose own one is gone for good. (SPEC 44.7)
@@ -60,6 +60,16 @@ impl Fleet {
         self.host_in(owner)?.counter_of(id)
     }
 
+    /// Returns how a session has ended at another edge than the one at `place`, if it has.
+    fn ended_elsewhere(&self, place: usize, id: ClientId) -> Option<Code> {
+        let lanes = self.lanes.iter().enumerate();
+        let others = lanes.filter(|(at, _)| *at != place);
+        let others = others.map(|(_, lane)| &lane.host);
+        let mut all = others.chain(self.attic.as_deref());
+        // One that went to another backend may be back.
+        all.find_map(|host| host.ended(id).filter(|code| *code != Code::ELSEWHERE))
+    }
+
     fn judge_adopt(&mut self, place: usize, now: Time, id: ClientId, counter: u64, adopt: Head) {
         let owner = self.place_for(id);
         let judged = owner
@@ -68,7 +78,15 @@ impl Fleet {
                 host.judge(id, adopt, owner == Some(place))
             });
         match judged {
-            Judged::GoesOn => {
+            // Its edge acknowledges all that the application was given (SPEC 44.5(d)).
+            Judged::GoesOn(given) if !self.came_back_from(given) => {
+                self.refuse(place, id, counter, 0, Code::BUSY);
+                if owner == Some(place) {
+                    // It has dropped its copy (SPEC 44.6(a)).
+                    self.orphan(now, place, id);
+                }
+            }
+            Judged::GoesOn(_) => {
                 let owner = owner.unwrap_or(place);
                 let moved = self.host_in_mut(owner).and_then(|host| host.take_out(id));
                 if owner != place {
@@ -79,7 +97,17 @@ impl Fleet {
                 }
                 self.set_owner(id, place);
             }
-            Judged::Refused(known, code) => self.refuse(place, id, counter, known, code),
+            Judged::Refused(known, code) => {
+                self.refuse(place, id, counter, known, code);
+                let is_final = matches!(code, Code::NUMBERS | Code::RING_FULL);
+                if is_final
+                    && owner == Some(place)
+                    && let Some(host) = self.host_in_mut(place)
+                {
+                    // Its edge has dropped its copy, so nobody else can say so.
+                    host.end_refused(id, code);
+                }
+            }
             Judged::Unknown => {
                 let is_young = self.began.is_none_or(|began| now < began + UNKNOWN_WITHIN);
                 let all_told = self.lanes.iter().all(|lane| lane.host.has_picture());
@@ -93,10 +121,18 @@ impl Fleet {
         }
     }
 
+    fn came_back_from(&self, mark: Mark) -> bool {
+        let lane = self.lanes.get(usize::from(mark.lane));
+        lane.is_none_or(|lane| lane.host.came_back_from(mark))
+    }
+
     /// Judges an OWN: the greater counter wins (SPEC 44.6(f)).
     fn judge_own(&mut self, place: usize, id: ClientId, counter: u64) {
         let Some(known) = self.counter_elsewhere(place, id) else {
-            return self.set_owner(id, place);
+            return match self.ended_elsewhere(place, id) {
+                Some(code) => self.refuse(place, id, 0, counter.saturating_add(1), code),
+                None => self.set_owner(id, place),
+            };
         };
         if counter <= known {
             return self.refuse(place, id, 0, known, Code::TAKEN_OVER);
@@ -157,12 +193,17 @@ impl Fleet {
             return;
         };
         for id in host.told() {
-            let moved = self.host_in_mut(place).and_then(|host| host.take_out(id));
-            if let (Some(moved), Some(attic)) = (moved, self.attic.as_deref_mut()) {
-                attic.take_orphan(id, moved);
-                self.left.push_back((now + LEFT_BEHIND, id));
-                self.moved.insert(id, ATTIC);
-            }
+            self.orphan(now, place, id);
+        }
+    }
+
+    /// Keeps a session that the edge at `place` has no longer, since it may come to another one, or come back.
+    fn orphan(&mut self, now: Time, place: usize, id: ClientId) {
+        let moved = self.host_in_mut(place).and_then(|host| host.take_out(id));
+        if let (Some(moved), Some(attic)) = (moved, self.attic.as_deref_mut()) {
+            attic.take_orphan(id, moved);
+            self.left.push_back((now + LEFT_BEHIND, id));
+            self.moved.insert(id, ATTIC);
         }
     }
 

@@ -12,6 +12,8 @@ use crate::end::{End, Ledgers};
 use crate::ledger::Ledger;
 pub use crate::link::v3::GroupId;
 
+use super::Mark;
+
 /// Ended sessions that are remembered. Notices about them are not told again, and packets for them are not sent.
 pub const MAX_ENDED: usize = 65_536;
 /// Groups that have members, at most: those of SPEC 38.2 but the group of everybody, which a host keeps itself.
@@ -38,6 +40,8 @@ pub(super) struct Entry {
     is_admitted: bool,
     /// Packets that came from the client, which is the number of the last one.
     pub(super) up: u64,
+    /// The frame of the last one that the application was given. (Version 3 of the link)
+    pub(super) given: Mark,
     /// The number of the packet that the edge sends next. (Version 3 of the link)
     pub(super) next_up: u64,
     /// Packets that were sent to it, which is the number of the last one.
@@ -69,10 +73,17 @@ pub(super) struct Entry {
     kept_bytes: usize,
     /// The number of the last packet that its new edge was sent again, until that has all. (SPEC 44.5(d))
     pub(super) injected: Option<u64>,
-    /// Whether another edge had it before this one, which has not told where it is.
+    /// Whether another edge had it before this one, which has not told where it is, and whose copy was not made in this process.
     pub(super) is_moved: bool,
+    /// The edges that have had it in this process, a bit for each lane: their copies have the numbers of this process.
+    lanes: u64,
     /// Its place in the order in which sessions were heard of last.
     heard: u64,
+}
+
+/// Returns the bit of a lane. There are no more than bits.
+fn bit_of(lane: u16) -> u64 {
+    1_u64.checked_shl(lane.into()).unwrap_or(0)
 }
 
 impl Entry {
@@ -106,6 +117,16 @@ impl Entry {
         if let Some(oldest) = self.kept.pop_front() {
             self.kept_bytes -= oldest.len();
         }
+    }
+
+    /// Notes that the edge of this lane has it.
+    pub(super) fn comes_to(&mut self, lane: u16) {
+        self.lanes |= bit_of(lane);
+    }
+
+    /// Returns whether the edge of this lane has had it in this process.
+    pub(super) fn was_at(&self, lane: u16) -> bool {
+        self.lanes & bit_of(lane) != 0
     }
 
     /// Drops what is settled.
@@ -335,6 +356,18 @@ impl Book {
     /// Returns whether a group has members.
     pub(super) fn has_group(&self, group: GroupId) -> bool {
         self.groups.contains_key(&group)
+    }
+
+    /// Returns the kicks that were asked for and that no packet before them holds up, in the order of ids.
+    pub(super) fn kicks(&self) -> Vec<(ClientId, Code, String)> {
+        let due = self.known.iter().filter(|(_, entry)| !entry.is_injecting());
+        let kicks = due.filter_map(|(&id, entry)| {
+            let kick = entry.kick.as_deref()?;
+            Some((id, kick.0, kick.1.clone()))
+        });
+        let mut kicks: Vec<_> = kicks.collect();
+        kicks.sort_unstable_by_key(|(id, ..)| *id);
+        kicks
     }
 
     /// Returns the sessions that the application was told of and that are not hidden, in the order of their ids.

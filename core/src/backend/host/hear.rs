@@ -14,7 +14,7 @@ use super::book::{Book, Entry};
 use super::event::code_of;
 use super::granted::{ASK_WITHIN, Answer, GRANT_WITHIN, GrantError, Granted, Opened};
 use super::{
-    Delivery, Desk, EVERYONE, Event, Grant, Joined, Mode, Overflow, Time, ToEdge, policy_of,
+    Delivery, Desk, EVERYONE, Event, Grant, Joined, Mark, Mode, Overflow, Time, ToEdge, policy_of,
 };
 use crate::backend::{self as link, BackendError};
 
@@ -190,6 +190,10 @@ impl Desk {
                 self.send_again(id, flag, data);
             }
         }
+        // An edge that began to count again has dropped those that it had not read.
+        for (id, code, text) in self.book.kicks() {
+            self.push_kick(id, code, &text);
+        }
         self.pending.push_back(Event::CaughtUp);
         self.inject();
     }
@@ -203,18 +207,14 @@ impl Desk {
             // It is kept, and goes behind those before it. So does the order to end the session.
             return;
         }
-        let kick = entry.kick.clone();
-        match (flag, &mut self.v3, kick) {
-            (crate::link::tagged::Flag::Data, Some(v3), _) => {
-                let delivery = Delivery::Ordinary;
-                v3.push(ToEdge::Packet {
-                    id,
-                    delivery,
-                    packet: data,
-                });
-            }
-            (_, _, Some(kick)) => self.push_kick(id, kick.0, &kick.1),
-            _ => {}
+        // Kicks follow.
+        if let (crate::link::tagged::Flag::Data, Some(v3)) = (flag, &mut self.v3) {
+            let delivery = Delivery::Ordinary;
+            v3.push(ToEdge::Packet {
+                id,
+                delivery,
+                packet: data,
+            });
         }
     }
 
@@ -259,7 +259,12 @@ impl Desk {
             }
             _ => None,
         };
-        let event = hear_v3(&mut self.book, v3, frame);
+        let at = Mark {
+            lane: self.lane,
+            picture: v3.picture,
+            count: v3.received(),
+        };
+        let event = hear_v3(&mut self.book, v3, at, frame);
         if let Some((id, groups)) = left.filter(|_| v3.features().has(Feature::Groups)) {
             // It is a member there until its end is acknowledged, and what is sent from now on is not for it (SPEC 45.6(b)).
             for group in groups.into_iter().chain([EVERYONE]) {
@@ -364,8 +369,8 @@ fn tell_policy(book: &Book, v3: &mut Granted, frame: &ToBackend<'_>, overflow: O
     }
 }
 
-/// Returns what comes of a frame of version 3.
-fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event<'a> {
+/// Returns what comes of a frame of version 3, which came `at` this mark.
+fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, at: Mark, frame: ToBackend<'a>) -> Event<'a> {
     match frame {
         ToBackend::Data { id, packet } => {
             let Some(entry) = told(book, id) else {
@@ -377,7 +382,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
                 // It came before this picture.
                 return Event::Stale { id };
             }
-            entry.up = number;
+            (entry.up, entry.given) = (number, at);
             Event::Packet {
                 id,
                 data: packet,
@@ -391,6 +396,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
                 return Event::Stale { id };
             };
             entry.picture = picture;
+            entry.comes_to(at.lane);
             if mem::replace(&mut entry.is_told, true) {
                 return Event::Stale { id };
             }
@@ -430,9 +436,13 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
                 entry.injected = Some(numbered);
             }
             entry.counter = own.counter;
-            // What waits gets the numbers behind.
-            entry.keep_last(entry.waiting);
-            entry.down = numbered + entry.waiting;
+            entry.comes_to(at.lane);
+            if entry.down != numbered + entry.waiting {
+                // What waits gets the numbers behind, and what was kept before it has others now.
+                entry.keep_last(entry.waiting);
+                entry.down = numbered + entry.waiting;
+            }
+            entry.drop_settled();
             entry.is_away = own.state == OwnState::Away;
             if !entry.is_noted {
                 own.note.clone_into(&mut entry.note);

@@ -58,7 +58,7 @@ fn policy_of(id: ClientId, overflow: Overflow, note: &str) -> ToEdge<'_> {
 }
 
 /// A frame of the edge, in the order in which frames come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Mark {
     /// The place of its edge among several.
@@ -182,6 +182,8 @@ struct Desk {
     precedes: bool,
     /// The place of the edge among several.
     lane: u16,
+    /// The last frame that the application came back from.
+    came_back: Mark,
     /// Whether the link is one of which it is not known yet of what edge it is, and what that grants.
     is_opening: bool,
     granted: Option<Grant>,
@@ -230,6 +232,7 @@ impl Host {
                 wants_close: false,
                 precedes: false,
                 lane: 0,
+                came_back: Mark::NONE,
                 is_opening: false,
                 granted: None,
                 keeps: config.edges > 1,
@@ -372,6 +375,7 @@ impl Host {
         if let Some(v3) = self.desk.v3.as_mut()
             && mark != Mark::NONE
         {
+            self.desk.came_back = self.desk.came_back.max(mark);
             v3.taken(now, mark.picture, mark.count);
         }
     }

@@ -8,7 +8,7 @@ use crate::link::v3::{Adopted, Disowned, Feature, ToBackend, ToEdge, flag};
 use crate::wire::frame::LENGTH_BYTES;
 
 use super::book::Entry;
-use super::{Desk, EVERYONE, Event, Host, Mode, Overflow, policy_of};
+use super::{Desk, EVERYONE, Event, Host, Mark, Mode, Overflow, policy_of};
 
 /// The bytes in the queue for an edge up to which packets are sent again.
 const INJECTS_BELOW: usize = 1 << 20;
@@ -32,8 +32,8 @@ pub(in crate::backend) enum Head {
 /// What a host knows of a session that another edge wants to go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::backend) enum Judged {
-    /// It can go on.
-    GoesOn,
+    /// It can go on, once the application came back from this frame.
+    GoesOn(Mark),
     /// Refused, with this counter and code.
     Refused(u64, Code),
     /// Nothing is known of it.
@@ -120,7 +120,12 @@ impl Host {
         if received_down.saturating_add(1) < entry.first_kept() {
             return Judged::Refused(known, Code::RING_FULL);
         }
-        Judged::GoesOn
+        Judged::GoesOn(entry.given)
+    }
+
+    /// Returns whether the application came back from a frame of this edge.
+    pub(in crate::backend) fn came_back_from(&self, mark: Mark) -> bool {
+        mark <= self.desk.came_back
     }
 
     /// Takes a session out.
@@ -143,6 +148,7 @@ impl Host {
         entry.next_up = entry.up.saturating_add(1);
         entry.waiting = 0;
         (entry.is_away, entry.is_moved) = (false, false);
+        entry.comes_to(self.desk.lane);
         entry.injected = Some(received_down);
         let adopted = Adopted {
             counter,
@@ -167,7 +173,8 @@ impl Host {
     /// Takes a session in that its edge is about to tell of.
     pub(in crate::backend) fn take_moved(&mut self, id: ClientId, moved: Moved) {
         let mut entry = moved.0;
-        (entry.is_moved, entry.injected) = (true, None);
+        (entry.is_moved, entry.injected) = (!entry.was_at(self.desk.lane), None);
+        entry.waiting = 0;
         self.desk.take_in(id, entry);
     }
 
@@ -195,6 +202,12 @@ impl Host {
     /// Drops the next frame, which was judged and refused.
     pub(in crate::backend) fn drop_next(&mut self) {
         self.desk.drops_next = true;
+    }
+
+    /// Ends a session whose client was told that it cannot go on.
+    pub(in crate::backend) fn end_refused(&mut self, id: ClientId, code: Code) {
+        let why = "its client came back, and cannot go on";
+        self.desk.end_here(id, code, why);
     }
 
     /// Ends a session that nobody can end any more.

@@ -112,6 +112,8 @@ fn at_the_first() -> (Fleet, [LinkId; 2], ClientId) {
     let id = id_at(1, 7);
     let first = frames(&[joined(id), data(id, b"one")]);
     feed(&mut fleet, links[0], &first).expect("lasts");
+    let mark = fleet.mark(links[0]);
+    fleet.taken_up(NOW, mark);
     fleet.add(GROUP, id).expect("few groups");
     told(&mut fleet, links[0]);
     (fleet, links, id)
@@ -424,8 +426,15 @@ fn an_order_to_end_comes_again_to_an_edge_that_counts_anew() {
     fleet.handle_closed(first);
     begin_again(&mut fleet, id, 1);
     let link = fleet.edges()[0].link.expect("it has granted");
-    let told = told(&mut fleet, link);
-    assert_eq!(told, ["DATA again", "ADD", "KICK 601 enough"]);
+    assert_eq!(
+        told(&mut fleet, link),
+        ["DATA again", "ADD", "KICK 601 enough"]
+    );
+    // It lacks nothing but the order.
+    fleet.handle_closed(link);
+    begin_again(&mut fleet, id, 2);
+    let link = fleet.edges()[0].link.expect("it has granted");
+    assert_eq!(told(&mut fleet, link), ["ADD", "KICK 601 enough"]);
 }
 
 /// A note is not lost with an edge either.
@@ -474,4 +483,124 @@ fn a_pause_goes_along_and_ends_while_no_edge_has_the_session() {
         fleet.pause(id, false);
         assert_eq!(told(&mut fleet, anew), ["GO_ON"]);
     }
+}
+
+/// Asserts that this session, and no other, has ended with this code.
+fn assert_ended(fleet: &mut Fleet, id: ClientId, code: u16) {
+    let Some((_, Event::Ended { id: ended, end })) = fleet.poll_event() else {
+        panic!("no end");
+    };
+    assert_eq!((ended, end.code.to_u16()), (id, code));
+    assert!(fleet.sessions().is_empty());
+}
+
+/// SPEC 44.5(g): an edge that asks has dropped its copy, so nobody else would end the session.
+#[test]
+fn a_session_that_cannot_go_on_at_its_own_edge_has_ended() {
+    for (received, acknowledged, code) in [(1, 1, 305), (0, 2, 305)] {
+        let (mut fleet, [first, second], id) = at_the_first();
+        while fleet.poll_event().is_some() {}
+        let asks = adopt(id, 1, received, acknowledged);
+        assert_eq!(resumes_at(&mut fleet, first, NOW, &asks), 0);
+        assert_eq!(told(&mut fleet, first), [format!("DISOWNED 1 0 {code}")]);
+        assert_ended(&mut fleet, id, code);
+        resumes_at(&mut fleet, second, NOW, &adopt(id, 2, 0, 1));
+        assert_eq!(told(&mut fleet, second), [format!("DISOWNED 2 0 {code}")]);
+    }
+}
+
+/// SPEC 44.5(b) and (g).
+#[test]
+fn a_session_waits_for_an_edge_while_the_application_has_not_come_back() {
+    for comes_back in [true, false] {
+        let (mut fleet, [first, second], id) = at_the_first();
+        while fleet.poll_event().is_some() {}
+        let more = frames(&[data(id, b"two")]);
+        feed(&mut fleet, first, &more).expect("lasts");
+        let mark = fleet.mark(first);
+        for (link, counter) in [(second, 1), (first, 2), (second, 3)] {
+            let asks = adopt(id, counter, 0, 1);
+            assert_eq!(resumes_at(&mut fleet, link, NOW, &asks), 0);
+            let answer = format!("DISOWNED {counter} 0 204");
+            assert_eq!(told(&mut fleet, link), [answer]);
+            let home = (counter == 1).then_some(1);
+            assert_eq!(fleet.home_of(id), home, "{counter}");
+            assert_eq!(fleet.sessions(), [id]);
+        }
+        if comes_back {
+            fleet.taken_up(NOW, mark);
+            assert_eq!(resumes_at(&mut fleet, second, NOW, &adopt(id, 4, 0, 1)), 1);
+            let answers = told(&mut fleet, second);
+            assert_eq!(answers[0], "ADOPTED 4 next 3 from 0 until 0");
+            assert_eq!(fleet.home_of(id), Some(2));
+        } else {
+            fleet.handle_timeout(NOW + LEFT_BEHIND);
+            assert_ended(&mut fleet, id, 302);
+        }
+    }
+}
+
+/// SPEC 44.5(e): also where that edge counts anew, and tells of what it has.
+#[test]
+fn what_an_edge_has_is_kept_until_it_is_settled() {
+    let (mut fleet, [first, second], id) = at_the_first();
+    for packet in [b"one", b"two"] {
+        fleet.send(id, packet).expect("room");
+    }
+    write_all(&mut fleet, first);
+    fleet.handle_closed(first);
+    let anew = Grant {
+        sessions: 1,
+        ..grant(1, 10, 1, u64::MAX)
+    };
+    let first = connect(&mut fleet, &anew).expect("granted");
+    let own = Own {
+        counter: 0,
+        next_up: 2,
+        numbered_down: 2,
+        settled_down: 1,
+        state: OwnState::Away,
+        joined_follows: false,
+        note: "",
+    };
+    feed(&mut fleet, first, &frames(&[ToBackend::Own { id, own }])).expect("lasts");
+    // Its edge dies with what it has.
+    assert_eq!(resumes_at(&mut fleet, second, NOW, &adopt(id, 1, 1, 1)), 1);
+    let answers = told(&mut fleet, second);
+    assert_eq!(
+        answers[..2],
+        ["ADOPTED 1 next 2 from 1 until 2", "DATA two"]
+    );
+}
+
+/// SPEC 44.6(f): the copy of an edge that had the session from this backend has its numbers.
+#[test]
+fn an_edge_that_has_a_session_again_is_sent_only_what_it_lacks() {
+    let (mut fleet, [first, second], id) = at_the_first();
+    for packet in [b"one", b"two"] {
+        fleet.send(id, packet).expect("room");
+    }
+    write_all(&mut fleet, first);
+    assert_eq!(resumes_at(&mut fleet, second, NOW, &adopt(id, 1, 0, 1)), 1);
+    assert_eq!(fleet.send(id, b"three"), Ok(3));
+    fleet.handle_closed(first);
+    let anew = Grant {
+        sessions: 1,
+        ..grant(1, 10, 1, u64::MAX)
+    };
+    let first = connect(&mut fleet, &anew).expect("granted");
+    // Its client has gone on there, and knows nothing of the second one.
+    let own = Own {
+        counter: 2,
+        next_up: 2,
+        numbered_down: 2,
+        settled_down: 0,
+        state: OwnState::Attached,
+        joined_follows: false,
+        note: "",
+    };
+    feed(&mut fleet, first, &frames(&[ToBackend::Own { id, own }])).expect("lasts");
+    assert_eq!(fleet.home_of(id), Some(1));
+    assert_eq!(told(&mut fleet, first), ["DATA three", "ADD"]);
+    assert_eq!(fleet.send(id, b"four"), Ok(4));
 }

@@ -152,7 +152,10 @@ fn later(several: &mut Several) -> Time {
 
 /// A backend of three edges, and a client at the first one that has a ticket.
 fn joined() -> (Several, Roamer) {
-    let mut several = Several::granted(None);
+    joined_at(Several::granted(None))
+}
+
+fn joined_at(mut several: Several) -> (Several, Roamer) {
     for (seed, world) in (50..).zip(&mut several.edges) {
         world.rng = ChaCha20Rng::from_seed([seed; 32]);
     }
@@ -329,4 +332,55 @@ fn an_attempt_that_the_backend_was_asked_of_hears_its_own_answer_alone() {
     assert!(one.is_there(), "{:?}", one.ended);
     let first = (1, 1_u64.to_le_bytes().to_vec());
     assert_eq!(one.got, [first], "what waited comes once");
+}
+
+/// SPEC 44.5(d): an edge that gets a session acknowledges what the backend has of it, so the application has to come back from that first.
+#[test]
+fn a_session_goes_on_elsewhere_when_the_application_came_back_from_its_packets() {
+    let (mut several, mut one) = joined();
+    let mut heard = Vec::new();
+    several.is_busy = true;
+    up(&mut one.client, 1..=2);
+    one.exchange(&mut several);
+    kill(&mut several, 0);
+    one.come(&mut several, 1);
+    assert!(!one.is_there(), "it has come back from none");
+    several.come_back(1);
+    one.come(&mut several, 2);
+    assert!(!one.is_there(), "it has come back from the first one");
+    assert_eq!((one.ended, one.client.acknowledged()), (None, 0));
+    several.come_back(0);
+    one.come(&mut several, 1);
+    assert!(one.is_there(), "{:?}", one.ended);
+    assert_eq!(one.client.acknowledged(), 2);
+    down(&mut several, one.id(), 1..=2);
+    one.exchange(&mut several);
+    all_came(&mut several, &one, &mut heard, 2);
+}
+
+/// SPEC 44.6(f): its old edge has a copy, and counts again, so nothing that waited for it tells it that it has the session no longer.
+#[test]
+fn a_session_that_has_ended_elsewhere_does_not_come_back_with_an_old_copy() {
+    let mut several = Several::granted(None);
+    kill(&mut several, 0);
+    several.edges[0] = edge_at(1, 11, 31, None);
+    several.connect(0);
+    let lost = several.fleet.handle_connected(several.edges[0].now);
+    several.exchange();
+    // Nobody knows what the edge has said on this one (SPEC 40.3(e)).
+    several.fleet.handle_closed(lost);
+    let (mut several, mut one) = joined_at(several);
+    let id = one.id();
+    kill(&mut several, 0);
+    one.come(&mut several, 1);
+    assert!(one.is_there(), "{:?}", one.ended);
+    several.fleet.kick(id, 401, "out").expect("allowed");
+    one.exchange(&mut several);
+    assert_eq!(several.take(), [Heard::Ended(id, 401)]);
+    several.dial(0, false);
+    let errors = several.exchange();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(several.take(), []);
+    assert!(several.fleet.sessions().is_empty());
+    assert!(several.edges[0].edge.sessions.lookup(id).is_none());
 }

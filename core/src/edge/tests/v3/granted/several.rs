@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::BackendError;
 use crate::backend::fleet::{Fleet, LinkId};
-use crate::backend::host::{Event, GrantError, HostConfig, LinkSecret};
+use crate::backend::host::{Event, GrantError, HostConfig, LinkSecret, Mark};
 use crate::edge::sessions::ids::ClientIds;
 use crate::id::{ClientId, ShardId};
 
@@ -20,6 +20,9 @@ pub(super) struct Several {
     pub(super) fleet: Fleet,
     pub(super) edges: Vec<World>,
     pub(super) links: Vec<Option<LinkId>>,
+    /// Whether the application comes back from no packet, and those that it is to come back from.
+    pub(super) is_busy: bool,
+    lent: Vec<Mark>,
     heard: Vec<Heard>,
 }
 
@@ -56,6 +59,8 @@ impl Several {
                 .map(|home| edge_at(home, 10, home as u8, secret))
                 .collect(),
             links: vec![None; 3],
+            is_busy: false,
+            lent: Vec::new(),
             heard: Vec::new(),
         };
         for edge in 0..3 {
@@ -126,15 +131,28 @@ impl Several {
                     break;
                 }
             };
+            let is_packet = matches!(heard, Heard::Packet(..));
             self.heard.push(heard);
             while let Some((_, event)) = self.fleet.poll_event() {
                 self.heard.push(heard_of(&event));
             }
             let mark = self.fleet.mark(link);
-            self.fleet.taken_up(now, mark);
+            match self.is_busy && is_packet {
+                true => self.lent.push(mark),
+                false => self.fleet.taken_up(now, mark),
+            }
         }
         while let Some((_, event)) = self.fleet.poll_event() {
             self.heard.push(heard_of(&event));
+        }
+    }
+
+    /// The application comes back from all but the last `but` packets that it has.
+    pub(super) fn come_back(&mut self, but: usize) {
+        let now = self.edges[0].now;
+        let count = self.lent.len() - but;
+        for mark in self.lent.drain(..count) {
+            self.fleet.taken_up(now, mark);
         }
     }
 
