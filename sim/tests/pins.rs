@@ -4,7 +4,7 @@
 //! - `VL_SEEDS=20000 cargo test -p sim --test all pins::` runs a larger one.
 //! - `VL_SEED=17 cargo test -p sim --test all pins::one_seed -- --nocapture` runs one seed and shows what happened.
 
-use sim::pins::{DELIVERED, run, run_cut, run_traced};
+use sim::pins::{DELIVERED, run, run_cut, run_deaf, run_traced};
 
 use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
 
@@ -40,6 +40,13 @@ fn what_was_on_its_way_when_a_session_left_goes_along() {
 fn fixed_block_of_seeds() {
     let found = expect_block("pins", SEEDS, GATES, run);
     println!("{} packets delivered", found.total(DELIVERED));
+}
+
+/// SPEC 45.6: what waits for a client goes along, and a key of its next backend is another one.
+#[test]
+fn clients_that_read_nothing_while_they_move_get_what_waited() {
+    let gates = &[("moved", 50.0), ("rest", 99.0)];
+    expect_block("pins, deaf", (50, 500), gates, run_deaf);
 }
 
 /// SPEC 45.6: whatever the link had of a session that leaves, it goes on exactly where it was.

@@ -365,12 +365,17 @@ impl World {
             Heard::Place { id, told } => self.ledger.changed_place(backend, id, told),
             Heard::Ended { id, code, up } => {
                 self.ledger.reached("end told");
+                self.look_at_expiry(id, code);
                 self.ledger.ended(backend, id, code, up);
             }
             Heard::Settled(settled) => {
                 for id in settled {
                     let number = host.settled(ClientId::from_u64(id));
-                    if self.ledger.session(id).holder == Some(backend) {
+                    let session = self.ledger.session(id);
+                    if session.told[backend] == Told::Ended {
+                        let text = format!("{id:016x} settles at {backend}, where it has ended");
+                        self.ledger.fail("N4", "45.6(b)", text);
+                    } else if session.holder == Some(backend) {
                         self.ledger.settled(id, number);
                     }
                 }

@@ -123,6 +123,7 @@ impl Drives for World {
         let state = &self.clients[client];
         if let (Some(id), Some(code)) = (state.id, code) {
             self.ledger.session(id).said_goodbye |= state.says_goodbye;
+            self.look_at_expiry(id, code);
             self.ledger.told_end(id, code);
         }
         self.start_over(client);

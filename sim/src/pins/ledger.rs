@@ -143,6 +143,8 @@ pub(super) struct Ledger {
     pub(super) delivered: u64,
     pub(super) sessions: BTreeMap<u64, Session>,
     pub(super) backends: Vec<Standing>,
+    /// When an application got a packet last.
+    pub(super) heard_at: u64,
     expiry: u64,
     repin_after: u64,
 }
@@ -156,6 +158,7 @@ impl Ledger {
             delivered: 0,
             sessions: BTreeMap::new(),
             backends: (0..setup.backends).map(|_| Standing::default()).collect(),
+            heard_at: 0,
             expiry: setup.config.clients.stale_timeout.as_nanos() as u64,
             repin_after: setup.config.master.repin_after.as_nanos() as u64,
         }
@@ -327,6 +330,7 @@ impl Ledger {
 
     /// A packet up comes to an application.
     pub(super) fn heard(&mut self, backend: usize, id: u64, number: u64, data: &[u8]) {
+        self.heard_at = self.now;
         self.delivered += 1;
         let label = match payload::decode(data) {
             Ok(label) if label.direction == Direction::Up => label,

@@ -98,6 +98,12 @@ pub fn run_cut(seed: u64, bytes: u64) -> Outcome {
     run_with(Setup::draw_cut(seed, bytes), false)
 }
 
+/// Like [`run`], with clients that read nothing while their sessions go to another backend.
+#[must_use]
+pub fn run_deaf(seed: u64) -> Outcome {
+    run_with(Setup::draw_deaf(seed), false)
+}
+
 fn run_with(setup: Setup, traced: bool) -> Outcome {
     let mut world = World::new(setup, traced);
     let mut outcome = world.outcome();

@@ -24,9 +24,14 @@ const FLOOD: u64 = 40;
 const FLOOD_BYTES: u64 = 1_000;
 /// How long after it is given up the sessions of a backend are at others.
 const MOVED_WITHIN: u64 = 30_000_000_000;
+/// How long a client may take to come back to its session at rest.
+const BACK_WITHIN: u64 = 15_000_000_000;
+/// The code of a session that has expired.
+const EXPIRED: u16 = 302;
 
 /// What runs until it comes to rest.
 pub(super) struct Rest {
+    since: u64,
     until: u64,
     pub(super) looks_at: u64,
     /// What comes then.
@@ -74,6 +79,7 @@ impl World {
             self.drain(open, false);
         }
         self.rest = Some(Rest {
+            since: self.now,
             until: self.now + WITHIN,
             looks_at: self.now,
             then,
@@ -106,6 +112,24 @@ impl World {
             }
         }
         false
+    }
+
+    /// Looks at how a session ends. At rest none expires whose client is there: it would come back.
+    pub(super) fn look_at_expiry(&mut self, id: u64, code: u16) {
+        let Some(rest) = self.rest.as_ref().filter(|rest| rest.probe.is_none()) else {
+            return;
+        };
+        let session = self.ledger.session(id);
+        let (left_at, is_numbered) = (session.left_at.unwrap_or(self.now), session.is_numbered);
+        let is_there = is_numbered && self.clients.iter().any(|one| one.id == Some(id));
+        // One that leaves waits while its backend takes what it has sent, and while there is none that it may go to.
+        let since = rest.since.max(left_at).max(self.ledger.heard_at);
+        let mut standings = self.ledger.backends.iter();
+        let may_go = standings.all(|one| one.draining_since.is_none());
+        if code == EXPIRED && is_there && may_go && self.now >= since + BACK_WITHIN {
+            let text = format!("{id:016x} expires, and its client cannot come back");
+            self.ledger.fail("N9", "45.6(f)", text);
+        }
     }
 
     /// Begins what is to be tried from rest, or goes on with the plan.

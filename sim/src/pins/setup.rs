@@ -23,6 +23,8 @@ pub(super) struct Setup {
     pub(super) mailbox: usize,
     /// The bytes of all links behind which the one that has the last of them is cut.
     pub(super) cut_at: Option<u64>,
+    /// Whether clients read nothing while their sessions go to another backend.
+    pub(super) is_deaf: bool,
 }
 
 /// Something that happens to a client, or by it, or to a backend.
@@ -129,6 +131,7 @@ impl Setup {
             load: Load::draw(&mut rng),
             mailbox: rng.pick(&[1, 2, 1_024]),
             cut_at: None,
+            is_deaf: false,
         }
     }
 
@@ -145,11 +148,28 @@ impl Setup {
         setup
     }
 
+    /// Draws a run in which clients read nothing while their sessions go to another backend, which sends the newest of the same key.
+    pub(super) fn draw_deaf(seed: u64) -> Setup {
+        let mut setup = Setup::draw(seed);
+        (setup.backends, setup.clients, setup.plain) = (2, 2, 0);
+        setup.config.backends = 2;
+        setup.config.clients.stale_timeout = Duration::from_secs(60);
+        setup.config.clients.ring_packets = 256;
+        setup.config.master.repin_after = Duration::ZERO;
+        // What the backends send does not go into the pipe.
+        setup.load.stream = 1_000;
+        setup.is_deaf = true;
+        setup
+    }
+
     /// Draws what happens.
     pub(super) fn plan(&self) -> Vec<Due> {
         let mut rng = Rng::fork(self.seed, "plan of pins", 0);
         if self.cut_at.is_some() {
             return self.short_plan();
+        }
+        if self.is_deaf {
+            return self.deaf_plan(&mut rng);
         }
         let ops = rng.between(20, 120);
         let gap = rng.log_between(200_000, 200_000_000);
@@ -178,6 +198,38 @@ impl Setup {
                 }
             })
             .collect()
+    }
+
+    fn deaf_plan(&self, rng: &mut Rng) -> Vec<Due> {
+        const MILLI: u64 = 1_000_000;
+        let backend = rng.below(2) as usize;
+        let key = rng.below(2);
+        let latest = Op::Latest { key, packets: 2 };
+        let deaf = Op::Stall {
+            nanos: 6_000 * MILLI,
+        };
+        let fill = Op::Down {
+            packets: 12,
+            bytes: 200,
+        };
+        let steps = [
+            (0, Op::Rest),
+            (0, deaf),
+            (1, fill),
+            (500, latest),
+            (1_500, Op::Move { moves: true }),
+            (4_500, latest),
+            (5_000, latest),
+        ];
+        let both = |(at, op)| {
+            [0, 1].map(|client| Due {
+                at: at * MILLI,
+                client,
+                backend,
+                op,
+            })
+        };
+        steps.into_iter().flat_map(both).collect()
     }
 
     fn short_plan(&self) -> Vec<Due> {
