@@ -110,6 +110,14 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seeds: u64,
     },
+    /// Runs clients with tickets at several edges of one backend, and shows what happened if it is one seed.
+    Roaming {
+        /// The first seed.
+        seed: u64,
+        /// Number of seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+    },
     /// Runs several backends of one edge, and shows what happened if it is one seed.
     Pins {
         /// The first seed.
@@ -225,6 +233,12 @@ fn main() -> ExitCode {
             seed..seed + seeds,
             fleet::run,
             fleet::run_traced,
+        )),
+        Command::Roaming { seed, seeds } => Ok(ledgered(
+            "roaming",
+            seed..seed + seeds,
+            fleet::run_roaming,
+            fleet::run_roaming_traced,
         )),
         Command::Pins { seed, seeds } => Ok(ledgered(
             "pins",

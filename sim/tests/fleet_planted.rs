@@ -3,7 +3,7 @@
 
 mod hunt;
 
-use sim::fleet::run;
+use sim::fleet::{run, run_roaming};
 use voltlane_core::planted::Bug;
 
 /// Returns the rules that a bug may break first.
@@ -16,6 +16,12 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::LeftBehindForEver => &["F7"],
         Bug::GroupsOfOneEdge => &["F2", "F7"],
         Bug::DisplacedGrants => &["F7"],
+        Bug::OldOwnerNotTold => &["F2", "F5", "F7", "F9"],
+        Bug::AnswerOfOlderAttempt | Bug::InjectsFromSettled => &["F2"],
+        Bug::OldCopyGoesOn => &["F8"],
+        Bug::MovedPacketComesAgain => &["F1", "F7"],
+        Bug::RecordedClaimMoves => &["F10"],
+        Bug::MovesBeforeTaken => &["F5"],
         other => unreachable!("{other:?} is no bug of several edges"),
     }
 }
@@ -26,6 +32,16 @@ fn every_bug_of_several_edges_is_found() {
     hunt::expect_found(
         &bugs,
         |seed| run(seed).violation,
+        |bug, rule| rules(bug).contains(&rule),
+    );
+}
+
+#[test]
+fn every_bug_of_tickets_is_found() {
+    let bugs = hunt::selected(Bug::OF_ROAMING);
+    hunt::expect_found(
+        &bugs,
+        |seed| run_roaming(seed).violation,
         |bug, rule| rules(bug).contains(&rule),
     );
 }

@@ -14,6 +14,7 @@ mod pins;
 mod planted_plan;
 mod planted_table;
 mod recorded;
+mod roaming;
 mod seeds;
 mod shards;
 mod v3;

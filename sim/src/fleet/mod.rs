@@ -5,6 +5,8 @@
 //! edges are told to the application, and from the processes that it started itself.
 
 mod nodes;
+mod roaming;
+mod strangers;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use voltlane_core::backend::BackendError;
 use voltlane_core::backend::fleet::{Fleet, LinkId};
 use voltlane_core::backend::host::{Event, GrantError, GroupId, HostConfig, Mark};
+use voltlane_core::edge::ConnKey;
 use voltlane_core::{ClientId, Time};
 
 use crate::engine::host::time;
@@ -23,6 +26,7 @@ use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;
 
 use nodes::{Node, Wire};
+use strangers::Strangers;
 use users::User;
 
 /// The rules of this engine.
@@ -52,6 +56,18 @@ pub const RULES: &[(&str, &str)] = &[
         "F7",
         "at rest every client is served, and every displaced edge knows it",
     ),
+    (
+        "F8",
+        "a client with a ticket is told that its session is gone only if it has ended at the backend, and never that it is at another edge",
+    ),
+    (
+        "F9",
+        "at rest the edge of a client has its session, as the backend says, and no other edge has a copy",
+    ),
+    (
+        "F10",
+        "a session goes on at no edge to which its client has not come, and one that was ended goes on nowhere",
+    ),
 ];
 
 /// Counts packets that reached an application.
@@ -66,17 +82,28 @@ const GROUP: GroupId = GroupId(7);
 /// Runs the plan that a seed draws.
 #[must_use]
 pub fn run(seed: u64) -> Outcome {
-    run_with(seed, false)
+    outcome_of(World::new(seed, false, false))
 }
 
 /// Like [`run`], and records what happened.
 #[must_use]
 pub fn run_traced(seed: u64) -> Outcome {
-    run_with(seed, true)
+    outcome_of(World::new(seed, false, true))
 }
 
-fn run_with(seed: u64, traced: bool) -> Outcome {
-    let mut world = World::new(seed, traced);
+/// Like [`run`], with clients that have tickets, and go from edge to edge (SPEC 44).
+#[must_use]
+pub fn run_roaming(seed: u64) -> Outcome {
+    outcome_of(World::new(seed, true, false))
+}
+
+/// Like [`run_roaming`], and records what happened.
+#[must_use]
+pub fn run_roaming_traced(seed: u64) -> Outcome {
+    outcome_of(World::new(seed, true, true))
+}
+
+fn outcome_of(mut world: World) -> Outcome {
     if let Some(text) = panic_of(|| world.run()) {
         world.fail("H1", "-", text);
     }
@@ -111,6 +138,8 @@ struct Session {
     /// Those that its client has.
     came: u64,
     is_member: bool,
+    /// Whether the application has ended it.
+    is_kicked: bool,
 }
 
 struct World {
@@ -126,6 +155,13 @@ struct World {
     nodes: Vec<Node>,
     wires: Vec<Wire>,
     users: Vec<User>,
+    /// Whether clients have tickets, and go from edge to edge.
+    roams: bool,
+    /// Connections that clients gave up, and whose edges do not know it.
+    abandoned: Vec<(usize, ConnKey)>,
+    strangers: Strangers,
+    /// How often the application comes back from a packet, in percent of the rounds.
+    comes_back: u64,
     sessions: BTreeMap<u64, Session>,
     /// The term and the edge that the application was told last, of each home.
     owners: BTreeMap<u16, (u32, usize)>,
@@ -139,7 +175,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, traced: bool) -> World {
+    fn new(seed: u64, roams: bool, traced: bool) -> World {
         let mut rng = Rng::fork(seed, "world of the fleet", 0);
         let config = HostConfig::default().asking([7; 16]);
         let homes = rng.between(2, 4) as u16;
@@ -155,6 +191,13 @@ impl World {
             nodes: Vec::new(),
             wires: Vec::new(),
             users: Vec::new(),
+            roams,
+            abandoned: Vec::new(),
+            strangers: Strangers::default(),
+            comes_back: match roams {
+                true => Rng::fork(seed, "pace of the application", 0).pick(&[50, 50, 10, 3]),
+                false => 50,
+            },
             sessions: BTreeMap::new(),
             owners: BTreeMap::new(),
             lent: VecDeque::new(),
@@ -168,7 +211,7 @@ impl World {
             world.start(home, 0);
             for _ in 0..world.rng.between(1, 2) {
                 let node = world.nodes.len() - 1;
-                let user = User::new(seed, world.users.len() as u64, 0, node);
+                let user = User::new(seed, world.users.len() as u64, 0, node, world.roams);
                 world.users.push(user);
             }
         }
@@ -252,7 +295,7 @@ impl World {
         }
         self.hear_pending();
         while let Some((mark, packet)) = self.lent.front().copied()
-            && (self.is_calm || self.rng.chance(50))
+            && (self.is_calm || self.rng.chance(self.comes_back))
         {
             self.lent.pop_front();
             if let Some((id, number)) = packet {
@@ -275,6 +318,9 @@ impl World {
 
     fn operate(&mut self) {
         self.change_pace();
+        if self.roams {
+            self.operate_strangers();
+        }
         if !self.rng.chance(12) {
             return;
         }
@@ -413,14 +459,29 @@ impl World {
             Heard::Wrong(text) => return self.fail("F7", "40", text),
             Heard::Nothing => return,
             Heard::Joined(id) | Heard::Ended(id) | Heard::Packet(id, ..) | Heard::Other(id) => id,
+            Heard::Resumed(id, run) => {
+                if self.roams && self.session(id).is_told {
+                    self.resumed(id, run);
+                }
+                id
+            }
         };
         let owner = self.owners.get(&ClientId::from_u64(id).home()).copied();
         let owner = owner.map(|(_, node)| node);
+        let is_known = |node: usize| match self.roams {
+            true => self.has_home(node),
+            false => owner == Some(node),
+        };
         if let Some(node) = node
-            && owner != Some(node)
+            && !is_known(node)
         {
             let text = format!("{id:016x}: heard of edge {node}, and {owner:?} has the home");
             return self.fail("F3", "40.4(e)", text);
+        }
+        if self.roams
+            && let Some(node) = node
+        {
+            self.follow_own(id, node);
         }
         let session = self.session(id);
         if session.has_ended || (session.is_told == matches!(heard, Heard::Joined(_))) {
@@ -477,7 +538,9 @@ impl World {
         }
         self.owners.insert(home, (term, node));
         for user in &mut self.users {
-            if user.node == node && !self.nodes[node].was_granted {
+            let is_of_home = |id| ClientId::from_u64(id).home() == home;
+            let is_there = user.node == node || user.id.is_some_and(is_of_home);
+            if is_there && !self.nodes[node].was_granted {
                 user.early = user.sent;
             }
         }
@@ -576,6 +639,10 @@ impl World {
     /// Ends all faults. Each home has one edge that may serve it.
     fn calm(&mut self) {
         self.is_calm = true;
+        if self.roams {
+            // A client may come back more often than what it lacks goes over a slow link.
+            self.chunk = 70_000;
+        }
         for node in 0..self.nodes.len() {
             self.nodes[node].is_paused = false;
         }
@@ -599,6 +666,9 @@ impl World {
             let Some(session) = state.id.and_then(|id| self.sessions.get(&id)) else {
                 return Some(format!("client {user} has no session"));
             };
+            if self.roams && !state.is_there() {
+                return Some(format!("client {user} is nowhere"));
+            }
             let (heard, taken, came) = (session.heard, session.taken, session.came);
             let (sent, down) = (u64::from(state.sent), session.down.len() as u64);
             if !session.is_told || session.has_ended || (heard, taken, came) != (sent, sent, down) {
@@ -609,10 +679,19 @@ impl World {
         }
         for (id, session) in &self.sessions {
             let owner = self.owners.get(&ClientId::from_u64(*id).home());
-            let is_left = owner.is_none_or(|(_, owner)| *owner != session.node);
+            let is_left = match self.roams {
+                true => !self.has_home(session.node),
+                false => owner.is_none_or(|(_, owner)| *owner != session.node),
+            };
+            if session.is_told && !session.has_ended && session.is_kicked {
+                return Some(format!("{id:016x} was kicked and lives"));
+            }
             if session.is_told && !session.has_ended && is_left {
                 return Some(format!("{id:016x} was left behind and lives"));
             }
+        }
+        if self.roams && self.wires.iter().any(|wire| self.is_under_way(wire)) {
+            return Some("something is under way".to_owned());
         }
         for (number, node) in self.nodes.iter().enumerate() {
             let owner = self.owners.get(&node.home).map(|(_, owner)| *owner);
@@ -643,7 +722,10 @@ impl World {
         served.sort_unstable();
         if known != here || served.iter().any(|id| !here.contains(id)) {
             let text = format!("known {known:x?}, told {here:x?}, served {served:x?}");
-            self.fail("F7", "40.5", text);
+            return self.fail("F7", "40.5", text);
+        }
+        if self.roams {
+            self.look_at_copies();
         }
     }
 }
@@ -660,6 +742,8 @@ enum Heard {
     /// With its number, and what its payload says.
     Packet(u64, u64, Option<u32>),
     Ended(u64),
+    /// With the run of its edge.
+    Resumed(u64, Option<[u8; 8]>),
     Other(u64),
     Nothing,
     Wrong(String),
@@ -683,9 +767,10 @@ impl Heard {
                 Heard::Packet(id.as_u64(), *number, label.map(|label| label.seq))
             }
             Event::Ended { id, .. } => Heard::Ended(id.as_u64()),
-            Event::Away { id, .. } | Event::Resumed { id, .. } | Event::Gap { id, .. } => {
-                Heard::Other(id.as_u64())
+            Event::Resumed { id, edge, .. } => {
+                Heard::Resumed(id.as_u64(), edge.map(|edge| edge.run))
             }
+            Event::Away { id, .. } | Event::Gap { id, .. } => Heard::Other(id.as_u64()),
             Event::CaughtUp | Event::Link | Event::Stale { .. } | Event::Settled(_) => {
                 Heard::Nothing
             }

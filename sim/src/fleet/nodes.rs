@@ -41,6 +41,19 @@ pub(super) struct Wire {
 }
 
 impl World {
+    /// Creates an edge of this home.
+    pub(super) fn edge_for(&self, home: u16, seed: [u8; 32]) -> Edge {
+        let mut config = EdgeConfig::default();
+        config.home = home;
+        config.master.protocol = LinkProtocol::V3;
+        config.listener.versions = OfferedVersions::new(&[3]).expect("known");
+        unlimited(&mut config);
+        // A client without a ticket gives up after this if its edge is no more, and no other one has known that.
+        let stale_secs = if self.roams { 300 } else { 86_400 };
+        config.clients.stale_timeout = core::time::Duration::from_secs(stale_secs);
+        Edge::new(config, edge_pair().clone(), seed)
+    }
+
     /// Starts a process for a home. `back`: how far its clock is behind.
     pub(super) fn start(&mut self, home: u16, back: u32) {
         self.terms += 1;
@@ -48,14 +61,12 @@ impl World {
         let number = self.nodes.len();
         let mut seed = [0; 32];
         Rng::fork(self.seed, "edge of the fleet", number as u64).fill(&mut seed);
-        let mut config = EdgeConfig::default();
-        config.home = home;
-        config.master.protocol = LinkProtocol::V3;
-        config.listener.versions = OfferedVersions::new(&[3]).expect("known");
-        unlimited(&mut config);
-        config.clients.stale_timeout = core::time::Duration::from_secs(86_400);
-        let mut edge = Edge::new(config, edge_pair().clone(), seed);
+        let mut edge = self.edge_for(home, seed);
         edge.set_term(term);
+        // Its adapter keeps the runs before it in a file (SPEC 23.2(f)).
+        let before = self.nodes.iter().filter(|node| node.home == home);
+        let before: Vec<[u8; 8]> = before.map(|node| node.edge.run()).collect();
+        edge.set_earlier_runs(&before);
         self.note(|| format!("edge {number} of term {term} starts for the home {home}"));
         self.nodes.push(Node {
             edge,
@@ -141,6 +152,9 @@ impl World {
             return;
         }
         state.edge.skip_listed();
+        self.hear_abandoned(node);
+        self.hear_strangers(node);
+        let state = &mut self.nodes[node];
         if state.edge.poll_timeout().is_some_and(|due| due.at <= now) {
             state.edge.handle_timeout(now);
         }

@@ -13,7 +13,8 @@
 //!
 //! 1. Write a row into the file of its topic in `sim/planted`. A bug that only several shards or a crowd can show
 //!    belongs in `shards.toml` or `crowds.toml`, one of version 3 in `v3.toml` or, if it takes a crowd, `v3_crowds.toml`, one of version 3 of
-//!    the backend link in `link3.toml`, one of several edges in `fleet.toml`, one of several backends in `pins.toml`, one of TLS or WebSocket
+//!    the backend link in `link3.toml`, one of several edges in `fleet.toml`, of
+//!    tickets in `roaming.toml`, one of several backends in `pins.toml`, one of TLS or WebSocket
 //!    in `doors.toml`.
 //!
 //!    ```toml

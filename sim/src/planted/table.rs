@@ -32,6 +32,8 @@ pub enum Group {
     Link3,
     /// Several edges at one backend (SPEC 40).
     Fleet,
+    /// Clients with tickets at several edges (SPEC 44).
+    Roaming,
     /// Several backends of one edge (SPEC 45).
     Pins,
 }
@@ -244,6 +246,11 @@ impl Table {
                 Group::Fleet,
                 "OF_FLEET",
                 "Those that take several edges at one backend to show.",
+            ),
+            (
+                Group::Roaming,
+                "OF_ROAMING",
+                "Those that take clients with tickets at several edges to show.",
             ),
             (
                 Group::Pins,

@@ -26,7 +26,8 @@ fn seeds_for(bug: Bug) -> u64 {
         | Bug::KeysOfGroupsAreOfClients
         | Bug::LateFramesLost
         | Bug::PauseNotSaved
-        | Bug::MoveForgottenAtBoot => RARE_SEEDS,
+        | Bug::MoveForgottenAtBoot
+        | Bug::OldCopyGoesOn => RARE_SEEDS,
         _ => SEEDS,
     }
 }
