@@ -50,6 +50,12 @@ fn a_key_of_an_earlier_boot_is_another_key() {
     assert_eq!(run(70_167).violation, None);
 }
 
+/// SETTLED finds room on the link before a JOINED that waits for some.
+#[test]
+fn what_is_settled_is_told_behind_joined() {
+    assert_eq!(run(4_968).violation, None);
+}
+
 /// The shards of an edge whose link is cut.
 const SHARDS: [u8; 2] = [1, 3];
 /// One of so many bytes without `VL_FULL`.

@@ -36,6 +36,12 @@ fn what_was_on_its_way_when_a_session_left_goes_along() {
     }
 }
 
+/// SETTLED is short, and finds room on the link where OWN does not: a backend that has not heard of the session drops it.
+#[test]
+fn what_a_moved_session_has_settled_is_told_behind_it() {
+    assert_eq!(run(50_524).violation, None);
+}
+
 #[test]
 fn fixed_block_of_seeds() {
     let found = expect_block("pins", SEEDS, GATES, run);

@@ -3,10 +3,12 @@
 use core::time::Duration;
 
 use crate::link::tagged::TAG_BYTES;
-use crate::link::v3::{Feature, SETTLEMENT_BYTES, Settlements, ToBackend};
+use crate::link::v3::{Feature, SETTLEMENT_BYTES, Settlements, ToBackend, flag};
 use crate::time::Time;
 
 use crate::edge::Edge;
+use crate::edge::sessions::Session;
+use crate::edge::uplink::rewrite::flag_of;
 
 /// The longest time until the backend is told.
 const DELAY: Duration = Duration::from_millis(20);
@@ -116,6 +118,12 @@ impl Edge {
         let mut sessions = core::mem::take(&mut self.settling.sessions);
         // In the order of the table: one lies behind the other in memory.
         sessions.sort_unstable();
+        // It does not overtake what tells of a session: a backend that has not heard of it drops that (SPEC 35.1(a)).
+        let untold = sessions.extract_if(.., |&mut session| is_untold(self.sessions.live(session)));
+        let untold: Vec<u32> = untold.collect();
+        if !untold.is_empty() {
+            self.settling.at = Some(now + DELAY);
+        }
         let most = most_in(self.link_queue.version.longest_body());
         let mut told = 0;
         for some in sessions.chunks(most) {
@@ -140,11 +148,19 @@ impl Edge {
             told += some.len();
         }
         sessions.drain(..told);
+        sessions.extend(untold);
         for (place, &session) in (0..).zip(&sessions) {
             self.sessions.live_mut(session).linked().settling = Some(place);
         }
         self.settling.sessions = sessions;
     }
+}
+
+/// Returns whether what tells the backend of the session, JOINED or OWN, has found no room on the link yet.
+fn is_untold(entry: &Session) -> bool {
+    let backlog = entry.line_frames().filter(|_| entry.waiting);
+    let first = backlog.and_then(|backlog| backlog.bodies().next());
+    matches!(first.map(flag_of), Some(flag::JOINED | flag::OWN))
 }
 
 /// Returns the most sessions in one SETTLED to a backend that takes bodies of this many bytes.

@@ -91,7 +91,8 @@ fn ended_of(body: &[u8]) -> Option<ToBackend<'_>> {
     Some(ToBackend::Ended { id, ended })
 }
 
-fn flag_of(body: &[u8]) -> u8 {
+/// Returns the flag of a frame for the backend.
+pub(crate) fn flag_of(body: &[u8]) -> u8 {
     body.get(TAG_BYTES - 1).copied().unwrap_or_default()
 }
 

@@ -296,6 +296,41 @@ fn what_was_settled_and_had_no_room_waits_for_its_time() {
     assert_eq!(heard(&mut backend), ["SETTLED [8]"]);
 }
 
+/// SPEC 36.3(b). A SETTLED is short, and finds room where a JOINED does not.
+#[test]
+fn what_is_settled_is_told_behind_what_tells_of_the_session() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.master.channel_bytes = 110;
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    // The JOINED of the first one is not acknowledged, so that of the second one finds no room.
+    let (_one, two) = (world.join(), world.join());
+    world.exchange(&mut backend);
+    world.lose_link(&mut backend);
+    let mut backend = Backend::new([2; 16]);
+    world.granted(&mut backend);
+    let owns = ["OWN Attached 1 0 0", "OWN Attached 1 0 0", "JOINED"];
+    assert_eq!(heard(&mut backend), owns);
+    let acknowledge = |world: &mut World, backend: &Backend, acknowledged| {
+        let mut bytes = Vec::new();
+        let sent = backend.sent.sent();
+        LinkAck { acknowledged, sent }.encode(&mut bytes);
+        world.edge.handle_link_bytes(world.now, &bytes);
+    };
+    acknowledge(&mut world, &backend, 2);
+    world.order(&mut backend, &packet(two.id, b"down"));
+    assert_eq!(world.hear(two.conn).len(), 1);
+    world.wait(Duration::from_millis(20));
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), [""; 0]);
+    acknowledge(&mut world, &backend, 3);
+    world.wait(Duration::from_millis(20));
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["JOINED", "SETTLED [1]"]);
+}
+
 #[test]
 fn a_paused_client_is_not_read_until_it_goes_on_and_is_not_taken_for_gone() {
     let mut world = world(|config| {
