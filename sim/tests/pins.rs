@@ -42,6 +42,12 @@ fn what_a_moved_session_has_settled_is_told_behind_it() {
     assert_eq!(run(50_524).violation, None);
 }
 
+/// A client says goodbye as its backend dies: nobody is told of its end.
+#[test]
+fn a_session_that_ends_as_its_backend_dies_stays_nowhere() {
+    assert_eq!(run(1_976).violation, None);
+}
+
 #[test]
 fn fixed_block_of_seeds() {
     let found = expect_block("pins", SEEDS, GATES, run);

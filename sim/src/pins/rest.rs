@@ -6,7 +6,7 @@ use voltlane_core::ClientId;
 use voltlane_core::edge::Counters;
 
 use super::World;
-use super::ledger::Told;
+use super::ledger::{Session, Told};
 use super::setup::Op;
 use crate::ledgered::Runs as _;
 
@@ -196,8 +196,12 @@ impl World {
             }
             Some(Probe::Dead) => {
                 let mut sessions = self.ledger.sessions.iter();
+                // The end of one that said goodbye just before is told to nobody while its backend is down (SPEC 45.6(h)).
+                let stays = |one: &Session| {
+                    one.place() == Some(backend) && one.is_numbered && !one.said_goodbye
+                };
                 sessions
-                    .find(|(_, one)| one.place() == Some(backend) && one.is_numbered)
+                    .find(|(_, one)| stays(one))
                     .map(|(id, _)| ("N11", "45.6(a)", format!("{id:016x} stays")))
             }
             None => None,
