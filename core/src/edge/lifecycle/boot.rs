@@ -279,7 +279,7 @@ impl Edge {
         self.link_queue
             .version
             .begin_with_owns(frames.packets() as u64);
-        self.note_owned(&waiting);
+        self.note_owned(&waiting, features.has(Feature::LinkAcks).then_some(ended));
         let beyond = self.rewrite_waiting(features);
         for body in self.link_queue.frames.bodies() {
             frames.push_body(body);
@@ -309,17 +309,28 @@ impl Edge {
         (frames, ended)
     }
 
-    /// Notes what this boot is told of each session: whether it is away, and the packets that wait, which it is to acknowledge.
-    fn note_owned(&mut self, waiting: &BTreeMap<ClientId, Waiting>) {
+    /// Notes what this boot is told of each session: by which frame, whether it is away, and the packets that wait, which it is to acknowledge.
+    /// `ended` OWN of sessions that have ended go before those of the others, if there are any.
+    fn note_owned(&mut self, waiting: &BTreeMap<ClientId, Waiting>, ended: Option<usize>) {
+        let mut owns = ended.map(|ended| ended as u64);
         let noted = self.sessions.iter().map(|(session, entry)| {
             let packets = waiting.get(&entry.id).map_or(0, |waiting| waiting.packets);
-            (session, packets, self.is_away(entry.place))
+            let has_own = self.stays(entry) && living(entry).is_some();
+            let own = owns.as_mut().filter(|_| has_own);
+            let told_at = own.map_or(0, |own| {
+                *own += 1;
+                *own
+            });
+            (session, packets, self.is_away(entry.place), told_at)
         });
-        let noted: Vec<(u32, u64, bool)> = noted.collect();
-        for (session, packets, is_away) in noted {
+        let noted: Vec<(u32, u64, bool, u64)> = noted.collect();
+        for (session, packets, is_away, told_at) in noted {
             let entry = self.sessions.live_mut(session);
             if entry.unacknowledged_up() != packets {
                 entry.linked().unacknowledged = packets;
+            }
+            if entry.told_at() != told_at {
+                entry.linked().told_at = told_at;
             }
             if is_away || entry.is_linked() {
                 entry.linked().is_told_away = is_away;

@@ -12,7 +12,7 @@ use crate::edge::lifecycle::deliver::Outcome;
 impl Edge {
     /// Makes a session a member. One that would be in too many groups ends. Returns false if there are too many groups.
     pub(crate) fn add_to_group(&mut self, now: Time, group: GroupId, id: ClientId) -> bool {
-        let Some(session) = self.sessions.lookup(id) else {
+        let Some(session) = self.lookup_told(id) else {
             return true;
         };
         if !self.groups.contains_key(&group) && self.groups.len() >= MAX_GROUPS {

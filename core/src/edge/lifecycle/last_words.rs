@@ -385,7 +385,7 @@ impl Edge {
     /// Asks a client to leave, as the backend wants (SPEC 36.5). One of version 2 cannot be asked. It is closed after the time. One that is
     /// away has left.
     pub(crate) fn ask_for_backend(&mut self, now: Time, id: ClientId, go_away: link::GoAway) {
-        if let Some(session) = self.sessions.lookup(id)
+        if let Some(session) = self.lookup_told(id)
             && let Place::Attached(index) = self.sessions.live(session).place
         {
             self.ask_or_close(now, index, handed_on(go_away));

@@ -4,7 +4,7 @@
 //! that waits.
 
 use crate::edge::Edge;
-use crate::edge::sessions::Place;
+use crate::edge::sessions::{Linked, Place};
 use crate::edge::uplink::pass::{Sender, Served, pass_on};
 use crate::protocol::Stop;
 use crate::time::Time;
@@ -57,8 +57,8 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         let place = entry.place;
         let sender = Sender::of(entry, &self.link_queue, self.config.clients.max_frame_bytes);
-        let (waiting, lent) = entry.lend_with_line_entry();
-        while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {
+        while let Some(frame_bytes) = entry.line_entry().backlog.next_frame_bytes() {
+            let waiting = entry.line_entry();
             if frame_bytes > waiting.deficit {
                 return Served::Turn;
             }
@@ -66,7 +66,13 @@ impl Edge {
                 Some(taken) => waiting.deficit -= taken,
                 None => return Served::Full,
             }
+            // The first frame of a session that was not told is what tells of it.
+            if entry.told_at() == Linked::UNTOLD {
+                let queue = &self.link_queue;
+                entry.linked().told_at = queue.version.end(&queue.frames);
+            }
         }
+        let (waiting, lent) = entry.lend_with_line_entry();
         let Place::Attached(index) = place else {
             return Served::All;
         };

@@ -22,7 +22,7 @@ use crate::time::Time;
 use crate::edge::Edge;
 use crate::edge::counters::{EndReason, UNKNOWN_CLIENT};
 use crate::edge::lifecycle::welcome::millis;
-use crate::edge::sessions::{Place, Session};
+use crate::edge::sessions::{Linked, Place, Session};
 use crate::edge::uplink::queue::{LinkQueue, push_tagged};
 #[cfg(feature = "backends")]
 use crate::edge::uplink::rewrite::Waiting;
@@ -88,6 +88,16 @@ impl Edge {
         };
         let id = self.sessions.live(session).id;
         self.tell_frame(session, &ToBackend::Joined { id, joined });
+        self.note_told(session);
+    }
+
+    /// Notes which frame of the link tells of the session: JOINED or OWN, which was queued last.
+    pub(crate) fn note_told(&mut self, session: u32) {
+        let queue = &self.link_queue;
+        let end = queue.version.end(&queue.frames);
+        let entry = self.sessions.live_mut(session);
+        let is_untold = entry.waiting;
+        entry.linked().told_at = if is_untold { Linked::UNTOLD } else { end };
     }
 
     /// Returns the longest token that the backend is told later than with JOINED, if it is told one.
@@ -213,6 +223,7 @@ impl Edge {
         self.tell(session, data_bytes(&frame), |frames, _| {
             frames.push_frame(&frame, &[]);
         });
+        self.note_told(session);
     }
 
     /// Tells the backend what an earlier one of the session has not acknowledged.

@@ -117,7 +117,19 @@ impl Edge {
         Outcome::Other
     }
 
-    /// Delivers a packet of any class. One for an id that has ended is dropped (SPEC 35.1(d)).
+    /// Returns the session of this id, if the backend can have taken what tells it of the session (SPEC 37.4(c)).
+    #[inline]
+    pub(crate) fn lookup_told(&self, id: ClientId) -> Option<u32> {
+        let session = self.sessions.lookup(id)?;
+        let told_at = self.sessions.live(session).told_at();
+        self.link_queue
+            .version
+            .can_have_taken(told_at)
+            .then_some(session)
+    }
+
+    /// Delivers a packet of any class. One for an id that has ended is dropped (SPEC 35.1(d)), and so is one for an id of which the backend
+    /// was not told.
     fn deliver_as(
         &mut self,
         now: Time,
@@ -126,12 +138,12 @@ impl Edge {
         packet: &[u8],
         calm: bool,
     ) -> Outcome {
-        let Some(session) = self.sessions.lookup(id) else {
+        let Some(session) = self.lookup_told(id) else {
             self.counters.unknown_client += 1;
             return Outcome::Other;
         };
         match delivery {
-            Delivery::Ordinary => return self.deliver(now, id, packet, calm),
+            Delivery::Ordinary => return self.deliver_to(now, session, packet, calm),
             Delivery::Latest(key) => self.deliver_latest(now, session, key, packet),
             Delivery::Volatile => self.deliver_volatile(now, session, packet),
         }
@@ -139,14 +151,14 @@ impl Edge {
     }
 
     fn kick(&mut self, now: Time, id: ClientId, kick: &Kick<'_>) {
-        if let Some(session) = self.sessions.lookup(id) {
+        if let Some(session) = self.lookup_told(id) {
             self.end_session_by(now, session, EndReason::Kicked, Some(kick));
         }
     }
 
     /// Reads no more of this client (SPEC 36.4).
     fn pause(&mut self, id: ClientId) {
-        let Some(session) = self.sessions.lookup(id) else {
+        let Some(session) = self.lookup_told(id) else {
             return;
         };
         let entry = self.sessions.live_mut(session);
@@ -159,7 +171,7 @@ impl Edge {
     }
 
     fn go_on(&mut self, now: Time, id: ClientId) {
-        if let Some(session) = self.sessions.lookup(id)
+        if let Some(session) = self.lookup_told(id)
             && self.sessions.live(session).is_paused()
         {
             self.unpause(now, session);
@@ -204,7 +216,7 @@ impl Edge {
     /// Keeps the note of a session, for the next boot, and what becomes of it when there is no room. A session of version 2 ends then in any
     /// case, since its client cannot be told of a gap (SPEC 36.6(b)).
     fn set_policy(&mut self, id: ClientId, policy: &Policy<'_>) {
-        if let Some(session) = self.sessions.lookup(id) {
+        if let Some(session) = self.lookup_told(id) {
             let entry = self.sessions.live_mut(session);
             entry.linked().note = policy.note.into();
             if let Some(numbered) = entry.numbered_mut() {

@@ -193,6 +193,9 @@ pub(crate) struct Linked {
     /// The counter by which this edge came to have it: 0 by a join (SPEC 44.6).
     #[cfg(feature = "cluster")]
     pub(crate) came_by: u64,
+    /// The count of the frame that tells this boot of it: its OWN or JOINED. [`UNTOLD`](Self::UNTOLD) while that waits for room on the link, and
+    /// 0 if this boot knew it before.
+    pub(crate) told_at: u64,
     /// Whether the backend takes it for away.
     pub(crate) is_told_away: bool,
     /// Whether its client is not read, since the backend wants that.
@@ -203,9 +206,12 @@ pub(crate) struct Linked {
     pub(crate) groups: Vec<GroupId>,
 }
 
-#[cfg(feature = "cluster")]
 impl Linked {
+    /// The count of a frame that is none yet.
+    pub(crate) const UNTOLD: u64 = u64::MAX;
+
     /// That of a session that goes on here by an attempt with this counter, behind this number down.
+    #[cfg(feature = "cluster")]
     pub(crate) fn of_adopted(counter: u64, down: u64) -> Self {
         Linked {
             told_settled: down,
@@ -221,6 +227,7 @@ image!(Linked {
     told_settled,
     settling,
     unnumbered,
+    told_at,
     is_told_away,
     paused,
     note,

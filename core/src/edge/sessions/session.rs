@@ -186,6 +186,12 @@ impl Session {
         self.linked.as_deref_mut()?.settling.take()
     }
 
+    /// Returns the count of the frame that tells the present boot of the backend of it, as [`Linked::told_at`] has it.
+    #[inline(always)]
+    pub(crate) fn told_at(&self) -> u64 {
+        self.linked.as_deref().map_or(0, |linked| linked.told_at)
+    }
+
     /// Returns whether a backend of version 3 knows something of it.
     pub(crate) fn is_linked(&self) -> bool {
         self.linked.is_some()

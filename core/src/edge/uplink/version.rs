@@ -377,6 +377,19 @@ impl LinkVersion {
             .map_or(0, |counted| counted.link.receipts.received())
     }
 
+    /// Returns the count of the last frame that waits.
+    pub(crate) fn end(&self, frames: &FrameQueue) -> u64 {
+        let counted = self.counted.as_deref();
+        counted.map_or(0, |counted| counted.sent.end(frames))
+    }
+
+    /// Returns whether this boot of the backend can have taken the frame of this count: it was written whole, or, by a shard, handed up.
+    #[inline]
+    pub(crate) fn can_have_taken(&self, count: u64) -> bool {
+        let counted = self.counted.as_deref();
+        count <= counted.map_or(0, |counted| counted.sent.highest())
+    }
+
     /// Returns the longest body that the backend takes, in bytes (SPEC 34.2(d)).
     pub(crate) fn longest_body(&self) -> u32 {
         let counted = self.counted.as_deref();

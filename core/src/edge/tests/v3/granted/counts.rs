@@ -7,7 +7,10 @@ fn cut_at(cut: Option<(usize, usize)>) -> (Vec<String>, Vec<Vec<u8>>) {
     let mut world = world(demanding);
     let mut backend = Backend::new(BOOT);
     world.granted(&mut backend);
-    let (one, two) = (world.join(), world.join());
+    let one = world.join();
+    // It sends to nobody of whom it has not heard.
+    world.exchange(&mut backend);
+    let two = world.join();
     let mut down = Vec::new();
     for round in 0..6_u8 {
         world.send(one.conn, &[b'a' + round]);
@@ -405,4 +408,107 @@ fn a_link_of_version_3_goes_on_over_a_restart() {
     world.lose_link(&mut backend);
     world.granted(&mut backend);
     assert_eq!(heard(&mut backend), ["OWN Attached 2 1 1", "2", "3"]);
+}
+
+/// SPEC 37.4(c).
+#[test]
+fn nothing_for_a_session_is_taken_before_the_backend_can_have_heard_of_it() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let mut one = world.join3();
+    let told = world.edge.link_takes(world.now, usize::MAX);
+    backend.read(&told);
+    world.lose_link(&mut backend);
+    let mut backend = Backend::new([2; 16]);
+    let ask = backend.ask();
+    world.edge.handle_link_bytes(world.now, &ask);
+    let two = world.join();
+    let ids = [one.id(), two.id];
+    let early = |world: &mut World| {
+        for id in ids {
+            let kick = Kick {
+                code: Code::KICKED,
+                wait_ms: 0,
+                text: "",
+            };
+            let orders = [
+                packet(id, b"early"),
+                ToEdge::Packet {
+                    id,
+                    delivery: Class::Volatile,
+                    packet: b"early",
+                },
+                ToEdge::GroupAdd {
+                    group: GROUP,
+                    ids: Ids::from(&ids[..]),
+                },
+                ToEdge::Pause { id },
+                ToEdge::Kick { id, kick },
+            ];
+            for order in orders {
+                let mut bytes = Vec::new();
+                order.encode(&mut bytes);
+                world.edge.handle_link_bytes(world.now, &bytes);
+            }
+        }
+    };
+    early(&mut world);
+    // GRANT is written whole, and so is OWN but for its last byte.
+    let heard_of_one = 4 + 9 + 57 + 4 + 9 + 33;
+    let mut written = world.edge.link_takes(world.now, heard_of_one - 1);
+    early(&mut world);
+    assert_eq!(world.edge.counters().unknown_client, 8);
+    assert!(world.edge.groups().is_empty());
+    written.extend(world.edge.link_takes(world.now, 1));
+    backend.read(&written);
+    assert_eq!(heard(&mut backend), ["OWN Attached 1 0 0"]);
+    for (id, unknown) in [(one.id(), 8), (two.id, 9)] {
+        let mut bytes = Vec::new();
+        packet(id, b"told").encode(&mut bytes);
+        world.edge.handle_link_bytes(world.now, &bytes);
+        assert_eq!(world.edge.counters().unknown_client, unknown);
+    }
+    let written = world.edge.link_takes(world.now, usize::MAX);
+    backend.read(&written);
+    assert_eq!(heard(&mut backend), ["JOINED", "JOINED"]);
+    let mut bytes = Vec::new();
+    packet(two.id, b"told").encode(&mut bytes);
+    world.edge.handle_link_bytes(world.now, &bytes);
+    let told = Came::Packet(1, b"told".to_vec());
+    assert_eq!(world.hear3(&mut one), [told]);
+    assert_eq!(world.hear(two.conn).len(), 1);
+}
+
+/// What waits in line is told once it has found room, and can be taken once it is written.
+#[test]
+fn a_joined_that_waited_for_room_is_counted_where_it_is_sent() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.master.channel_capacity = 1;
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (_one, two) = (world.join(), world.join());
+    let tell = |world: &mut World| {
+        let mut bytes = Vec::new();
+        packet(two.id, b"down").encode(&mut bytes);
+        world.edge.handle_link_bytes(world.now, &bytes);
+        world.hear(two.conn).len()
+    };
+    let first = world.edge.link_takes(world.now, usize::MAX);
+    backend.read(&first);
+    assert_eq!(tell(&mut world), 0, "it waits in line");
+    let mut ack = Vec::new();
+    LinkAck {
+        acknowledged: 1,
+        sent: 1,
+    }
+    .encode(&mut ack);
+    world.edge.handle_link_bytes(world.now, &ack);
+    assert_eq!(tell(&mut world), 0, "it is not written");
+    let second = world.edge.link_takes(world.now, usize::MAX);
+    backend.read(&second);
+    assert_eq!(heard(&mut backend), ["JOINED", "JOINED"]);
+    assert_eq!(tell(&mut world), 1);
 }
