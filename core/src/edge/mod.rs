@@ -712,7 +712,7 @@ impl Edge {
         let held = [
             self.conns.len() - self.conns.half_open(),
             self.conns.half_open(),
-            self.sessions.len(),
+            self.session_places(),
             self.sessions.away(),
             self.held_bytes(),
         ];

@@ -48,6 +48,8 @@ pub(crate) struct Conns {
     half_open: usize,
     /// The number of connections in [`State::Closed`], which exist only until the adapter has closed them.
     closed: usize,
+    /// The number of connections whose backend was asked whether their session goes on here (SPEC 44.5).
+    asked: usize,
 }
 
 image!(Conns {
@@ -59,7 +61,8 @@ image!(Conns {
     claimants,
     joins,
     half_open,
-    closed
+    closed,
+    asked
 });
 
 /// The node of [`Conns::strangers`].
@@ -87,6 +90,7 @@ impl Conns {
             joins: Waiting::default(),
             half_open: 0,
             closed: 0,
+            asked: 0,
         }
     }
 
@@ -105,6 +109,11 @@ impl Conns {
     /// Returns the number of connections that are established, or drain after a kick.
     pub(crate) fn established(&self) -> usize {
         self.slab.len() - self.half_open - self.closed
+    }
+
+    /// Returns the number of connections whose backend was asked whether their session goes on here.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
     }
 
     /// Returns the connection of a key from the adapter, unless it is gone.
@@ -164,10 +173,12 @@ impl Conns {
 
     /// Removes the connection. Its key is dead, and no index may refer to it any more.
     pub(crate) fn remove(&mut self, index: u32, account: &mut Account) -> Conn {
-        let stage = self.live(index).state().stage();
+        let state = self.live(index).state();
+        let (stage, was_asked) = (state.stage(), state.is_asked());
         if stage.is_half_open() {
             self.half_open -= 1;
         }
+        self.asked -= usize::from(was_asked);
         if stage == Stage::Closed {
             self.closed -= 1;
         }
@@ -190,6 +201,7 @@ impl Conns {
     pub(crate) fn enter(&mut self, index: u32, state: State, now: Time) {
         let conn = self.live_mut(index);
         let (before, crowd) = (conn.state.stage(), conn.crowd());
+        let (was_asked, is_asked) = (conn.state.is_asked(), state.is_asked());
         conn.state = state;
         let (after, next_crowd) = (conn.state.stage(), conn.crowd());
         assert!(
@@ -209,6 +221,8 @@ impl Conns {
         if before.is_half_open() && !after.is_half_open() {
             self.half_open -= 1;
         }
+        self.asked += usize::from(is_asked);
+        self.asked -= usize::from(was_asked);
         if after == Stage::Closed {
             self.closed += 1;
         }
@@ -445,6 +459,7 @@ impl Conns {
         let those = |is: &dyn Fn(&Conn) -> bool| self.iter().filter(|(_, conn)| is(conn)).count();
         let in_crowd = |crowd| those(&|conn| conn.crowd() == crowd);
         assert_eq!(self.half_open, those(&Conn::is_half_open), "half open");
+        assert_eq!(self.asked, those(&|conn| conn.state().is_asked()), "asked");
         let strangers = self.strangers.len(STRANGERS);
         assert_eq!(strangers, in_crowd(Crowd::Strangers), "strangers");
         assert_eq!(

@@ -185,18 +185,27 @@ pub(crate) enum Crowd {
 impl Phase {
     /// Returns whether the connection is not read in this phase.
     pub(crate) fn is_paused(&self) -> bool {
-        #[cfg(feature = "cluster")]
-        if matches!(self, Phase::Cold { asked: true }) {
-            return true;
-        }
-        matches!(
-            self,
-            Phase::Join(_)
-                | Phase::Elsewhere(_)
-                | Phase::Delay
-                | Phase::Wait(_)
-                | Phase::Entropy { .. }
-        )
+        self.is_asked()
+            || matches!(
+                self,
+                Phase::Join(_)
+                    | Phase::Elsewhere(_)
+                    | Phase::Delay
+                    | Phase::Wait(_)
+                    | Phase::Entropy { .. }
+            )
+    }
+
+    /// Returns whether the backend was asked whether its session goes on here.
+    #[cfg(feature = "cluster")]
+    const fn is_asked(&self) -> bool {
+        matches!(self, Phase::Cold { asked: true })
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    #[expect(clippy::unused_self, reason = "as if it could be asked")]
+    const fn is_asked(&self) -> bool {
+        false
     }
 }
 
@@ -224,6 +233,11 @@ impl State {
             State::Draining(_) => Stage::Draining,
             State::Closed(_) => Stage::Closed,
         }
+    }
+
+    /// Returns whether the backend was asked whether its session goes on here.
+    pub(crate) const fn is_asked(&self) -> bool {
+        matches!(self, State::Handshake(phase) if phase.is_asked())
     }
 
     /// Returns the group in which a connection is counted, unless it was accepted for a Claim alone.

@@ -307,12 +307,26 @@ impl Edge {
 
     /// Returns whether a newcomer finds a place outside of those reserved for clients that come back (SPEC 10.6(j)).
     pub(crate) fn has_place_for_newcomer(&self) -> bool {
-        self.sessions.attached() < self.shares.most_joined()
+        self.attached_places() < self.shares.most_joined()
     }
 
     /// Returns whether a session that is away finds a place outside of those reserved for handshakes.
     pub(crate) fn has_place_for_return(&self) -> bool {
-        self.sessions.attached() < self.shares.most_attached()
+        self.attached_places() < self.shares.most_attached()
+    }
+
+    /// Returns the places of connections with a session that are taken, or kept for those whose backend was asked (SPEC 44.5(h)).
+    fn attached_places(&self) -> usize {
+        self.sessions.attached() + self.conns.asked()
+    }
+
+    /// Returns the places of sessions that are taken, or kept for those of which the backend was asked (SPEC 44.5(h)).
+    pub(crate) fn session_places(&self) -> usize {
+        #[cfg(feature = "cluster")]
+        let kept = self.moves.adopting();
+        #[cfg(not(feature = "cluster"))]
+        let kept = 0;
+        self.sessions.len() + kept
     }
 
     /// Closes another half-open connection if one arrives beyond the places of its kind (SPEC 10.6(c)).

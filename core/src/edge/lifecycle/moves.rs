@@ -59,6 +59,11 @@ image!(Adopting {
 });
 
 impl Moves {
+    /// Returns the number of attempts of which the backend was asked.
+    pub(crate) fn adopting(&self) -> usize {
+        self.adopting.len()
+    }
+
     /// Returns how many of the packets that the backend has acknowledged are of the present copy. Those of old copies went before.
     pub(crate) fn of_present_copy(&mut self, id: ClientId, packets: u64) -> u64 {
         let Some(old) = self.old.get_mut(&id) else {
@@ -230,7 +235,7 @@ impl Edge {
             let ticket = ticket.clone();
             self.judge_by_ticket(id, &ticket, position)
         });
-        let judged = judged.and_then(|judged| match self.has_room_for_adoption() {
+        let judged = judged.and_then(|judged| match self.has_room_for_adoption(id) {
             true => Ok(judged),
             false => Err(self.later(Code::BUSY)),
         });
@@ -251,11 +256,20 @@ impl Edge {
         self.resume_reading(now, index);
     }
 
-    fn has_room_for_adoption(&self) -> bool {
-        let sessions = self.sessions.len() + self.moves.adopting.len();
-        sessions < self.shares.most(Bound::Sessions)
-            && self.has_place_for_return()
-            && self.pressure() < Pressure::Full
+    /// Returns whether an attempt finds room that the backend is to be asked of. It takes the places of another attempt of that id, or of an
+    /// old copy, if there is one.
+    fn has_room_for_adoption(&self, id: ClientId) -> bool {
+        let asked = self.moves.adopting.get(&id);
+        let copy = self.sessions.lookup(id);
+        let is_attached =
+            copy.is_some_and(|copy| matches!(self.sessions.live(copy).place, Place::Attached(_)));
+        let has_entry = asked.is_some() || copy.is_some();
+        let has_place = is_attached || asked.is_some_and(|one| self.asking(one.conn).is_some());
+        let has_room = || {
+            self.session_places() < self.shares.most(Bound::Sessions)
+                && self.pressure() < Pressure::Full
+        };
+        (has_entry || has_room()) && (has_place || self.has_place_for_return())
     }
 
     /// Reads what the client at `index` sends up to its proof, and asks the backend when that has come.
@@ -300,9 +314,7 @@ impl Edge {
         if before.is_some_and(|(counter, _)| counter >= position.counter) {
             return self.close_conn(now, index, CloseKind::Abort, CloseReason::Refused);
         }
-        // One that takes the place of another attempt, or of an old copy, needs no more room.
-        let is_counted = before.is_some() || self.sessions.lookup(id).is_some();
-        if !is_counted && !self.has_room_for_adoption() {
+        if !self.has_room_for_adoption(id) {
             return self.end_cold(now, index, Code::BUSY, 0);
         }
         if let Some((_, conn)) = before

@@ -72,7 +72,7 @@ impl Edge {
         }
         if self.is_draining {
             Some(CloseReason::Shutdown)
-        } else if self.sessions.len() >= self.shares.most(Bound::Sessions) {
+        } else if self.session_places() >= self.shares.most(Bound::Sessions) {
             Some(CloseReason::TooManySessions)
         } else if !self.has_place_for_newcomer() {
             Some(CloseReason::TooManyConnections)

@@ -384,3 +384,39 @@ fn a_session_that_has_ended_elsewhere_does_not_come_back_with_an_old_copy() {
     assert!(several.fleet.sessions().is_empty());
     assert!(several.edges[0].edge.sessions.lookup(id).is_none());
 }
+
+/// SPEC 44.5(h).
+#[test]
+fn an_attempt_that_the_backend_was_asked_of_keeps_its_places() {
+    let (mut several, mut one) = joined();
+    let id = one.id();
+    kill(&mut several, 0);
+    several.edges[1].reconfigure(|config| {
+        (config.limits.max_sessions, config.limits.max_connections) = (1, 1);
+    });
+    // Why no newcomer may begin, and whether a session that is away finds a place.
+    let places = |several: &Several| {
+        let edge = &several.edges[1].edge;
+        (edge.refuses_newcomer(), edge.has_place_for_return())
+    };
+    let full = Some(CloseReason::TooManySessions);
+    assert_eq!(places(&several), (None, true));
+    one.ask(&mut several, 1);
+    assert_eq!(places(&several), (full, false));
+    let (_, conn) = one.at.expect("it is there");
+    several.edges[1].leave(conn);
+    assert_eq!(places(&several), (full, true), "the attempt stands");
+    let now = several.edges[1].now;
+    let refused = crate::link::v3::Disowned {
+        asked: 1,
+        known: 0,
+        code: crate::code::Code::GONE,
+    };
+    several.edges[1].edge.hear_disowned(now, id, refused);
+    assert_eq!(places(&several), (None, true));
+    // Whoever is adopted takes what was kept.
+    one.ask(&mut several, 1);
+    one.exchange(&mut several);
+    assert!(one.is_there(), "{:?}", one.ended);
+    assert_eq!(places(&several), (full, false));
+}
