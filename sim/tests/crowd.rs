@@ -9,7 +9,7 @@ use sim::v3::{run_crowd, run_crowd_traced};
 use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
 
 /// Seeds of the block without and with `VL_FULL`, when `VL_SEEDS` says nothing else.
-const SEEDS: (u64, u64) = (60, 500);
+const SEEDS: (u64, u64) = (60, 1_500);
 
 /// In what share of a block's seeds each thing must happen, in percent.
 const GATES: &[(&str, f64)] = &[
@@ -34,6 +34,12 @@ const GATES: &[(&str, f64)] = &[
     ("stolen", 23.0),
     ("superseded", 9.5),
 ];
+
+/// A client that joins anew, from an address that strangers have flooded, is refused as any other newcomer from there (SPEC 27.3(a)).
+#[test]
+fn a_flood_from_its_own_address_may_cost_a_newcomer_an_attempt() {
+    assert_eq!(run_crowd(575).violation, None);
+}
 
 #[test]
 fn fixed_block_of_seeds() {

@@ -245,7 +245,11 @@ impl Drives for World {
                 let is_to_wait = self.setup.is_crowd && cause == DropCause::Told(Code::BUSY);
                 let reason = last.and_then(|conn| self.conns[*conn].reason);
                 let is_shed = reason == Some(CloseReason::Memory);
-                if state.is_v3 && is_calm && !has_ended && !was_asked && !is_shed && !is_to_wait {
+                // A flood may cost an attempt to join. `turned_away` judges whether it was right.
+                let is_turned_away = self.setup.is_crowd
+                    && matches!(reason, Some(CloseReason::MadeRoom | CloseReason::Rejected));
+                let is_excused = has_ended || was_asked || is_shed || is_to_wait || is_turned_away;
+                if state.is_v3 && is_calm && !is_excused {
                     let text = format!("client {client} has lost its connection: {cause}");
                     return self.fail_of("V14", "25.1", text);
                 }
@@ -258,8 +262,7 @@ impl Drives for World {
                     DropCause::Told(Code::BUSY) => {
                         state.attempts = state.attempts.saturating_sub(1);
                     }
-                    // A flood may cost a wait. `turned_away` judges whether it was right.
-                    _ if matches!(reason, Some(CloseReason::MadeRoom | CloseReason::Rejected)) => {
+                    _ if is_turned_away => {
                         state.attempts = state.attempts.saturating_sub(1);
                         self.ledger.reached("client came again");
                     }

@@ -6,7 +6,7 @@
 //! go on. An attempt that the edge turned away for want of places is none of them: V20 judges whether it was right, by how much of the paces
 //! is left at the least. What the edge holds is bounded, and counts (V21).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use voltlane_core::ClientId;
@@ -130,6 +130,8 @@ impl Pace {
 pub(super) struct Paces {
     accepts: Pace,
     addresses: BTreeMap<IpAddr, Pace>,
+    /// The clients from whose addresses a flood came, or too many connections of their own.
+    crowded: BTreeSet<usize>,
 }
 
 impl Paces {
@@ -138,6 +140,7 @@ impl Paces {
         Paces {
             accepts: Pace::new(limits.accept_burst / 2, limits.accept_rate.max(1)),
             addresses: BTreeMap::new(),
+            crowded: BTreeSet::new(),
         }
     }
 
@@ -153,11 +156,15 @@ impl Paces {
 
     /// Returns whether an address may be refused: its own pace is used up, or that of all.
     fn may_refuse(&self, now: u64, address: IpAddr) -> bool {
+        !self.is_within(now, address) || !self.accepts.has_one(now)
+    }
+
+    /// Returns whether an address is within its own pace, by more than what the edge rounds away.
+    fn is_within(&self, now: u64, address: IpAddr) -> bool {
         let own = self.addresses.get(&address);
-        let is_within = own.is_none_or(|own| {
+        own.is_none_or(|own| {
             own.full_at.saturating_sub(now) + 2 * own.every <= u64::from(BURST) * own.every
-        });
-        !is_within || !self.accepts.has_one(now)
+        })
     }
 }
 
@@ -340,6 +347,14 @@ impl World {
     /// Somebody connects. A client that is within the pace of its address is refused for nobody else's sake.
     pub(super) fn connects(&mut self, owner: Owner, refusal: Option<Rejected>) {
         let address = self.address(owner);
+        let is_within = self.paces.is_within(self.now, address);
+        match owner {
+            Owner::Client(_) if is_within => {}
+            Owner::Client(client) | Owner::Neighbour(client) => {
+                self.paces.crowded.insert(client);
+            }
+            _ => {}
+        }
         let Some(refusal) = refusal else {
             return self.paces.connects(self.now, address);
         };
@@ -353,8 +368,9 @@ impl World {
         self.ledger.reached("client refused");
     }
 
-    /// A connection has ended at the edge. A Claim is not rejected, whatever comes from its address. One that has claimed and is not refused
-    /// makes room for nobody while its address has no other connection: another source has two then.
+    /// A connection has ended at the edge. A Claim is not rejected, whatever comes from its address, and neither is anything else from an
+    /// address that is not crowded. One that has claimed and is not refused makes room for nobody while its address has no other connection:
+    /// another source has two then.
     pub(super) fn turned_away(&mut self, conn: usize) {
         let state = &self.conns[conn];
         let (is_rejected, has_made_room) = (
@@ -371,6 +387,15 @@ impl World {
         if is_rejected && state.claim.is_some() {
             let text = format!("client {client} has claimed, and is rejected: connection {conn}");
             return self.ledger.fail("V20", "27.3(a)", text);
+        }
+        if is_rejected && !self.paces.crowded.contains(&client) {
+            let text = format!("client {client} is rejected for others: connection {conn}");
+            return self.ledger.fail("V20", "27.3(a)", text);
+        }
+        let of_session = |session: usize| self.ledger.sessions[session].conn == Some(conn);
+        if state.session.is_some_and(of_session) {
+            let text = format!("client {client} has its session, and is turned away: {conn}");
+            return self.ledger.fail("V20", "10.6(c)", text);
         }
         let address = self.address(state.owner);
         let is_alone = self.live.iter().all(|other| {
