@@ -79,6 +79,8 @@ pub(crate) struct Client {
     pub(crate) says_goodbye: bool,
     /// Whether it was established before it read something last.
     pub(crate) was_established: bool,
+    /// Whether it is gone before its Ping when it proves itself next.
+    pub(crate) cuts_proof: bool,
 }
 
 impl Client {
@@ -101,6 +103,7 @@ impl Client {
             stalled_until: 0,
             says_goodbye: false,
             was_established: false,
+            cuts_proof: false,
         }
     }
 
@@ -164,6 +167,11 @@ pub(crate) trait Drives {
 
     /// These bytes have come to a client, whose machine is to read them.
     fn came(&mut self, client: usize, conn: usize, bytes: &[u8]);
+
+    /// A client has something to write. Returns whether it is gone instead.
+    fn is_gone_instead(&mut self, _client: usize, _conn: usize) -> bool {
+        false
+    }
 
     /// A client writes these bytes.
     fn writes(&mut self, conn: usize, bytes: &[u8]);
@@ -244,6 +252,10 @@ pub(crate) trait Drives {
             return false;
         }
         let bytes = output[..count].to_vec();
+        if self.is_gone_instead(client, conn) {
+            return true;
+        }
+        let machine = self.parts(client).machine;
         machine.handle_written(time(now), count);
         self.writes(conn, &bytes);
         let Parts { ways, wakes, .. } = self.parts(client);

@@ -19,6 +19,7 @@ const GATES: &[(&str, f64)] = &[
     ("backend restarted", 25.0),
     ("edge restarted", 25.0),
     ("end told", 40.0),
+    ("gone before its Ping", 4.0),
     ("handed over", 22.0),
     ("kick told", 8.0),
     ("left when the backend asked", 8.0),

@@ -49,7 +49,9 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         // A place of the table may be empty by then.
         Bug::GroupKeepsEnded => &["K8", "H1"],
         Bug::KickTextLost | Bug::KickTextNotTold => &["K9"],
-        Bug::AwayToldTwice => &["K4"],
+        Bug::AwayToldTwice | Bug::AwayToldAgain => &["K4"],
+        // Its sessions come back with the next process, or are taken for away.
+        Bug::EndedShardsAreGone => &["K4", "K12"],
         // An end that overtakes what came before it is of a session that is there.
         Bug::NoticeOvertakesLine => &["K4", "K9"],
         Bug::PauseForgottenAtResume => &["K10"],

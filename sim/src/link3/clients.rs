@@ -11,6 +11,7 @@ use super::leaving::Asked;
 use super::setup::Setup;
 use super::{World, kind, time};
 use crate::clients::{Client, Drives, Parts};
+use crate::codec::Hello;
 use crate::engine::pipe::{End, Pipe};
 use crate::ledgered::Runs as _;
 use crate::rng::Rng;
@@ -117,6 +118,18 @@ impl Drives for World {
         }
     }
 
+    fn is_gone_instead(&mut self, client: usize, conn: usize) -> bool {
+        let ping = Hello::Ping.to_frame();
+        let state = &mut self.clients[client];
+        let output = state.machine.output();
+        let proves = output.len() > ping.len() && output.ends_with(&ping);
+        let is_gone = proves && !state.is_established() && std::mem::take(&mut state.cuts_proof);
+        if is_gone {
+            self.cut_proof(client, conn, ping.len());
+        }
+        is_gone
+    }
+
     fn writes(&mut self, _: usize, _: &[u8]) {
         self.steps += 1;
     }
@@ -164,6 +177,18 @@ impl Drives for World {
 }
 
 impl World {
+    /// A client of version 2 proves itself, and is gone before its Ping: the edge has it back, and the backend is not to be told (SPEC 35.3).
+    fn cut_proof(&mut self, client: usize, conn: usize, ping: usize) {
+        let output = self.clients[client].machine.output();
+        let proof = output[..output.len() - ping].to_vec();
+        let state = &mut self.conns[conn];
+        if state.up.room() >= proof.len() {
+            state.up.write(self.now, &proof, &mut self.wakes);
+            self.ledger.reached("gone before its Ping");
+        }
+        self.hang_up(client);
+    }
+
     pub(super) fn say_goodbye(&mut self, client: usize) {
         let state = &mut self.clients[client];
         state.says_goodbye = true;

@@ -343,6 +343,9 @@ impl World {
             Op::Goodbye => self.say_goodbye(client),
             Op::Reset => {
                 if let Some(conn) = self.clients[client].conn {
+                    let draws = Rng::fork(self.setup.seed, "proofs", conn as u64).chance(50);
+                    let state = &mut self.clients[client];
+                    state.cuts_proof = draws && !state.is_numbered;
                     self.reset(conn);
                 }
             }

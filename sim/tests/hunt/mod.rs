@@ -21,6 +21,7 @@ fn seeds_for(bug: Bug) -> u64 {
     match bug {
         Bug::AckOfLine
         | Bug::PauseForgottenAtResume
+        | Bug::EndedShardsAreGone
         | Bug::GoAwayIgnored
         | Bug::GoAwayLate
         | Bug::KeysOfGroupsAreOfClients
