@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use voltlane_cluster::{ClusterName, Credentials, Engine, NatsConfig, NatsEngine};
 #[cfg(feature = "redis")]
-use voltlane_cluster::{RedisConfig, RedisEngine};
+use voltlane_cluster::RedisEngine;
+use voltlane_cluster::{ClusterName, Credentials, Engine, EngineConfig, NatsEngine};
 
 use crate::config::{EngineKind, Settings};
 use crate::secret_file;
@@ -28,21 +28,16 @@ pub(crate) fn engine(settings: &Settings, seed: u64) -> Result<Box<dyn Engine + 
     };
     let servers = cluster.engine.servers.iter();
     let servers = servers.map(|server| (server.host().to_owned(), server.port()));
-    let (servers, cluster) = (servers.collect(), name(settings)?);
-    match settings.cluster.engine.kind {
-        EngineKind::Nats => Ok(Box::new(NatsEngine::new(NatsConfig {
-            servers,
-            cluster,
-            credentials,
-            seed,
-        }))),
+    let config = EngineConfig {
+        servers: servers.collect(),
+        cluster: name(settings)?,
+        credentials,
+        seed,
+    };
+    match cluster.engine.kind {
+        EngineKind::Nats => Ok(Box::new(NatsEngine::new(config))),
         #[cfg(feature = "redis")]
-        EngineKind::Redis => Ok(Box::new(RedisEngine::new(RedisConfig {
-            servers,
-            cluster,
-            credentials,
-            seed,
-        }))),
+        EngineKind::Redis => Ok(Box::new(RedisEngine::new(config))),
         #[cfg(not(feature = "redis"))]
         EngineKind::Redis => Err("this program was built without Redis".to_owned()),
     }

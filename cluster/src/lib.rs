@@ -16,10 +16,6 @@
 // Public types can be extended. An enum or a struct that others match or build as a whole says why.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
-#[cfg(any(feature = "nats", feature = "redis"))]
-mod credentials;
-#[cfg(any(feature = "nats", feature = "redis"))]
-mod dial;
 pub mod engine;
 #[cfg(all(any(feature = "nats", feature = "redis"), unix))]
 pub mod keeper;
@@ -30,21 +26,21 @@ pub mod nats;
 pub mod record;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod server;
 mod spread;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-#[cfg(any(feature = "nats", feature = "redis"))]
-mod text;
 
-#[cfg(any(feature = "nats", feature = "redis"))]
-pub use self::credentials::Credentials;
 pub use self::engine::{Answer, Call, CallId, Engine, EngineError, Entry, Reply, Request};
 #[cfg(all(any(feature = "nats", feature = "redis"), unix))]
 pub use self::keeper::{Keeper, NotTaken, ask};
 pub use self::lease::{Event, Lease, LeaseConfig, Moment, Standing};
 pub use self::memory::MemoryEngine;
 #[cfg(feature = "nats")]
-pub use self::nats::{NatsConfig, NatsEngine};
+pub use self::nats::NatsEngine;
 pub use self::record::{ClusterName, Holder, Record, RecordError};
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisConfig, RedisEngine};
+pub use self::redis::RedisEngine;
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub use self::server::{Credentials, EngineConfig};

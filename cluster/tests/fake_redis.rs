@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use voltlane_cluster::engine::{CALL_TIMEOUT, MAX_CALLS};
 use voltlane_cluster::{
-    Answer, Call, CallId, Credentials, Engine, EngineError, RedisConfig, RedisEngine, Reply,
+    Answer, Call, CallId, Credentials, Engine, EngineConfig, EngineError, RedisEngine, Reply,
     Request,
 };
 
@@ -52,7 +52,7 @@ impl Time {
 }
 
 fn engine_at(port: u16, credentials: Option<&str>) -> RedisEngine {
-    RedisEngine::new(RedisConfig {
+    RedisEngine::new(EngineConfig {
         servers: vec![("127.0.0.1".into(), port)],
         cluster: "game".parse().expect("a name"),
         credentials: credentials.map(Credentials::of),

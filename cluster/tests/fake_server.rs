@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use voltlane_cluster::engine::{CALL_TIMEOUT, MAX_CALLS};
 use voltlane_cluster::{
-    Answer, Call, CallId, Credentials, Engine, EngineError, NatsConfig, NatsEngine, Reply, Request,
+    Answer, Call, CallId, Credentials, Engine, EngineConfig, EngineError, NatsEngine, Reply,
+    Request,
 };
 
 const GREETING: &str = "{\"version\":\"2.15.1\",\"headers\":true}";
@@ -52,7 +53,7 @@ impl Time {
 }
 
 fn engine_at(port: u16, credentials: Option<Credentials>) -> NatsEngine {
-    NatsEngine::new(NatsConfig {
+    NatsEngine::new(EngineConfig {
         servers: vec![("127.0.0.1".into(), port)],
         cluster: "game".parse().expect("a name"),
         credentials,

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use voltlane_cluster::testkit::{Bench, Clock, conforms};
 use voltlane_cluster::{
-    Answer, Call, CallId, Credentials, Engine, EngineError, Keeper, LeaseConfig, NatsConfig,
+    Answer, Call, CallId, Credentials, Engine, EngineConfig, EngineError, Keeper, LeaseConfig,
     NatsEngine, NotTaken, Record, Reply, Request, Standing,
 };
 
@@ -134,7 +134,7 @@ impl Servers {
             .ports
             .iter()
             .map(|port| ("127.0.0.1".to_owned(), *port));
-        NatsEngine::new(NatsConfig {
+        NatsEngine::new(EngineConfig {
             servers: servers.collect(),
             cluster: "game".parse().expect("a name"),
             credentials: self.credentials.clone(),

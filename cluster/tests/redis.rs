@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use voltlane_cluster::testkit::{Bench, Clock as _, conforms};
 use voltlane_cluster::{
-    Answer, Call, CallId, Credentials, Engine, EngineError, Keeper, LeaseConfig, NotTaken, Record,
-    RedisConfig, RedisEngine, Reply, Request, Standing,
+    Answer, Call, CallId, Credentials, Engine, EngineConfig, EngineError, Keeper, LeaseConfig,
+    NotTaken, Record, RedisEngine, Reply, Request, Standing,
 };
 
 use crate::nats::{Directory, PATIENCE, Real, Server, ports, program};
@@ -71,7 +71,7 @@ impl Servers {
 
     fn redis(&self, seed: u64) -> RedisEngine {
         let servers = self.ports.iter();
-        RedisEngine::new(RedisConfig {
+        RedisEngine::new(EngineConfig {
             servers: servers
                 .map(|port| ("127.0.0.1".to_owned(), *port))
                 .collect(),

@@ -3,29 +3,18 @@
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::credentials::Credentials;
 use crate::engine::EngineError;
-use crate::text::{parts_of, plain};
+use crate::server::{Credentials, check_version, nonsense};
 
 /// The oldest server that the engine is tested with. (SPEC 43.7(b))
 pub const OLDEST: &str = "2.9.0";
-const OLDEST_PARTS: [u64; 3] = [2, 9, 0];
 
 /// Checks that a server can do what is needed.
 pub(super) fn check_server(info: &str, has_credentials: bool) -> Result<(), EngineError> {
-    let info: Value = serde_json::from_str(info)
-        .map_err(|_| EngineError::Nonsense("its greeting is no JSON".to_owned()))?;
+    let info = serde_json::from_str(info);
+    let info: Value = info.map_err(|_| nonsense("its greeting is no JSON"))?;
     let version = info["version"].as_str().unwrap_or_default();
-    let Some(parts) = parts_of(version) else {
-        let what = "its greeting has no version";
-        return Err(EngineError::Nonsense(what.to_owned()));
-    };
-    if parts < OLDEST_PARTS {
-        return Err(EngineError::TooOld {
-            found: plain(version),
-            needed: OLDEST,
-        });
-    }
+    check_version(version, OLDEST, "its greeting")?;
     if info["tls_required"] == true {
         let what = "it demands TLS, which this client does not speak";
         return Err(EngineError::Failed(what.to_owned()));

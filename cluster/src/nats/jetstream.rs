@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::engine::{EngineError, Entry};
-use crate::text::plain;
+use crate::server::{nonsense, plain};
 
 /// Codes of errors of JetStream.
 pub(super) mod code {
@@ -67,11 +67,11 @@ pub(super) fn content(status: Option<u16>, payload: &[u8]) -> Result<Value, Engi
         )),
         Some(status) => Err(EngineError::Failed(format!("status {status}"))),
         None => {
-            let read: Value = serde_json::from_slice(payload)
-                .map_err(|_| EngineError::Nonsense("an answer is no JSON".to_owned()))?;
+            let read: Value =
+                serde_json::from_slice(payload).map_err(|_| nonsense("an answer is no JSON"))?;
             match read.is_object() {
                 true => Ok(read),
-                false => Err(EngineError::Nonsense("an answer is no object".to_owned())),
+                false => Err(nonsense("an answer is no object")),
             }
         }
     }
@@ -82,7 +82,6 @@ pub(super) fn read_entry(
     answer: &Value,
     home: u16,
 ) -> Result<Option<Entry>, EngineError> {
-    let nonsense = |why: &str| EngineError::Nonsense(why.to_owned());
     match error {
         Some(error) if error.code == code::NO_MESSAGE => return Ok(None),
         Some(error) => return Err(error.into()),

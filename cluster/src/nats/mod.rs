@@ -4,40 +4,34 @@
 //! them, are no help. The client has no thread and no runtime: its user polls it, in a thread of its own, and it has one socket. A name is
 //! resolved and a connection is opened within [`poll`](crate::Engine::poll), which waits for a bounded time then.
 
-mod connection;
 mod greeting;
 mod jetstream;
 mod wire;
 
-use std::collections::{BTreeMap, VecDeque};
-#[cfg(unix)]
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::connection::{Connection, Stage};
 use self::greeting::{check_server, login};
 use self::jetstream::{ApiError, code, content, error_of, read_entry};
-#[cfg(feature = "testkit")]
-use self::wire::Reader;
-use self::wire::Said;
-use crate::credentials::Credentials;
+use self::wire::{Parser, Said};
 use crate::engine::{
-    Answer, Call, CallId, Engine, EngineError, Entry, MAX_CALLS, MAX_ENTRIES, MAX_VALUE_BYTES,
-    Reply, Request,
+    Call, CallId, EngineError, Entry, MAX_ENTRIES, MAX_VALUE_BYTES, Reply, Request,
 };
-use crate::record::{ClusterName, MAX_HOME};
-use crate::spread::Spread;
+use crate::record::MAX_HOME;
+use crate::server::{Asked, Progress, Turn, Wire, engine, nonsense};
 
 pub use self::greeting::OLDEST;
 
-/// The pause between attempts to connect, from half of it on.
-const PAUSE: Duration = Duration::from_millis(500);
 /// The servers that a cluster of three or more keeps records at.
 const MAX_REPLICAS: usize = 3;
 /// All records of a cluster, with what JetStream adds to each.
 const MAX_BUCKET_BYTES: usize = 8 << 20;
+
+engine! {
+    /// The engine NATS JetStream. The bucket of a cluster is `voltlane-NAME`.
+    NatsEngine, Nats
+}
 
 /// Reads what a server says as it comes in these pieces, and returns all of it as text, with the reason if it makes no sense. What an answer
 /// has of a record is read as well.
@@ -46,51 +40,30 @@ const MAX_BUCKET_BYTES: usize = 8 << 20;
 pub fn said_in_pieces<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<String>, Option<&'static str>) {
-    let (mut reader, mut all) = (Reader::default(), Vec::new());
-    for piece in pieces {
-        reader.push(piece);
-        loop {
-            match reader.next() {
-                Ok(None) => break,
-                Ok(Some(said)) => {
-                    let more = match &said {
-                        Said::Info(text) => format!("{:?}", check_server(text, true)),
-                        Said::Message {
-                            status, payload, ..
-                        } => format!(
-                            "{:?}",
-                            content(*status, payload).map(|answer| entry_of(&answer))
-                        ),
-                        Said::Error(text) => format!("{:?}", error_of(text.clone())),
-                        Said::Ping | Said::Pong | Said::Ok => String::new(),
-                    };
-                    all.push(format!("{said:?} {more}"));
-                }
-                Err(why) => return (all, Some(why)),
-            }
+    crate::server::said_in_pieces::<Parser>(pieces, |said| match said {
+        Said::Info(text) => format!("{:?}", check_server(text, true)),
+        Said::Message {
+            status, payload, ..
+        } => {
+            // As if it were the record of home 1.
+            let entry = |answer: Value| read_entry(ApiError::of(&answer), &answer, 1);
+            format!("{:?}", content(*status, payload).map(entry))
         }
-    }
-    (all, None)
+        Said::Error(text) => format!("{:?}", error_of(text.clone())),
+        Said::Ping | Said::Pong | Said::Ok => String::new(),
+    })
 }
 
-/// What an answer says of the record of home 1.
-#[cfg(feature = "testkit")]
-fn entry_of(answer: &Value) -> Result<Option<Entry>, EngineError> {
-    read_entry(ApiError::of(answer), answer, 1)
-}
-
-/// Where the engine is.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "users make it")]
-pub struct NatsConfig {
-    /// The servers, each as host and port. One after the other is tried.
-    pub servers: Vec<(String, u16)>,
-    /// The cluster, whose bucket is `voltlane-NAME`.
-    pub cluster: ClusterName,
-    /// What the servers are told.
-    pub credentials: Option<Credentials>,
-    /// For names of inboxes, and for the spread of attempts.
-    pub seed: u64,
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// INFO is awaited.
+    Greeting,
+    /// PONG is awaited, behind CONNECT.
+    Login,
+    /// The bucket is looked for, or made.
+    Bucket,
+    Ready,
 }
 
 /// What waits for an answer of the server.
@@ -113,134 +86,147 @@ struct Listing {
     entries: Vec<Entry>,
 }
 
-/// The engine NATS JetStream.
+/// What is spoken on one connection to NATS.
 #[derive(Debug)]
-pub struct NatsEngine {
-    config: NatsConfig,
-    /// The server that is tried next.
-    server: usize,
-    connection: Option<Box<Connection>>,
-    retry_at: Duration,
-    /// Calls for which there is no connection yet.
-    waiting: VecDeque<Request>,
+struct Nats {
+    bucket: String,
+    stage: Stage,
+    /// By the subjects of the answers, which begin with that of an inbox.
+    asked: Asked<Flying>,
     listings: Vec<Listing>,
-    answers: VecDeque<(CallId, Answer)>,
-    strays: u64,
-    spread: Spread,
 }
 
-impl NatsEngine {
-    /// Creates the engine. It connects at the first call.
-    #[must_use]
-    pub fn new(config: NatsConfig) -> NatsEngine {
-        let mut spread = Spread::new(config.seed);
-        let server = match config.servers.len() {
-            0 => 0,
-            servers => (spread.next() % servers as u64) as usize,
-        };
-        NatsEngine {
-            server,
-            connection: None,
-            retry_at: Duration::ZERO,
-            waiting: VecDeque::new(),
+impl Wire for Nats {
+    type Parser = Parser;
+
+    const BEGINS_ANYWHERE: bool = true;
+
+    fn open(turn: &mut Turn<'_>) -> Nats {
+        Nats {
+            bucket: format!("voltlane-{}", turn.config.cluster),
+            stage: Stage::Greeting,
+            asked: Asked::new("_INBOX.", turn.spread),
             listings: Vec::new(),
-            answers: VecDeque::new(),
-            strays: 0,
-            spread,
-            config,
         }
     }
 
-    /// Returns how many answers came that nothing waited for.
-    #[must_use]
-    pub fn strays(&self) -> u64 {
-        self.strays
-    }
-
-    fn bucket(&self) -> String {
-        format!("voltlane-{}", self.config.cluster)
-    }
-
-    fn subject(&self, home: u16) -> String {
-        format!("$KV.{}.home.{home}", self.bucket())
-    }
-
-    /// Everything that waits has this answer, and the next server is tried after a pause.
-    fn fail(&mut self, now: Duration, error: &EngineError) {
-        let connection = self.connection.take();
-        let flying = connection.map(|connection| connection.flying);
-        let flying = flying.into_iter().flat_map(BTreeMap::into_values);
-        let ids = flying.filter_map(|(flying, _)| match flying {
-            Flying::Read(id, _) | Flying::Write(id) | Flying::Homes(id) => Some(id),
-            Flying::Info | Flying::Create | Flying::Listed(..) => None,
-        });
-        let lists = self.listings.drain(..).map(|listing| listing.id);
-        let waiting = self.waiting.drain(..).map(|request| request.id);
-        let all = ids.chain(lists).chain(waiting);
-        self.answers.extend(all.map(|id| (id, Err(error.clone()))));
-        self.server = self.server.wrapping_add(1);
-        self.retry_at = now + self.spread.upper_half(PAUSE);
-    }
-
-    fn handle(&mut self, now: Duration, said: Said) -> Result<(), EngineError> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
-        };
+    fn handle(&mut self, turn: &mut Turn<'_>, said: Said) -> Result<(), EngineError> {
         match said {
-            Said::Info(text) if connection.stage == Stage::Greeting => {
-                check_server(&text, self.config.credentials.is_some())?;
-                let connect = login(self.config.credentials.as_ref());
-                let inbox = &connection.inbox;
-                let output = &mut connection.output;
-                output.extend_from_slice(b"CONNECT ");
-                output.extend_from_slice(connect.as_bytes());
-                output.extend_from_slice(format!("\r\nSUB {inbox}.* 1\r\nPING\r\n").as_bytes());
-                connection.stage = Stage::Login;
+            Said::Info(text) if self.stage == Stage::Greeting => {
+                let credentials = turn.config.credentials.as_ref();
+                check_server(&text, credentials.is_some())?;
+                let connect = login(credentials);
+                let inbox = self.asked.name();
+                turn.output.extend_from_slice(b"CONNECT ");
+                turn.output.extend_from_slice(connect.as_bytes());
+                let rest = format!("\r\nSUB {inbox}.* 1\r\nPING\r\n");
+                turn.output.extend_from_slice(rest.as_bytes());
+                self.stage = Stage::Login;
             }
-            Said::Pong if connection.stage == Stage::Login => {
-                connection.stage = Stage::Bucket;
-                self.ask_for_bucket(now);
+            Said::Pong if self.stage == Stage::Login => {
+                self.stage = Stage::Bucket;
+                self.ask_for_bucket(turn);
             }
-            Said::Ping => connection.output.extend_from_slice(b"PONG\r\n"),
+            Said::Ping => turn.output.extend_from_slice(b"PONG\r\n"),
             Said::Error(text) => return Err(error_of(text)),
             Said::Message {
                 subject,
                 status,
                 payload,
-            } => {
-                let token = subject.strip_prefix(&connection.inbox);
-                let token = token.and_then(|rest| rest.strip_prefix('.')?.parse().ok());
-                let flying = token.and_then(|token: u64| connection.flying.remove(&token));
-                match flying {
-                    // It came twice, or is the answer to a question of nobody.
-                    None => self.strays += 1,
-                    Some((flying, _)) => {
-                        let answer = content(status, &payload);
-                        self.handle_answer(now, flying, answer)?;
-                    }
-                }
-            }
+            } => match self.asked.answered(&subject) {
+                None => turn.count_stray(),
+                Some(flying) => self.handle_answer(turn, flying, content(status, &payload))?,
+            },
             // INFO comes again when the servers change, and a PONG may be one of ours.
             Said::Info(_) | Said::Pong | Said::Ok => {}
         }
         Ok(())
     }
 
-    fn ask(&mut self, now: Duration, flying: Flying, call: &str, content: &Value) {
-        let subject = format!("$JS.API.STREAM.{call}.KV_{}", self.bucket());
+    fn progress(&self) -> Progress {
+        match self.stage {
+            Stage::Ready => Progress::Ready,
+            Stage::Greeting | Stage::Login | Stage::Bucket => Progress::Opening,
+        }
+    }
+
+    fn begin(&mut self, turn: &mut Turn<'_>, Request { id, call }: Request) {
+        match call {
+            Call::Read { home } => self.read(turn, Flying::Read(id, home), home),
+            Call::Write {
+                home,
+                expected,
+                value,
+            } => {
+                let headers =
+                    format!("NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {expected}\r\n\r\n");
+                let subject = self.subject(home);
+                self.publish(turn, Flying::Write(id), &subject, &headers, &value);
+            }
+            Call::List => {
+                let filter = format!("$KV.{}.home.*", self.bucket);
+                let content = json!({ "subjects_filter": filter });
+                self.ask(turn, Flying::Homes(id), "INFO", &content);
+            }
+        }
+    }
+
+    /// A list is one call, whatever it reads.
+    fn calls(&self) -> impl Iterator<Item = CallId> {
+        let asked = self.asked.iter().filter_map(|flying| match flying {
+            Flying::Read(id, _) | Flying::Write(id) | Flying::Homes(id) => Some(*id),
+            Flying::Info | Flying::Create | Flying::Listed(..) => None,
+        });
+        asked.chain(self.listings.iter().map(|listing| listing.id))
+    }
+
+    fn waits_since(&self) -> Option<Duration> {
+        self.asked.since()
+    }
+}
+
+impl Nats {
+    fn subject(&self, home: u16) -> String {
+        format!("$KV.{}.home.{home}", self.bucket)
+    }
+
+    /// Publishes a request, whose answer has a subject of its own.
+    fn publish(
+        &mut self,
+        turn: &mut Turn<'_>,
+        flying: Flying,
+        subject: &str,
+        headers: &str,
+        content: &[u8],
+    ) {
+        let reply = self.asked.ask(turn.now, flying);
+        let line = match headers.len() {
+            0 => format!("PUB {subject} {reply} {}\r\n", content.len()),
+            head => {
+                let all = head + content.len();
+                format!("HPUB {subject} {reply} {head} {all}\r\n{headers}")
+            }
+        };
+        turn.output.extend_from_slice(line.as_bytes());
+        turn.output.extend_from_slice(content);
+        turn.output.extend_from_slice(b"\r\n");
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, flying: Flying, call: &str, content: &Value) {
+        let subject = format!("$JS.API.STREAM.{call}.KV_{}", self.bucket);
         let content = content.to_string();
-        self.publish(now, flying, &subject, "", content.as_bytes());
+        self.publish(turn, flying, &subject, "", content.as_bytes());
     }
 
-    fn ask_for_bucket(&mut self, now: Duration) {
-        self.ask(now, Flying::Info, "INFO", &json!({}));
+    fn ask_for_bucket(&mut self, turn: &mut Turn<'_>) {
+        self.ask(turn, Flying::Info, "INFO", &json!({}));
     }
 
-    fn create_bucket(&mut self, now: Duration) {
-        let bucket = self.bucket();
+    fn create_bucket(&mut self, turn: &mut Turn<'_>) {
+        let bucket = &self.bucket;
         // One server has one copy. Several are taken for a cluster.
-        let replicas = match self.config.servers.len() {
-            servers @ MAX_REPLICAS.. => servers.min(MAX_REPLICAS),
+        let replicas = match turn.config.servers.len() {
+            MAX_REPLICAS.. => MAX_REPLICAS,
             _ => 1,
         };
         let config = json!({
@@ -260,19 +246,18 @@ impl NatsEngine {
             "allow_rollup_hdrs": true,
             "deny_delete": true,
         });
-        self.ask(now, Flying::Create, "CREATE", &config);
+        self.ask(turn, Flying::Create, "CREATE", &config);
     }
 
     fn handle_answer(
         &mut self,
-        now: Duration,
+        turn: &mut Turn<'_>,
         flying: Flying,
         answer: Result<Value, EngineError>,
     ) -> Result<(), EngineError> {
-        let nonsense = |why: &str| EngineError::Nonsense(why.to_owned());
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return self.refuse(&flying, error),
+            Err(error) => return self.refuse(turn, &flying, error),
         };
         let error = ApiError::of(&answer);
         match flying {
@@ -280,26 +265,26 @@ impl NatsEngine {
                 None => {
                     let most = &answer["config"]["max_msgs_per_subject"];
                     if most.as_i64() != Some(1) {
-                        let what = format!("the stream KV_{} is not one of ours", self.bucket());
+                        let what = format!("the stream KV_{} is not one of ours", self.bucket);
                         return Err(EngineError::Failed(what));
                     }
-                    self.is_ready(now);
+                    self.stage = Stage::Ready;
                 }
-                Some(error) if error.code == code::NO_STREAM => self.create_bucket(now),
+                Some(error) if error.code == code::NO_STREAM => self.create_bucket(turn),
                 Some(error) => return Err(error.into()),
             },
             Flying::Create => match error {
-                None => self.is_ready(now),
+                None => self.stage = Stage::Ready,
                 // Another edge was faster.
-                Some(error) if error.code == code::STREAM_IN_USE => self.ask_for_bucket(now),
+                Some(error) if error.code == code::STREAM_IN_USE => self.ask_for_bucket(turn),
                 Some(error) => return Err(error.into()),
             },
             Flying::Read(id, home) => {
                 let read = read_entry(error, &answer, home);
-                self.answers.push_back((id, read.map(Reply::Read)));
+                turn.answer(id, read.map(Reply::Read));
             }
             Flying::Write(id) => {
-                let stream = format!("KV_{}", self.bucket());
+                let stream = format!("KV_{}", self.bucket);
                 let written = match error {
                     Some(error) if code::WRONG_REVISION.contains(&error.code) => {
                         Err(EngineError::Refused)
@@ -313,16 +298,16 @@ impl NatsEngine {
                         _ => Err(nonsense("a write has no revision")),
                     },
                 };
-                self.answers.push_back((id, written));
+                turn.answer(id, written);
             }
             Flying::Homes(id) => match error {
-                Some(error) => self.answers.push_back((id, Err(error.into()))),
-                None => self.list(now, id, &answer),
+                Some(error) => turn.answer(id, Err(error.into())),
+                None => self.list(turn, id, &answer),
             },
             Flying::Listed(id, home) => {
                 let read = match read_entry(error, &answer, home) {
                     Ok(read) => read,
-                    Err(error) => return self.refuse(&flying, error),
+                    Err(error) => return self.refuse(turn, &flying, error),
                 };
                 let Some(at) = self.listings.iter().position(|listing| listing.id == id) else {
                     return Ok(());
@@ -334,7 +319,7 @@ impl NatsEngine {
                     let mut listing = self.listings.swap_remove(at);
                     listing.entries.sort_by_key(|entry| entry.home);
                     let reply = Reply::List(listing.entries);
-                    self.answers.push_back((id, Ok(reply)));
+                    turn.answer(id, Ok(reply));
                 }
             }
         }
@@ -342,17 +327,22 @@ impl NatsEngine {
     }
 
     /// Answers a call with an error. Without a bucket the connection is of no use.
-    fn refuse(&mut self, flying: &Flying, error: EngineError) -> Result<(), EngineError> {
+    fn refuse(
+        &mut self,
+        turn: &mut Turn<'_>,
+        flying: &Flying,
+        error: EngineError,
+    ) -> Result<(), EngineError> {
         match *flying {
             Flying::Info | Flying::Create => return Err(error),
             Flying::Read(id, _) | Flying::Write(id) | Flying::Homes(id) => {
-                self.answers.push_back((id, Err(error)));
+                turn.answer(id, Err(error));
             }
             Flying::Listed(id, _) => {
                 let known = self.listings.len();
                 self.listings.retain(|listing| listing.id != id);
                 if self.listings.len() < known {
-                    self.answers.push_back((id, Err(error)));
+                    turn.answer(id, Err(error));
                 }
             }
         }
@@ -360,7 +350,7 @@ impl NatsEngine {
     }
 
     /// Reads each of the homes that there are.
-    fn list(&mut self, now: Duration, id: CallId, answer: &Value) {
+    fn list(&mut self, turn: &mut Turn<'_>, id: CallId, answer: &Value) {
         let prefix = self.subject(0);
         let prefix = &prefix[..prefix.len() - 1];
         let subjects = answer["state"]["subjects"].as_object();
@@ -374,7 +364,7 @@ impl NatsEngine {
             .take(MAX_ENTRIES)
             .collect();
         if homes.is_empty() {
-            self.answers.push_back((id, Ok(Reply::List(Vec::new()))));
+            turn.answer(id, Ok(Reply::List(Vec::new())));
             return;
         }
         self.listings.push(Listing {
@@ -383,103 +373,13 @@ impl NatsEngine {
             entries: Vec::new(),
         });
         for home in homes {
-            self.read(now, Flying::Listed(id, home), home);
+            self.read(turn, Flying::Listed(id, home), home);
         }
     }
 
-    fn read(&mut self, now: Duration, flying: Flying, home: u16) {
+    fn read(&mut self, turn: &mut Turn<'_>, flying: Flying, home: u16) {
         // This is answered by the leader. A direct get may be answered by a replica that is behind.
         let content = json!({ "last_by_subj": self.subject(home) });
-        self.ask(now, flying, "MSG.GET", &content);
-    }
-
-    fn is_ready(&mut self, now: Duration) {
-        if let Some(connection) = &mut self.connection {
-            connection.stage = Stage::Ready;
-        }
-        for request in std::mem::take(&mut self.waiting) {
-            self.begin(now, request);
-        }
-    }
-
-    fn begin(&mut self, now: Duration, Request { id, call }: Request) {
-        match call {
-            Call::Read { home } => self.read(now, Flying::Read(id, home), home),
-            Call::Write {
-                home,
-                expected,
-                value,
-            } => {
-                let headers =
-                    format!("NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {expected}\r\n\r\n");
-                let subject = self.subject(home);
-                self.publish(now, Flying::Write(id), &subject, &headers, &value);
-            }
-            Call::List => {
-                let filter = format!("$KV.{}.home.*", self.bucket());
-                let content = json!({ "subjects_filter": filter });
-                self.ask(now, Flying::Homes(id), "INFO", &content);
-            }
-        }
-    }
-
-    /// Returns how many calls wait for answers. A list is one, whatever it reads.
-    fn calls(&self) -> usize {
-        let connection = self.connection.as_ref();
-        let flying = connection.map(|connection| connection.flying.values());
-        let is_call = |flying: &Flying| match flying {
-            Flying::Read(..) | Flying::Write(_) | Flying::Homes(_) => true,
-            Flying::Info | Flying::Create | Flying::Listed(..) => false,
-        };
-        let flying = flying.into_iter().flatten();
-        let flying = flying.filter(|(flying, _)| is_call(flying)).count();
-        flying + self.listings.len() + self.waiting.len()
-    }
-}
-
-impl Engine for NatsEngine {
-    fn call(&mut self, now: Duration, request: Request) {
-        let too_large = match &request.call {
-            Call::Write { value, .. } => Some(value.len()).filter(|bytes| *bytes > MAX_VALUE_BYTES),
-            _ => None,
-        };
-        if let Some(bytes) = too_large {
-            self.answers
-                .push_back((request.id, Err(EngineError::TooLarge(bytes))));
-        } else if self.calls() >= MAX_CALLS {
-            let error = EngineError::Failed("too many calls at once".to_owned());
-            self.answers.push_back((request.id, Err(error)));
-        } else if self
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.stage == Stage::Ready)
-        {
-            self.begin(now, request);
-        } else {
-            self.waiting.push_back(request);
-        }
-    }
-
-    fn poll(&mut self, now: Duration) -> Option<(CallId, Answer)> {
-        if let Err(error) = self.drive(now) {
-            self.fail(now, &error);
-        }
-        self.answers.pop_front()
-    }
-
-    fn poll_timeout(&self) -> Option<Duration> {
-        if !self.answers.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        match &self.connection {
-            Some(_) => self.due(),
-            None => (!self.waiting.is_empty()).then_some(self.retry_at),
-        }
-    }
-
-    #[cfg(unix)]
-    fn socket(&self) -> Option<(BorrowedFd<'_>, bool)> {
-        let connection = self.connection.as_ref()?;
-        Some((connection.socket.as_fd(), !connection.output.is_empty()))
+        self.ask(turn, flying, "MSG.GET", &content);
     }
 }

@@ -1,5 +1,7 @@
 //! The text protocol of NATS, as far as a client of the engine reads it. Bytes are arguments.
 
+use crate::server::{Buffer, Parse, body, line};
+
 /// The longest line: INFO has the addresses of all servers.
 const MAX_LINE_BYTES: usize = 32 * 1_024;
 /// The largest message: the most that a server takes by default.
@@ -21,33 +23,19 @@ pub(super) enum Said {
     Error(String),
 }
 
-/// Cuts what a server says out of bytes.
+/// The grammar, which has no state.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    buffer: Vec<u8>,
-    /// How much of the buffer was read.
-    at: usize,
-}
+pub(super) struct Parser;
 
-impl Reader {
-    /// Adds bytes, after [`next`](Reader::next) has said that there is nothing whole.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        self.buffer.extend_from_slice(bytes);
-    }
+impl Parse for Parser {
+    type Said = Said;
 
-    /// Returns the next thing that was said whole. The error says why the bytes make no sense.
-    pub(super) fn next(&mut self) -> Result<Option<Said>, &'static str> {
-        let rest = &self.buffer[self.at..];
-        let window = &rest[..rest.len().min(MAX_LINE_BYTES)];
-        let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
-            return match rest.len() < MAX_LINE_BYTES {
-                true => Ok(None),
-                false => Err("a line is too long"),
-            };
+    fn next(&mut self, buffer: &mut Buffer) -> Result<Option<Said>, &'static str> {
+        let rest = buffer.rest();
+        let Some((line, behind)) = line(rest, MAX_LINE_BYTES)? else {
+            return Ok(None);
         };
-        let line = std::str::from_utf8(&rest[..end]).map_err(|_| "a line is no text")?;
+        let head = rest.len() - behind.len();
         let line = line.trim_end_matches('\r');
         let (word, text) = line.split_once([' ', '\t']).unwrap_or((line, ""));
         let (said, length) = match word.to_ascii_uppercase().as_str() {
@@ -58,7 +46,7 @@ impl Reader {
             "-ERR" => (Said::Error(text.trim().trim_matches('\'').to_owned()), 0),
             "MSG" => {
                 let (subject, [length]) = message(text)?;
-                match body(&rest[end + 1..], length)? {
+                match payload_of(behind, length)? {
                     None => return Ok(None),
                     Some(payload) => {
                         let payload = payload.to_vec();
@@ -73,17 +61,17 @@ impl Reader {
                 }
             }
             "HMSG" => {
-                let (subject, [head, length]) = message(text)?;
-                if head > length {
+                let (subject, [headers, length]) = message(text)?;
+                if headers > length {
                     return Err("a message is shorter than its headers");
                 }
-                match body(&rest[end + 1..], length)? {
+                match payload_of(behind, length)? {
                     None => return Ok(None),
                     Some(whole) => {
-                        let (head, payload) = whole.split_at(head);
+                        let (headers, payload) = whole.split_at(headers);
                         let said = Said::Message {
                             subject,
-                            status: status(head)?,
+                            status: status(headers)?,
                             payload: payload.to_vec(),
                         };
                         (said, length + 2)
@@ -92,7 +80,7 @@ impl Reader {
             }
             _ => return Err("it does not speak the protocol of NATS"),
         };
-        self.at += end + 1 + length;
+        buffer.take(head + length);
         Ok(Some(said))
     }
 }
@@ -114,15 +102,11 @@ fn message<const N: usize>(text: &str) -> Result<(String, [usize; N]), &'static 
 }
 
 /// Returns the bytes of a message, once all are there.
-fn body(rest: &[u8], length: usize) -> Result<Option<&[u8]>, &'static str> {
+fn payload_of(rest: &[u8], length: usize) -> Result<Option<&[u8]>, &'static str> {
     if length > MAX_PAYLOAD_BYTES {
         return Err("a message is too large");
     }
-    match rest.get(length..length + 2) {
-        None => Ok(None),
-        Some(b"\r\n") => Ok(Some(&rest[..length])),
-        Some(_) => Err("a message does not end where it should"),
-    }
+    body(rest, length, "a message does not end where it should")
 }
 
 /// Returns the status in headers, if there is one.
@@ -141,6 +125,9 @@ fn status(head: &[u8]) -> Result<Option<u16>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::is_read_however_it_is_cut;
+
+    type Reader = crate::server::Reader<Parser>;
 
     const SPOKEN: &[u8] = b"INFO {\"a\":1} \r\nPING\r\n+OK\r\nPONG\r\n-ERR 'Authorization Violation'\r\n\
         MSG _INBOX.x.1 1 5\r\nhel\r\n\r\nMSG _INBOX.x.2 1 reply 0\r\n\r\n\
@@ -167,17 +154,7 @@ mod tests {
             message("_INBOX.x.3", Some(503), b""),
             message("s", None, b"ok"),
         ];
-        for size in 1..=SPOKEN.len() {
-            let mut reader = Reader::default();
-            let mut said = Vec::new();
-            for piece in SPOKEN.chunks(size) {
-                reader.push(piece);
-                while let Some(one) = reader.next().expect("good") {
-                    said.push(one);
-                }
-            }
-            assert_eq!(said, expected);
-        }
+        is_read_however_it_is_cut::<Parser>(SPOKEN, &expected);
     }
 
     #[test]

@@ -4,57 +4,40 @@
 //! resolved and a connection is opened within [`poll`](crate::Engine::poll), which waits for a bounded time then. Answers of Redis have no
 //! number, and come in order. Each call therefore has a token, which the script returns: an answer that comes twice is of no other call.
 
-mod connection;
 mod opening;
 mod wire;
 
-use std::collections::VecDeque;
-#[cfg(unix)]
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use self::connection::{Connection, Stage};
-use self::opening::{check_server, error_of, is_primary, login_error_of};
-#[cfg(feature = "testkit")]
-use self::wire::Reader;
-use self::wire::{Said, command};
-use crate::credentials::Credentials;
-use crate::engine::{
-    Answer, Call, CallId, Engine, EngineError, Entry, MAX_CALLS, MAX_ENTRIES, MAX_VALUE_BYTES,
-    Reply, Request,
-};
-use crate::record::{ClusterName, MAX_HOME};
-use crate::spread::Spread;
+use self::opening::{ask, check_server, error_of, is_primary, login_error_of};
+use self::wire::{Parser, Said, command};
+use crate::engine::{Answer, Call, CallId, EngineError, Entry, Reply, Request};
+use crate::record::MAX_HOME;
+use crate::server::{Asked, Progress, Turn, Wire, engine, nonsense};
 
 pub use self::opening::OLDEST;
 
-/// The pause between attempts to connect, from half of it on.
-const PAUSE: Duration = Duration::from_millis(500);
 /// How long a record is kept that nobody writes again. It decides nothing, and leaves no record for ever. (SPEC 43.8(a))
 pub const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3_600);
 const SCRIPT: &str = include_str!("script.lua");
 
-/// Where the engine is.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "users make it")]
-pub struct RedisConfig {
-    /// The servers, each as host and port. One after the other is tried, until one is a primary.
-    pub servers: Vec<(String, u16)>,
-    /// The cluster, whose keys begin with `voltlane:{NAME}:`.
-    pub cluster: ClusterName,
-    /// What the servers are told.
-    pub credentials: Option<Credentials>,
-    /// For tokens of calls, and for the spread of attempts.
-    pub seed: u64,
+engine! {
+    /// The engine Redis. The keys of a cluster begin with `voltlane:{NAME}:`.
+    RedisEngine, Redis
 }
 
-/// What waits for an answer of the server.
-#[derive(Debug)]
-struct Flying {
-    token: String,
-    id: CallId,
-    what: What,
-    since: Duration,
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is to let the edge in.
+    Login,
+    /// It is to say what version it has.
+    Server,
+    /// It is to say whether it is a replica.
+    Role,
+    /// It is one.
+    Replica,
+    Ready,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,114 +47,57 @@ enum What {
     List,
 }
 
-/// The engine Redis.
+/// What is spoken on one connection to Redis.
 #[derive(Debug)]
-pub struct RedisEngine {
-    config: RedisConfig,
-    /// The server that is tried next.
-    server: usize,
-    connection: Option<Box<Connection>>,
-    retry_at: Duration,
-    /// Replicas that were met, one after the other.
-    passed_over: usize,
-    /// Calls for which there is no connection yet.
-    waiting: VecDeque<Request>,
-    answers: VecDeque<(CallId, Answer)>,
-    strays: u64,
-    tokens: u64,
-    spread: Spread,
+struct Redis {
+    stage: Stage,
+    asked: Asked<(CallId, What)>,
 }
 
-impl RedisEngine {
-    /// Creates the engine. It connects at the first call.
-    #[must_use]
-    pub fn new(config: RedisConfig) -> RedisEngine {
-        RedisEngine {
-            // The first one that is named is the primary, as a rule.
-            server: 0,
-            connection: None,
-            retry_at: Duration::ZERO,
-            passed_over: 0,
-            waiting: VecDeque::new(),
-            answers: VecDeque::new(),
-            strays: 0,
-            tokens: 0,
-            spread: Spread::new(config.seed),
-            config,
+impl Wire for Redis {
+    type Parser = Parser;
+
+    // The first one that is named is the primary, as a rule.
+    const BEGINS_ANYWHERE: bool = false;
+
+    fn open(turn: &mut Turn<'_>) -> Redis {
+        let credentials = turn.config.credentials.as_ref();
+        ask(turn.output, credentials);
+        Redis {
+            stage: match credentials {
+                Some(_) => Stage::Login,
+                None => Stage::Server,
+            },
+            asked: Asked::new("", turn.spread),
         }
     }
 
-    /// Returns how many answers came that nothing waited for.
-    #[must_use]
-    pub fn strays(&self) -> u64 {
-        self.strays
-    }
-
-    /// Returns a key. Those of a cluster are in one slot of a Redis Cluster.
-    fn key(&self, name: &str) -> String {
-        format!("voltlane:{{{}}}:{name}", self.config.cluster)
-    }
-
-    /// Everything that waits has this answer, and the next server is tried after a pause.
-    fn fail(&mut self, now: Duration, error: &EngineError) {
-        let connection = self.connection.take();
-        let flying = connection.map(|connection| connection.flying);
-        let ids = flying.into_iter().flatten().map(|flying| flying.id);
-        let waiting = self.waiting.drain(..).map(|request| request.id);
-        let all = ids.chain(waiting);
-        self.answers.extend(all.map(|id| (id, Err(error.clone()))));
-        self.server = self.server.wrapping_add(1);
-        self.passed_over = 0;
-        self.retry_at = now + self.spread.upper_half(PAUSE);
-    }
-
-    /// Goes on with the next server at once, since this one is a replica, unless all of them are.
-    fn pass_over(&mut self, now: Duration) -> Result<(), EngineError> {
-        self.passed_over += 1;
-        if self.passed_over >= self.config.servers.len() {
-            let what = "it is a replica, and the primary is needed";
-            return Err(EngineError::Unreachable(what.to_owned()));
-        }
-        self.connection = None;
-        self.server = self.server.wrapping_add(1);
-        self.retry_at = now;
-        Ok(())
-    }
-
-    fn handle(&mut self, now: Duration, said: Said) -> Result<(), EngineError> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
-        };
-        match (connection.stage, &said) {
-            (Stage::Login, Said::Error(text)) => return Err(login_error_of(text)),
-            (Stage::Server | Stage::Role, Said::Error(text)) => return Err(error_of(text).0),
-            _ => {}
-        }
-        match (connection.stage, said) {
-            (Stage::Login, Said::Status(_)) => connection.stage = Stage::Server,
+    fn handle(&mut self, turn: &mut Turn<'_>, said: Said) -> Result<(), EngineError> {
+        match (self.stage, said) {
+            (Stage::Login, Said::Status(_)) => self.stage = Stage::Server,
+            (Stage::Login, Said::Error(text)) => return Err(login_error_of(&text)),
             (Stage::Login, _) => {
                 return Err(nonsense("it answers credentials with something else"));
             }
+            (Stage::Server | Stage::Role, Said::Error(text)) => return Err(error_of(&text).0),
             (Stage::Server, said) => {
                 check_server(&said)?;
-                connection.stage = Stage::Role;
+                self.stage = Stage::Role;
             }
             (Stage::Role, said) => {
-                if !is_primary(&said)? {
-                    return self.pass_over(now);
-                }
-                self.passed_over = 0;
-                connection.stage = Stage::Ready;
-                for request in std::mem::take(&mut self.waiting) {
-                    self.begin(now, request);
-                }
+                self.stage = match is_primary(&said)? {
+                    true => Stage::Ready,
+                    false => Stage::Replica,
+                };
             }
+            // It is left.
+            (Stage::Replica, _) => {}
             (Stage::Ready, Said::Error(text)) => match error_of(&text) {
                 (error, true) => return Err(error),
                 // It has no token. Answers are in order.
-                (error, false) => match connection.flying.pop_front() {
-                    Some(flying) => self.answers.push_back((flying.id, Err(error))),
-                    None => self.strays += 1,
+                (error, false) => match self.asked.answered_first() {
+                    Some((id, _)) => turn.answer(id, Err(error)),
+                    None => turn.count_stray(),
                 },
             },
             (Stage::Ready, Said::All(said)) => {
@@ -179,15 +105,10 @@ impl RedisEngine {
                 let Some(Said::Text(token)) = said.next() else {
                     return Err(nonsense("an answer has no token"));
                 };
-                let is_its = |flying: &Flying| flying.token.as_bytes() == token;
-                let at = connection.flying.iter().position(is_its);
-                match at.and_then(|at| connection.flying.remove(at)) {
-                    // It came twice, or is the answer to a question of nobody.
-                    None => self.strays += 1,
-                    Some(flying) => {
-                        let answer = answer_of(flying.what, said);
-                        self.answers.push_back((flying.id, answer));
-                    }
+                let token = std::str::from_utf8(&token).unwrap_or_default();
+                match self.asked.answered(token) {
+                    Some((id, what)) => turn.answer(id, answer_of(what, said)),
+                    None => turn.count_stray(),
                 }
             }
             (Stage::Ready, _) => return Err(nonsense("an answer has no token")),
@@ -195,52 +116,49 @@ impl RedisEngine {
         Ok(())
     }
 
-    fn begin(&mut self, now: Duration, Request { id, call }: Request) {
-        let (revision, homes) = (self.key("revision"), self.key("homes"));
-        let record = |home: u16| self.key(&format!("home.{home}"));
-        let kept = KEPT_FOR.as_millis().to_string();
-        let (what, key, name, more) = match call {
+    fn progress(&self) -> Progress {
+        match self.stage {
+            Stage::Login | Stage::Server | Stage::Role => Progress::Opening,
+            Stage::Replica => Progress::Unfit("it is a replica, and the primary is needed"),
+            Stage::Ready => Progress::Ready,
+        }
+    }
+
+    fn begin(&mut self, turn: &mut Turn<'_>, Request { id, call }: Request) {
+        // Those of a cluster are in one slot of a Redis Cluster.
+        let key = |name: &str| format!("voltlane:{{{}}}:{name}", turn.config.cluster);
+        let record = |home: u16| key(&format!("home.{home}"));
+        let (revision, homes) = (key("revision"), key("homes"));
+        let (what, first, name, more) = match call {
             Call::Read { home } => (What::Read(home), record(home), "read", Vec::new()),
-            Call::List => (What::List, self.key("home."), "list", Vec::new()),
+            Call::List => (What::List, key("home."), "list", Vec::new()),
             Call::Write {
                 home,
                 expected,
                 value,
             } => {
-                let (expected, home_text) = (expected.to_string(), home.to_string());
-                let more = [expected.into_bytes(), value, home_text.into_bytes()];
-                let more = more.into_iter().chain([kept.into_bytes()]).collect();
+                let numbers = [expected, home.into()].map(|number| number.to_string());
+                let [expected, home_text] = numbers.map(String::into_bytes);
+                let kept = KEPT_FOR.as_millis().to_string().into_bytes();
+                let more = vec![expected, value, home_text, kept];
                 (What::Write, record(home), "write", more)
             }
         };
-        self.tokens += 1;
-        let token = format!("{:016x}.{}", self.spread.next(), self.tokens);
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
+        let token = self.asked.ask(turn.now, (id, what));
         let mut words: Vec<&[u8]> = vec![b"EVAL", SCRIPT.as_bytes(), b"3"];
-        words.extend([&key, &revision, &homes].map(|key| key.as_bytes()));
-        words.extend([token.as_bytes(), name.as_bytes()]);
+        words.extend([&first, &revision, &homes, &token].map(|word| word.as_bytes()));
+        words.push(name.as_bytes());
         words.extend(more.iter().map(Vec::as_slice));
-        command(&mut connection.output, &words);
-        connection.flying.push_back(Flying {
-            token,
-            id,
-            what,
-            since: now,
-        });
+        command(turn.output, &words);
     }
 
-    /// Returns how many calls wait for answers.
-    fn calls(&self) -> usize {
-        let connection = self.connection.as_ref();
-        let flying = connection.map_or(0, |connection| connection.flying.len());
-        flying + self.waiting.len()
+    fn calls(&self) -> impl Iterator<Item = CallId> {
+        self.asked.iter().map(|(id, _)| *id)
     }
-}
 
-fn nonsense(why: &str) -> EngineError {
-    EngineError::Nonsense(why.to_owned())
+    fn waits_since(&self) -> Option<Duration> {
+        self.asked.since()
+    }
 }
 
 /// Reads what is behind the token of an answer.
@@ -269,7 +187,6 @@ fn answer_of(what: What, mut said: impl Iterator<Item = Said>) -> Answer {
             }
             entries.sort_by_key(|entry| entry.home);
             entries.dedup_by_key(|entry| entry.home);
-            entries.truncate(MAX_ENTRIES);
             return Ok(Reply::List(entries));
         }
     };
@@ -301,53 +218,6 @@ fn number_of(said: &Said) -> Option<u64> {
     digits.parse().ok().filter(|_| is_number)
 }
 
-impl Engine for RedisEngine {
-    fn call(&mut self, now: Duration, request: Request) {
-        let too_large = match &request.call {
-            Call::Write { value, .. } => Some(value.len()).filter(|bytes| *bytes > MAX_VALUE_BYTES),
-            _ => None,
-        };
-        if let Some(bytes) = too_large {
-            self.answers
-                .push_back((request.id, Err(EngineError::TooLarge(bytes))));
-        } else if self.calls() >= MAX_CALLS {
-            let error = EngineError::Failed("too many calls at once".to_owned());
-            self.answers.push_back((request.id, Err(error)));
-        } else if self
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.stage == Stage::Ready)
-        {
-            self.begin(now, request);
-        } else {
-            self.waiting.push_back(request);
-        }
-    }
-
-    fn poll(&mut self, now: Duration) -> Option<(CallId, Answer)> {
-        if let Err(error) = self.drive(now) {
-            self.fail(now, &error);
-        }
-        self.answers.pop_front()
-    }
-
-    fn poll_timeout(&self) -> Option<Duration> {
-        if !self.answers.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        match &self.connection {
-            Some(_) => self.due(),
-            None => (!self.waiting.is_empty()).then_some(self.retry_at),
-        }
-    }
-
-    #[cfg(unix)]
-    fn socket(&self) -> Option<(BorrowedFd<'_>, bool)> {
-        let connection = self.connection.as_ref()?;
-        Some((connection.socket.as_fd(), !connection.output.is_empty()))
-    }
-}
-
 /// Reads what a server says as it comes in these pieces, and returns all of it as text, with the reason if it makes no sense. What an answer
 /// has of records is read as well.
 #[cfg(feature = "testkit")]
@@ -355,28 +225,14 @@ impl Engine for RedisEngine {
 pub fn said_in_pieces<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<String>, Option<&'static str>) {
-    let (mut reader, mut all) = (Reader::default(), Vec::new());
-    for piece in pieces {
-        reader.push(piece);
-        loop {
-            match reader.next() {
-                Ok(None) => break,
-                Ok(Some(said)) => {
-                    let more = match &said {
-                        Said::Text(_) => format!("{:?}", (check_server(&said), is_primary(&said))),
-                        Said::Error(text) => format!("{:?}", error_of(text)),
-                        Said::All(parts) => {
-                            let whats = [What::Read(1), What::Write, What::List];
-                            let read = |what| answer_of(what, parts.iter().skip(1).cloned());
-                            format!("{:?}", whats.map(read))
-                        }
-                        Said::Status(_) | Said::Number(_) | Said::Nothing => String::new(),
-                    };
-                    all.push(format!("{said:?} {more}"));
-                }
-                Err(why) => return (all, Some(why)),
-            }
+    crate::server::said_in_pieces::<Parser>(pieces, |said| match said {
+        Said::Text(_) => format!("{:?}", (check_server(said), is_primary(said))),
+        Said::Error(text) => format!("{:?}", error_of(text)),
+        Said::All(parts) => {
+            let whats = [What::Read(1), What::Write, What::List];
+            let read = |what| answer_of(what, parts.iter().skip(1).cloned());
+            format!("{:?}", whats.map(read))
         }
-    }
-    (all, None)
+        Said::Status(_) | Said::Number(_) | Said::Nothing => String::new(),
+    })
 }

@@ -3,13 +3,11 @@
 use zeroize::Zeroizing;
 
 use super::wire::{Said, command};
-use crate::credentials::Credentials;
 use crate::engine::EngineError;
-use crate::text::{parts_of, plain};
+use crate::server::{Credentials, check_version, nonsense, plain};
 
 /// The oldest server that will do: it knows users. (SPEC 43.8(b))
 pub const OLDEST: &str = "6.0.0";
-const OLDEST_PARTS: [u64; 3] = [6, 0, 0];
 /// What Redis 6 puts before the error of a command in a script.
 const IN_SCRIPT: &str = "ERR Error running script";
 /// The codes of errors that are told when credentials were sent.
@@ -48,17 +46,7 @@ fn field<'a>(said: &'a Said, name: &str) -> Option<&'a str> {
 /// Checks that a server can do what is needed, by its INFO.
 pub(super) fn check_server(said: &Said) -> Result<(), EngineError> {
     let version = field(said, "redis_version").unwrap_or_default();
-    let Some(parts) = parts_of(version) else {
-        let what = "its INFO has no version";
-        return Err(EngineError::Nonsense(what.to_owned()));
-    };
-    match parts < OLDEST_PARTS {
-        true => Err(EngineError::TooOld {
-            found: plain(version),
-            needed: OLDEST,
-        }),
-        false => Ok(()),
-    }
+    check_version(version, OLDEST, "its INFO")
 }
 
 /// Returns whether a server takes writes, by its INFO: a replica may be behind.
@@ -66,10 +54,7 @@ pub(super) fn is_primary(said: &Said) -> Result<bool, EngineError> {
     match field(said, "role") {
         Some("master") => Ok(true),
         Some("slave") => Ok(false),
-        _ => {
-            let what = "its INFO does not say whether it is a replica";
-            Err(EngineError::Nonsense(what.to_owned()))
-        }
+        _ => Err(nonsense("its INFO does not say whether it is a replica")),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use zeroize::Zeroizing;
 
+use crate::server::{Buffer, Parse, body, line};
+
 /// The longest line: an error of the server.
 const MAX_LINE_BYTES: usize = 32 * 1_024;
 /// The longest text: what a server says of itself. A value is much shorter.
@@ -39,12 +41,9 @@ pub(super) fn command(out: &mut Zeroizing<Vec<u8>>, words: &[&[u8]]) {
     }
 }
 
-/// Cuts what a server says out of bytes.
+/// The grammar, and how far an answer was read.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    buffer: Vec<u8>,
-    /// How much of the buffer was read.
-    at: usize,
+pub(super) struct Parser {
     /// The array that is being read, so that no part of it is read again when more comes.
     array: Option<Array>,
 }
@@ -59,16 +58,10 @@ struct Array {
     bytes: usize,
 }
 
-impl Reader {
-    /// Adds bytes, after [`next`](Reader::next) has said that there is nothing whole.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        self.buffer.extend_from_slice(bytes);
-    }
+impl Parse for Parser {
+    type Said = Said;
 
-    /// Returns the next thing that was said whole. The error says why the bytes make no sense.
-    pub(super) fn next(&mut self) -> Result<Option<Said>, &'static str> {
+    fn next(&mut self, buffer: &mut Buffer) -> Result<Option<Said>, &'static str> {
         loop {
             if let Some(array) = self
                 .array
@@ -76,14 +69,14 @@ impl Reader {
             {
                 return Ok(Some(Said::All(array.said)));
             }
-            let mut rest = &self.buffer[self.at..];
+            let mut rest = buffer.rest();
             let all = rest.len();
             let Some(one) = one(&mut rest)? else {
                 let before = self.array.as_ref().map_or(0, |array| array.bytes);
                 return short(before + all);
             };
             let bytes = all - rest.len();
-            self.at += bytes;
+            buffer.take(bytes);
             match (&mut self.array, one) {
                 (None, One::Said(said)) => return Ok(Some(said)),
                 (None, One::Array(elements)) => {
@@ -118,61 +111,48 @@ enum One {
 
 /// Takes what is said next, or the head of an array.
 fn one(rest: &mut &[u8]) -> Result<Option<One>, &'static str> {
-    let window = &rest[..rest.len().min(MAX_LINE_BYTES)];
-    if !matches!(
-        window.first(),
-        None | Some(b'+' | b'-' | b':' | b'$' | b'*')
-    ) {
+    if !matches!(rest.first(), None | Some(b'+' | b'-' | b':' | b'$' | b'*')) {
         return Err("it does not speak the protocol of Redis");
     }
-    let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
-        return match rest.len() < MAX_LINE_BYTES {
-            true => Ok(None),
-            false => Err("a line is too long"),
-        };
+    let Some((line, behind)) = line(rest, MAX_LINE_BYTES)? else {
+        return Ok(None);
     };
-    let line = std::str::from_utf8(&rest[..end]).map_err(|_| "a line is no text")?;
     let line = line.strip_suffix('\r').ok_or("a line ends within itself")?;
     let (kind, text) = line.split_at(1);
-    let behind = &rest[end + 1..];
-    let (said, behind) = match kind {
-        "+" => (Said::Status(text.to_owned()), behind),
-        "-" => (Said::Error(text.to_owned()), behind),
-        ":" => (Said::Number(number(text)?), behind),
-        "*" => {
-            let elements = match number(text)? {
-                -1 => {
-                    *rest = behind;
-                    return Ok(Some(One::Said(Said::Nothing)));
-                }
-                elements => usize::try_from(elements).map_err(|_| "a length is below 0")?,
-            };
-            if elements > MAX_ELEMENTS {
-                return Err("an array is too long");
-            }
-            *rest = behind;
-            return Ok(Some(One::Array(elements)));
-        }
-        _ => match number(text)? {
-            -1 => (Said::Nothing, behind),
-            length => {
-                let length = usize::try_from(length).map_err(|_| "a length is below 0")?;
-                if length > MAX_BULK_BYTES {
-                    return Err("a text is too long");
-                }
-                match behind.get(length..length + 2) {
-                    None => return Ok(None),
-                    Some(b"\r\n") => {
-                        let text = behind[..length].to_vec();
-                        (Said::Text(text), &behind[length + 2..])
-                    }
-                    Some(_) => return Err("a text does not end where it should"),
-                }
+    let (one, behind) = match kind {
+        "+" => (One::Said(Said::Status(text.to_owned())), behind),
+        "-" => (One::Said(Said::Error(text.to_owned())), behind),
+        ":" => (One::Said(Said::Number(number(text)?)), behind),
+        "*" => match length(text, MAX_ELEMENTS, "an array is too long")? {
+            None => (One::Said(Said::Nothing), behind),
+            Some(elements) => (One::Array(elements), behind),
+        },
+        _ => match length(text, MAX_BULK_BYTES, "a text is too long")? {
+            None => (One::Said(Said::Nothing), behind),
+            Some(length) => {
+                let text = body(behind, length, "a text does not end where it should")?;
+                let Some(text) = text else {
+                    return Ok(None);
+                };
+                let said = Said::Text(text.to_vec());
+                (One::Said(said), &behind[length + 2..])
             }
         },
     };
     *rest = behind;
-    Ok(Some(One::Said(said)))
+    Ok(Some(one))
+}
+
+/// Reads a length. `None`: there is nothing.
+fn length(text: &str, most: usize, beyond: &'static str) -> Result<Option<usize>, &'static str> {
+    match number(text)? {
+        -1 => Ok(None),
+        length => match usize::try_from(length) {
+            Err(_) => Err("a length is below 0"),
+            Ok(length) if length > most => Err(beyond),
+            Ok(length) => Ok(Some(length)),
+        },
+    }
 }
 
 fn number(text: &str) -> Result<i64, &'static str> {
@@ -185,6 +165,9 @@ fn number(text: &str) -> Result<i64, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::is_read_however_it_is_cut;
+
+    type Reader = crate::server::Reader<Parser>;
 
     const SPOKEN: &[u8] =
         b"+OK\r\n-ERR unknown command\r\n:-7\r\n$5\r\nhel\r\n\r\n$0\r\n\r\n$-1\r\n*-1\r\n\
@@ -204,17 +187,7 @@ mod tests {
             Said::All(vec![text(b"7"), Said::Nothing, Said::Number(4)]),
             Said::All(Vec::new()),
         ];
-        for size in 1..=SPOKEN.len() {
-            let mut reader = Reader::default();
-            let mut said = Vec::new();
-            for piece in SPOKEN.chunks(size) {
-                reader.push(piece);
-                while let Some(one) = reader.next().expect("good") {
-                    said.push(one);
-                }
-            }
-            assert_eq!(said, expected);
-        }
+        is_read_however_it_is_cut::<Parser>(SPOKEN, &expected);
     }
 
     #[test]
@@ -277,7 +250,7 @@ mod tests {
         for _ in 0..999 {
             reader.push(b"$3\r\none\r\n$3\r\nt");
             assert_eq!(reader.next(), Ok(None));
-            let unread = reader.buffer.len() - reader.at;
+            let unread = reader.buffer.rest().len();
             assert_eq!(unread, b"$3\r\nt".len(), "only what is not whole");
             reader.push(b"wo\r\n");
             let whole = reader.next().expect("good");

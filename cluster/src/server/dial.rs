@@ -11,7 +11,7 @@ const MAX_ADDRESSES: usize = 2;
 
 /// Connects to one of the servers, each host and port: that of this number, counted around. It waits for a bounded time, and the socket that
 /// it returns never waits.
-pub(crate) fn dial(servers: &[(String, u16)], number: usize) -> io::Result<TcpStream> {
+pub(super) fn dial(servers: &[(String, u16)], number: usize) -> io::Result<TcpStream> {
     let server = servers.get(number % servers.len().max(1));
     let no_server = || io::Error::new(io::ErrorKind::NotFound, "no server is named");
     let (host, port) = server.ok_or_else(no_server)?;
