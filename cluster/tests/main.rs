@@ -2,9 +2,11 @@
 
 mod contention;
 mod engines;
+mod fake;
+mod fake_nats;
 mod fake_redis;
-mod fake_server;
 mod keeper;
 mod lease;
 mod nats;
 mod redis;
+mod support;
