@@ -34,6 +34,7 @@ mod operation;
 mod own_address;
 mod pairings;
 mod pins;
+mod pins_kept;
 mod production;
 mod program;
 mod published;

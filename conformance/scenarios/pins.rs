@@ -14,24 +14,24 @@ use voltlane_driver::client::{ClientSender, Event as ClientEvent};
 
 use super::{METRICS, PROGRAM};
 
-const CLIENTS: usize = 6;
-const BURST: u64 = 50;
+pub(super) const CLIENTS: usize = 6;
+pub(super) const BURST: u64 = 50;
 
 /// A backend that sends each packet back, and notes it.
-struct Application {
-    address: SocketAddr,
+pub(super) struct Application {
+    pub(super) address: SocketAddr,
     handle: BackendHandle,
     events: Receiver<Event>,
     thread: Option<JoinHandle<()>>,
-    heard: BTreeMap<ClientId, Vec<u64>>,
+    pub(super) heard: BTreeMap<ClientId, Vec<u64>>,
     /// The codes with which sessions ended here.
-    ended: Vec<u16>,
+    pub(super) ended: Vec<u16>,
     /// Sessions that went on here.
-    came: usize,
+    pub(super) came: usize,
 }
 
 impl Application {
-    fn serve(library: Library) -> Application {
+    pub(super) fn serve(library: Library) -> Application {
         let Serving {
             address,
             handle,
@@ -49,7 +49,7 @@ impl Application {
         }
     }
 
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 Event::Packet { id, data, .. } => {
@@ -63,7 +63,7 @@ impl Application {
     }
 
     /// Ends it with its listener.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         close(&self.handle);
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
@@ -83,17 +83,17 @@ fn number(data: &[u8]) -> u64 {
 }
 
 /// A client of a library, on a thread, with what it has got.
-struct One {
+pub(super) struct One {
     sender: ClientSender,
     events: Receiver<ClientEvent>,
     sent: u64,
     got: Vec<u64>,
-    resumed: usize,
+    pub(super) resumed: usize,
     ended: Option<String>,
 }
 
 impl One {
-    fn begin(library: Library, address: SocketAddr) -> One {
+    pub(super) fn begin(library: Library, address: SocketAddr) -> One {
         let (sender, events) = client_of(library, vec![address.to_string()]);
         One {
             sender,
@@ -112,7 +112,7 @@ impl One {
         self.sent = last;
     }
 
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 ClientEvent::Packet { data, .. } => self.got.push(number(&data)),
@@ -124,13 +124,13 @@ impl One {
     }
 }
 
-fn say(clients: &mut [One], last: u64) {
+pub(super) fn say(clients: &mut [One], last: u64) {
     clients.iter_mut().for_each(|one| one.say(last));
 }
 
 /// Waits until all clients have got all up to `last`. Nothing was lost then, and nothing came twice: neither to a client, nor to the backends
 /// of a session.
-fn until(backends: &mut [Application], clients: &mut [One], last: u64) {
+pub(super) fn until(backends: &mut [Application], clients: &mut [One], last: u64) {
     let began = Instant::now();
     let expected: Vec<u64> = (1..=last).collect();
     while clients.iter().any(|one| one.got.len() < expected.len()) && began.elapsed() < PATIENCE {
@@ -157,7 +157,7 @@ fn until(backends: &mut [Application], clients: &mut [One], last: u64) {
 }
 
 /// Waits until a number of the edge is this.
-fn await_value(edge: &Edge, name: &str, value: u64) {
+pub(super) fn await_value(edge: &Edge, name: &str, value: u64) {
     let began = Instant::now();
     while edge.metrics().value(name) != value {
         assert!(began.elapsed() < PATIENCE, "{name}: {}", edge.log());

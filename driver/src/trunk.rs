@@ -243,16 +243,17 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         self.0.side_mut().trunk.save(now)
     }
 
-    /// Saves what another process needs to go on with the link, while the drivers of all shards stand still. Nothing changes here. (SPEC 41)
+    /// Saves what another process needs to go on with the link, while the drivers of all shards stand still. `moves_link`: its socket moves, if
+    /// it can. Nothing changes here. (SPEC 41)
     #[cfg(all(feature = "upgrade", unix))]
-    pub fn save_moving(&mut self) -> MovingTrunk {
+    pub fn save_moving(&mut self, moves_link: bool) -> MovingTrunk {
         let now = self.0.now();
         let shards = self.0.side();
         let ends = shards.branches.iter().map(|branch| &branch.end);
         let up: Vec<Vec<Upward>> = ends
             .map(|end| end.as_ref().map_or_else(Vec::new, TrunkEnd::coming))
             .collect();
-        let has_socket = self.socket().is_some();
+        let has_socket = moves_link && self.socket().is_some();
         shards.trunk.save_moving(now, &up, has_socket)
     }
 

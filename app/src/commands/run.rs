@@ -263,6 +263,7 @@ async fn serve<R: Runtime>(
         true => None,
     };
     let keeping = Keeping::begin(&settings, &keys, runs.as_ref(), takes_over);
+    let configured = settings.clone();
     let place = Place::new(&keys, args, &in_effect, &settings, opened_later);
     let orders = Orders::new(
         (stop, reloads),
@@ -277,7 +278,7 @@ async fn serve<R: Runtime>(
     };
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     let run;
-    let mut hands = before.receive(&keys)?;
+    let mut hands = before.receive(&keys, &configured)?;
     if shards.get() == 1 {
         let seed = random();
         let mut edge = Edge::new(config, keys.clone(), *seed);
@@ -285,11 +286,12 @@ async fn serve<R: Runtime>(
         hands.wait_for(recorded.last_writes());
         edge.set_term(home.term());
         let now = R::Timer::default().now();
-        keeping.restore(now, None, std::slice::from_mut(&mut edge));
+        let edges = std::slice::from_mut(&mut edge);
+        keeping.restore(now, &mut [], edges, &configured);
         let Some(mut backend) = backends.pop() else {
             return Err("there is no backend".to_owned());
         };
-        if let Some(link) = hands.restore::<R>(now, None, std::slice::from_mut(&mut edge))? {
+        if let Some(link) = hands.restore::<R>(now, &mut [], edges, &configured)? {
             backend.first = Some(link);
         }
         run = edge.run();
@@ -312,10 +314,9 @@ async fn serve<R: Runtime>(
         let mut machines = machines_of(&config, &keys, each, *random());
         let term = home.term();
         machines.1.iter_mut().for_each(|edge| edge.set_term(term));
-        // With several backends nothing is kept (SPEC 45.7).
-        keeping.restore(now, machines.0.first_mut(), &mut machines.1);
-        let (trunk, edges) = (machines.0.first_mut(), &mut machines.1);
-        if let Some(link) = hands.restore::<R>(now, trunk, edges)?
+        let (trunks, edges) = (&mut machines.0, &mut machines.1);
+        keeping.restore(now, trunks, edges, &configured);
+        if let Some(link) = hands.restore::<R>(now, trunks, edges, &configured)?
             && let Some(backend) = backends.first_mut()
         {
             backend.first = Some(link);

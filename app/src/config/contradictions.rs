@@ -140,7 +140,7 @@ fn engine(settings: &Settings) -> Option<Fault> {
     None
 }
 
-/// Several backends are in place of one. What one session has to itself at a time is not there for them yet (SPEC 45.7).
+/// Several backends are in place of one.
 #[cfg(feature = "backends")]
 fn backends(settings: &Settings) -> Option<Fault> {
     let backends = &settings.master.addresses.0;
@@ -151,26 +151,7 @@ fn backends(settings: &Settings) -> Option<Fault> {
         let what = "master.address and master.addresses are both set";
         return Some(Fault::new(what).remedy("name all backends in master.addresses"));
     }
-    if backends.len() < 2 {
-        return None;
-    }
-    let general = &settings.general;
-    let refused = [
-        (
-            "general.snapshot_file",
-            general.snapshot_file.is_some(),
-            "sessions are not saved",
-        ),
-        #[cfg(feature = "upgrade")]
-        (
-            "general.upgrade_socket",
-            general.upgrade_socket.is_some(),
-            "no process can take over",
-        ),
-    ];
-    let (key, _, why) = refused.into_iter().find(|(_, is_set, _)| *is_set)?;
-    let what = format!("{key} is set and there are several backends in master.addresses: {why}");
-    Some(Fault::new(what).remedy(format!("leave {key} out, or all backends but one")))
+    None
 }
 
 /// Returns the backend that is at `own`, an address of the edge, and the key that names it.

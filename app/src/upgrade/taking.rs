@@ -73,8 +73,13 @@ impl Taking {
     }
 
     /// Has the other process stop, and receives all that is moved. If that process ends before it has given all, there are only listeners.
-    pub(crate) fn receive(self, keys: &KeyPair) -> Result<Received, UpgradeError> {
-        let moved = match self.moved(keys) {
+    /// `names` names the backends of this process in the snapshot.
+    pub(crate) fn receive(
+        self,
+        keys: &KeyPair,
+        names: impl FnOnce(Snapshot) -> Snapshot,
+    ) -> Result<Received, UpgradeError> {
+        let moved = match self.moved(keys, names) {
             Ok(moved) => Some(moved),
             Err(UpgradeError::Gone) if self.before.has_ended_within(ENDS_WITHIN) => None,
             Err(error) => return Err(error),
@@ -87,7 +92,11 @@ impl Taking {
         })
     }
 
-    fn moved(&self, keys: &KeyPair) -> Result<Moved, UpgradeError> {
+    fn moved(
+        &self,
+        keys: &KeyPair,
+        names: impl FnOnce(Snapshot) -> Snapshot,
+    ) -> Result<Moved, UpgradeError> {
         let partner = &self.partner;
         // The other process may wait for openings, and stops for a time at most. Then it ends this one.
         let until = Instant::now() + OPENINGS_WITHIN + STOPS_WITHIN + STOPS_WITHIN;
@@ -128,7 +137,7 @@ impl Taking {
         let link = has_link.then(|| sockets.remove(0));
         Ok(Moved {
             took: took_of(snapshot.name(), count),
-            snapshot: Arc::new(snapshot),
+            snapshot: Arc::new(names(snapshot)),
             link,
             clients: sockets,
             stopped: stopped.unwrap_or_else(Instant::now),

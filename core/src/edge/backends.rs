@@ -120,7 +120,6 @@ impl Backends {
     }
 
     /// Returns the number of backends, if there are several.
-    #[cfg(feature = "cluster")]
     pub(crate) fn count(&self) -> u8 {
         u8::try_from(self.standings.len()).unwrap_or(MAX_BACKENDS)
     }
@@ -138,11 +137,11 @@ impl Backends {
         u8::try_from(usize::from(shard) / self.shards_of_each()).ok()
     }
 
-    /// Returns the shard for the session `id`, which leaves the backend of the shard `own`. `waiting` is the number of sessions that wait for
-    /// room, by shard. `None`: there is no backend that takes it now.
+    /// Returns the shard for the session `id`, which leaves the backend of the shard `own`, if that is one of these. `waiting` is the number of
+    /// sessions that wait for room, by shard. `None`: there is no backend that takes it now.
     pub(crate) fn choose_for_move(
         &self,
-        own: u8,
+        own: Option<u8>,
         id: ClientId,
         waiting: &[AtomicUsize],
     ) -> Option<u8> {
@@ -150,7 +149,7 @@ impl Backends {
         let parts = zip(self.loads.chunks(each), waiting.chunks(each));
         let backends = zip(&self.standings, parts).enumerate();
         let open = backends.filter(|(backend, (standing, _))| {
-            *backend != usize::from(own) / each
+            own.is_none_or(|own| *backend != usize::from(own) / each)
                 && standing.is_up()
                 && standing.takes_moved.load(Relaxed)
                 && !standing.is_draining()
@@ -298,7 +297,7 @@ mod tests {
     fn a_session_goes_to_another_backend_that_takes_it_and_there_to_the_shard_in_its_id() {
         let backends = three([0, 0, 5, 3, 4, 2]);
         let id = |shard: u8| ClientId::from_u64(u64::from(shard) << 56 | 7);
-        let choose = |own, shard| backends.choose_for_move(own, id(shard), &waiting(None));
+        let choose = |own, shard| backends.choose_for_move(Some(own), id(shard), &waiting(None));
         assert_eq!(choose(0, 0), None, "they do not take it");
         for shard in [0, 2, 4] {
             backends.tell_takes_moved(shard, true);
@@ -307,10 +306,12 @@ mod tests {
         assert_eq!(choose(1, 4), Some(4), "that of its id");
         assert_eq!(choose(2, 2), Some(0));
         assert_eq!(
-            backends.choose_for_move(0, id(0), &waiting(Some(4))),
+            backends.choose_for_move(Some(0), id(0), &waiting(Some(4))),
             Some(3),
             "no room"
         );
+        let of_none = |shard| backends.choose_for_move(None, id(shard), &waiting(None));
+        assert_eq!((of_none(0), of_none(1)), (Some(0), Some(1)), "the fewest");
         let standing = backends.of_number(2).expect("it is there");
         standing.set_draining(true);
         assert_eq!(choose(0, 0), Some(3), "it drains");

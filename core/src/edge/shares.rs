@@ -420,7 +420,7 @@ impl Shares {
 
     /// Returns the shard of another backend for a session that leaves that of the shard `own`.
     #[cfg(feature = "backends")]
-    pub(super) fn choose_for_move(&self, own: u8, id: ClientId) -> Option<u8> {
+    pub(super) fn choose_for_move(&self, own: Option<u8>, id: ClientId) -> Option<u8> {
         let common = &self.common;
         common.backends.choose_for_move(own, id, &common.waiting)
     }
@@ -616,6 +616,12 @@ impl TrunkShare {
     pub(crate) fn begins_anew(&self) -> bool {
         let standing = self.common.backends.standing(self.first.as_u8());
         standing.is_some_and(Standing::takes_anew)
+    }
+
+    /// Returns the number of backends.
+    #[cfg(feature = "backends")]
+    pub(crate) fn backends(&self) -> u8 {
+        self.common.backends.count().max(1)
     }
 
     /// Returns the shard of a session that went to another backend.

@@ -1,7 +1,9 @@
 //! What an edge saves at an orderly end, sealed (SPEC 39.3): the file, and what is in it. What each machine adds is in `lifecycle/saving.rs`.
 
+mod placed;
+
 use core::fmt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroizing;
 
@@ -14,14 +16,20 @@ use crate::edge::uplink::moved::MovedLink;
 use crate::edge::uplink::version::SavedVersion;
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
-use crate::link::v3::is_counted;
 use crate::protocol::Master;
 use crate::wire::saved::{Saved, put_bytes, put_count};
 
-/// The format that is written, and the only one that is read.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+pub(super) use self::placed::{Grid, id_of};
+
+/// The format that is written. Those from [`OLDEST`] on are read.
+pub const SNAPSHOT_FORMAT: u32 = 2;
 /// The longest snapshot, in bytes.
 pub const MAX_SNAPSHOT_BYTES: usize = 1 << 30;
+
+/// The oldest format that is read: of one backend.
+const OLDEST: u32 = 1;
+/// The longest name of a backend, in bytes.
+const MAX_NAME_BYTES: usize = 1_024;
 
 const MAGIC: [u8; 8] = *b"VLSNAPSH";
 const NAME_BYTES: usize = 32;
@@ -37,7 +45,7 @@ pub enum SnapshotError {
     #[error("this is no snapshot of an edge")]
     Foreign,
     /// A later edge wrote it.
-    #[error("snapshot in format {format}, {SNAPSHOT_FORMAT} is known")]
+    #[error("snapshot in format {format}, {OLDEST} to {SNAPSHOT_FORMAT} are known")]
     Newer {
         /// The format that it names.
         format: u32,
@@ -62,6 +70,9 @@ pub enum SnapshotError {
     /// It opens, and no edge can be in such a state.
     #[error("the snapshot opens and is malformed")]
     Malformed,
+    /// An edge of several backends wrote it, and this program is built without them.
+    #[error("the snapshot is of several backends, and this program is built without them")]
+    Backends,
 }
 
 /// What one machine adds to a snapshot: the edge, or one of its shards. It is wiped when it is dropped.
@@ -93,6 +104,8 @@ pub struct Snapshot {
     written_at: u64,
     run: [u8; 8],
     sessions: usize,
+    /// The backends of the edge that goes on with it, in order.
+    backends: Vec<String>,
     plain: Zeroizing<Vec<u8>>,
 }
 
@@ -108,6 +121,17 @@ impl Snapshot {
         written_at: u64,
         name: [u8; NAME_BYTES],
     ) -> Result<Vec<u8>, SnapshotError> {
+        Self::seal_in(SNAPSHOT_FORMAT, (run, parts), keys, written_at, name)
+    }
+
+    /// Seals them in this format.
+    pub(super) fn seal_in(
+        format: u32,
+        (run, parts): ([u8; 8], &[Part]),
+        keys: &KeyPair,
+        written_at: u64,
+        name: [u8; NAME_BYTES],
+    ) -> Result<Vec<u8>, SnapshotError> {
         let parts_bytes: usize = parts.iter().map(|part| 4 + part.bytes()).sum();
         let plain_bytes = run.len() + 4 + parts_bytes;
         let bytes = HEADER_BYTES + plain_bytes + TAG_BYTES;
@@ -115,7 +139,7 @@ impl Snapshot {
         // It does not grow, so what is not sealed yet is in this place alone.
         let mut out = Vec::with_capacity(bytes);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&SNAPSHOT_FORMAT.to_le_bytes());
+        out.extend_from_slice(&format.to_le_bytes());
         out.extend_from_slice(&name);
         out.extend_from_slice(&written_at.to_le_bytes());
         out.extend_from_slice(&(plain_bytes as u64).to_le_bytes());
@@ -149,12 +173,16 @@ impl Snapshot {
         plain.truncate(sealed_bytes);
         let contents = Contents::read(&plain).ok_or(SnapshotError::Malformed)?;
         let sessions = contents.check().ok_or(SnapshotError::Malformed)?;
+        if cfg!(not(feature = "backends")) && contents.is_of_several() {
+            return Err(SnapshotError::Backends);
+        }
         let run = contents.run;
         Ok(Snapshot {
             name: header.name,
             written_at: header.written_at,
             run,
             sessions,
+            backends: Vec::new(),
             plain,
         })
     }
@@ -183,6 +211,19 @@ impl Snapshot {
         self.sessions
     }
 
+    /// Names the backends of the edge that goes on with it, in order: a session goes on at the one that has the name of its own (SPEC 39.5).
+    /// To be called before a machine is restored. Without this, sessions of an edge of several backends are of none that is there.
+    pub fn name_backends(&mut self, names: impl IntoIterator<Item = String>) {
+        self.backends = names.into_iter().collect();
+    }
+
+    /// Returns the names of the backends of its sessions that are none of [those that are there](Self::name_backends).
+    #[must_use]
+    pub fn missing_backends(&self) -> Vec<String> {
+        let contents = self.contents();
+        contents.missing().into_iter().map(str::to_owned).collect()
+    }
+
     /// Returns what is in it, for a recording.
     #[cfg(feature = "record")]
     pub(super) fn plain(&self) -> &[u8] {
@@ -199,6 +240,7 @@ impl Snapshot {
             written_at: 0,
             run: contents.run,
             sessions,
+            backends: Vec::new(),
             plain: Zeroizing::new(plain.to_vec()),
         })
     }
@@ -212,7 +254,8 @@ impl Snapshot {
     }
 
     pub(super) fn contents(&self) -> Contents<'_> {
-        Contents::read(&self.plain).expect("it was read when it was opened")
+        let contents = Contents::read(&self.plain).expect("it was read when it was opened");
+        contents.placed_at(&self.backends)
     }
 }
 
@@ -254,7 +297,7 @@ impl Header {
         check_length(length)?;
         let mut fields = Saved::new(bytes.get(MAGIC.len()..).unwrap_or_default());
         let format = fields.u32().ok_or(torn)?;
-        if format != SNAPSHOT_FORMAT {
+        if !(OLDEST..=SNAPSHOT_FORMAT).contains(&format) {
             return Err(SnapshotError::Newer { format });
         }
         let name = fields.array().ok_or(torn)?;
@@ -275,12 +318,21 @@ pub(super) const OF_TRUNK: u8 = 1;
 /// That of connections, which are not in a file.
 #[cfg(feature = "upgrade")]
 pub(super) const OF_CONNECTIONS: u8 = 2;
+/// That of the backends of an edge that has several, and that of the trunk of another one than the first, whose number follows.
+pub(super) const OF_BACKENDS: u8 = 3;
+pub(super) const OF_ANOTHER_TRUNK: u8 = 4;
 
 /// What is in a snapshot.
 pub(super) struct Contents<'a> {
     pub(super) run: [u8; 8],
     pub(super) parts: Vec<Contribution<'a>>,
-    pub(super) trunk: OfTrunk<'a>,
+    /// Those of the trunks, each with the number of its backend.
+    pub(super) trunks: Vec<(u8, OfTrunk<'a>)>,
+    /// The backends of an edge that had several.
+    pub(super) backends: Vec<SavedBackend<'a>>,
+    /// The backends of the edge that goes on with it, and the numbers that the saved ones have among them.
+    names: &'a [String],
+    placed: Vec<Option<u8>>,
     #[cfg(feature = "upgrade")]
     pub(super) moved: OfConnections<'a>,
 }
@@ -300,10 +352,17 @@ pub(super) struct OfConnections<'a> {
 pub(super) struct OfTrunk<'a> {
     /// The bodies of frames for the backend, which the shards do not have any more.
     pub(super) frames: Vec<&'a [u8]>,
-    /// Those of frames of the backend that came when their shard had ended.
+    /// Those of frames of the backend that came when their shard had ended. Its own shards count from 0.
     pub(super) late: Vec<(ShardId, &'a [u8])>,
     /// What it had counted, if its link had version 3.
     pub(super) counts: Option<SavedTrunk>,
+}
+
+/// What is in the part of the backends, of one of them.
+pub(super) struct SavedBackend<'a> {
+    pub(super) name: &'a str,
+    #[cfg_attr(not(feature = "backends"), expect(dead_code, reason = "there is one"))]
+    pub(super) is_draining: bool,
 }
 
 /// What is in the part of one machine.
@@ -316,7 +375,37 @@ pub(super) struct Contribution<'a> {
     /// The bodies of frames for the backend.
     pub(super) frames: Vec<&'a [u8]>,
     pub(super) sessions: Vec<&'a [u8]>,
+    pub(super) departures: SavedDepartures<'a>,
 }
+
+/// The sessions of a machine that leave for another backend.
+#[derive(Default)]
+pub(super) struct SavedDepartures<'a> {
+    /// Whether an operator wants all to leave.
+    #[cfg_attr(not(feature = "backends"), expect(dead_code, reason = "nobody leaves"))]
+    pub(super) is_ordered: bool,
+    pub(super) leaving: BTreeMap<u64, SavedLeaving<'a>>,
+}
+
+/// How far a session has left.
+#[cfg_attr(not(feature = "backends"), expect(dead_code, reason = "nobody leaves"))]
+pub(super) enum SavedLeaving<'a> {
+    /// Its backend was told, and has not acknowledged it.
+    Told,
+    /// It has left, and waits for another one with these bodies of frames.
+    Left(Vec<&'a [u8]>),
+    /// Its backend, of this name, is none of those that are there. `goes`: another one may have it.
+    Gone {
+        name: &'a str,
+        goes: bool,
+        frames: Vec<&'a [u8]>,
+    },
+}
+
+/// The first byte of each.
+pub(super) const TOLD: u8 = 0;
+pub(super) const LEFT: u8 = 1;
+pub(super) const GONE: u8 = 2;
 
 impl<'a> Contents<'a> {
     fn read(plain: &'a [u8]) -> Option<Self> {
@@ -325,7 +414,10 @@ impl<'a> Contents<'a> {
         let mut contents = Contents {
             run,
             parts: Vec::new(),
-            trunk: OfTrunk::default(),
+            trunks: Vec::new(),
+            backends: Vec::new(),
+            names: &[],
+            placed: Vec::new(),
             #[cfg(feature = "upgrade")]
             moved: OfConnections::default(),
         };
@@ -333,31 +425,21 @@ impl<'a> Contents<'a> {
             let part = &mut Saved::new(saved.bytes()?);
             match part.u8()? {
                 OF_MACHINE => contents.parts.push(Contribution::read(part)?),
-                OF_TRUNK => contents.trunk = OfTrunk::read(part)?,
+                OF_TRUNK => contents.trunks.push((0, OfTrunk::read(part)?)),
+                OF_ANOTHER_TRUNK => {
+                    let backend = part.u8()?;
+                    contents.trunks.push((backend, OfTrunk::read(part)?));
+                }
+                OF_BACKENDS if contents.backends.is_empty() => {
+                    contents.backends = part.list(5, SavedBackend::read)?;
+                    (part.is_empty() && contents.backends.len() > 1).then_some(())?;
+                }
                 #[cfg(feature = "upgrade")]
                 OF_CONNECTIONS => contents.moved.add(OfConnections::read(part)?)?,
                 _ => return None,
             }
         }
         saved.is_empty().then_some(contents)
-    }
-
-    /// Returns what the trunk had counted, if `shards` shards go on behind it: they are as many as before, and each has counted what it has.
-    pub(super) fn counts_of_trunk(&self, shards: usize) -> Option<&SavedTrunk> {
-        let of_trunk = self.trunk.counts.as_ref()?;
-        let are_as_many = self.parts.len() == shards && of_trunk.shards() == shards;
-        let agrees = |part: &Contribution<'_>| {
-            let late = self.trunk.late.iter();
-            let of_it = late.filter(|(shard, body)| *shard == part.shard && is_counted(body));
-            let late = of_it.count() as u64;
-            let marks = of_trunk.of(part.shard);
-            let named = (&of_trunk.boot, of_trunk.features);
-            let frames = part.frames.len() as u64;
-            marks.is_some_and(|marks| part.version.agrees(named, marks, frames, late))
-        };
-        // What waits there has no count.
-        let is_all_counted = self.trunk.frames.is_empty();
-        (are_as_many && is_all_counted && self.parts.iter().all(agrees)).then_some(of_trunk)
     }
 
     /// Returns whether the link was moved, and all machines took it for one of version 2: then it can go on.
@@ -368,18 +450,24 @@ impl<'a> Contents<'a> {
         self.moved.link.is_some() && all
     }
 
-    /// Returns the number of sessions, if each can be and none is there twice.
+    /// Returns the number of sessions, if each can be and none is there twice, and each part is in its place.
     fn check(&self) -> Option<usize> {
         let mut ids = BTreeSet::new();
-        for session in self.parts.iter().flat_map(|part| &part.sessions) {
-            let saved = SavedSession::load(session)?;
-            if !ids.insert(saved.id.as_u64()) {
-                return None;
+        for part in &self.parts {
+            let mut of_part = BTreeSet::new();
+            for session in &part.sessions {
+                let id = SavedSession::load(session)?.id.as_u64();
+                if !ids.insert(id) {
+                    return None;
+                }
+                of_part.insert(id);
             }
+            let mut leaving = part.departures.leaving.keys();
+            leaving.all(|id| of_part.contains(id)).then_some(())?;
         }
         let mut shards = BTreeSet::new();
         let are_different = self.parts.iter().all(|part| shards.insert(part.shard));
-        are_different.then_some(ids.len())
+        (are_different && self.is_whole()).then_some(ids.len())
     }
 }
 
@@ -419,6 +507,15 @@ impl<'a> OfTrunk<'a> {
     }
 }
 
+impl<'a> SavedBackend<'a> {
+    fn read(saved: &mut Saved<'a>) -> Option<Self> {
+        Some(SavedBackend {
+            name: name_in(saved)?,
+            is_draining: saved.flag()?,
+        })
+    }
+}
+
 impl<'a> Contribution<'a> {
     fn read(saved: &mut Saved<'a>) -> Option<Self> {
         let part = Contribution {
@@ -428,9 +525,47 @@ impl<'a> Contribution<'a> {
             ends: saved.list(34, End::load)?,
             frames: saved.list(4, Saved::bytes)?,
             sessions: saved.list(4, Saved::bytes)?,
+            departures: match saved.is_empty() {
+                true => SavedDepartures::default(),
+                false => SavedDepartures::read(saved)?,
+            },
         };
         (saved.is_empty() && part.ends.len() <= MOST).then_some(part)
     }
+}
+
+impl<'a> SavedDepartures<'a> {
+    fn read(saved: &mut Saved<'a>) -> Option<Self> {
+        let is_ordered = saved.flag()?;
+        let mut leaving = BTreeMap::new();
+        for _ in 0..saved.count(9)? {
+            let id = saved.u64()?;
+            let standing = match saved.u8()? {
+                TOLD => SavedLeaving::Told,
+                LEFT => SavedLeaving::Left(saved.list(4, Saved::bytes)?),
+                GONE => SavedLeaving::Gone {
+                    name: name_in(saved)?,
+                    goes: saved.flag()?,
+                    frames: saved.list(4, Saved::bytes)?,
+                },
+                _ => return None,
+            };
+            if leaving.insert(id, standing).is_some() {
+                return None;
+            }
+        }
+        Some(SavedDepartures {
+            is_ordered,
+            leaving,
+        })
+    }
+}
+
+/// Reads the name of a backend.
+fn name_in<'a>(saved: &mut Saved<'a>) -> Option<&'a str> {
+    let name = saved.bytes()?;
+    let name = core::str::from_utf8(name).ok()?;
+    (name.len() <= MAX_NAME_BYTES).then_some(name)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use crate::edge::snapshot::{OF_TRUNK, Part, Snapshot};
+use crate::edge::snapshot::{Grid, OF_ANOTHER_TRUNK, OF_TRUNK, Part, Snapshot};
 use crate::edge::trunk::counts::Counts;
 use crate::edge::uplink::batch::{BatchQueue, Sealed, Spares};
 use crate::edge::uplink::hold::Hold;
@@ -552,10 +552,35 @@ impl Trunk {
         let now = self.advance(now);
         let contents = snapshot.contents();
         if self.hold.may_be_version_3()
-            && let Some(saved) = contents.counts_of_trunk(self.branches.len())
+            && let Some(saved) = contents.counts_of(self.grid(), self.number())
         {
             self.hold.decide();
             self.counts = Some(Box::new(Counts::after(now, contents.run, saved)));
+        }
+    }
+
+    /// Returns how many shards each backend has.
+    fn grid(&self) -> Grid {
+        #[cfg(feature = "backends")]
+        let backends = self.share.as_ref().map_or(1, TrunkShare::backends);
+        #[cfg(not(feature = "backends"))]
+        let backends = 1;
+        Grid {
+            backends,
+            each: u8::try_from(self.branches.len()).unwrap_or(u8::MAX),
+        }
+    }
+
+    /// Returns the number of its backend.
+    fn number(&self) -> u8 {
+        self.grid().backend_of(self.first)
+    }
+
+    /// Begins its part of a snapshot.
+    fn begin_part(&self, out: &mut Vec<u8>) {
+        match self.number() {
+            0 => out.push(OF_TRUNK),
+            backend => out.extend_from_slice(&[OF_ANOTHER_TRUNK, backend]),
         }
     }
 
@@ -566,7 +591,7 @@ impl Trunk {
         let mut out = Zeroizing::new(Vec::with_capacity(64 + waiting + 8 * self.late.len()));
         let batches = self.queue.take_all();
         let bodies = || batches.iter().flat_map(Batch::bodies);
-        out.push(OF_TRUNK);
+        self.begin_part(&mut out);
         put_count(&mut out, bodies().count());
         bodies().for_each(|(body, _)| put_bytes(&mut out, body));
         put_count(&mut out, self.late.len());

@@ -180,10 +180,12 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
     }
 
     /// Saves what another process needs to take the place of this driver. `down` is what its trunk
-    /// [has](voltlane_core::edge::trunk::MovingTrunk::down) for it. Nothing changes here. (SPEC 41)
+    /// [has](voltlane_core::edge::trunk::MovingTrunk::down) for it. Nothing changes here, but that sessions which other shards have left
+    /// are taken, as in the next turn. (SPEC 41)
     #[cfg(all(feature = "upgrade", unix))]
     pub fn save_moving(&mut self, down: &[Downward]) -> Moving {
         let now = self.0.now();
+        self.0.side_mut().take_sessions(now);
         let (side, link) = (self.0.side(), self.0.link());
         let mut coming = link.coming();
         coming.extend_from_slice(down);
@@ -458,6 +460,17 @@ impl<L: Listener> Clientele<L> {
         }
     }
 
+    /// Takes all sessions that other shards have left here, whose drivers stand still.
+    #[cfg(all(feature = "upgrade", unix))]
+    fn take_sessions(&mut self, _now: Time) {
+        #[cfg(feature = "backends")]
+        if let Some(neighbours) = &self.neighbours {
+            while let Some(session) = neighbours.receive_session() {
+                self.edge.handle_arriving(_now, session);
+            }
+        }
+    }
+
     /// Leaves sessions that go to other backends for their shards. Those for which there is no room are left for later.
     #[cfg(feature = "backends")]
     fn send_sessions(&mut self, now: Time) {
@@ -664,7 +677,14 @@ impl<L: Listener> Side for Clientele<L> {
 
     fn close(&mut self, now: Time) {
         self.clients.close_all(&mut self.edge, now);
-        self.neighbours = None;
+        let neighbours = self.neighbours.take();
+        #[cfg(feature = "backends")]
+        if let Some(neighbours) = &neighbours {
+            for session in neighbours.end() {
+                self.edge.handle_arriving(now, session);
+            }
+        }
+        drop(neighbours);
     }
 
     #[cfg(feature = "snapshot")]

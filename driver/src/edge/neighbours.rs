@@ -129,6 +129,16 @@ impl<S: Stream> Neighbours<S> {
         self.mailbox(self.own)?.sessions.pop_front()
     }
 
+    /// Takes no more, and returns the sessions that were left here: they are nowhere else.
+    #[cfg(feature = "backends")]
+    pub(super) fn end(&self) -> VecDeque<Departing> {
+        let Some(mut mailbox) = self.mailbox(self.own) else {
+            return VecDeque::new();
+        };
+        mailbox.owner = Owner::Ended;
+        std::mem::take(&mut mailbox.sessions)
+    }
+
     fn mailbox(&self, shard: ShardId) -> Option<MutexGuard<'_, Mailbox<S>>> {
         let mailbox = self.mailboxes.get(usize::from(shard.as_u8()))?;
         // A push or a pop leaves the queue consistent even if something panics.

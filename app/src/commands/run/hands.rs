@@ -44,6 +44,7 @@ mod moved {
     use crate::cli::ConfigArgs;
     use crate::commands::InEffect;
     use crate::commands::random;
+    use crate::commands::run::keeping::{SavesBackends, named, saves_backends};
     use crate::commands::run::recorded::LastWrites;
     use crate::commands::run::station::Stations;
     use crate::config::{Listener as ListenerSettings, Settings};
@@ -72,10 +73,6 @@ mod moved {
             if !takes_over {
                 return Ok(Before(None, requests));
             }
-            if settings.backends().len() > 1 {
-                let why = "with several backends no session is kept (master.addresses)";
-                return Err(format!("no process is taken over: {why}"));
-            }
             let taking = Taking::begin(settings, keys);
             let taking = taking.map_err(|error| format!("no process is taken over: {error}"))?;
             Ok(Before(Some(taking), requests))
@@ -91,8 +88,13 @@ mod moved {
         }
 
         /// Has it stop, and receives all that is moved.
-        pub(in crate::commands::run) fn receive(self, keys: &KeyPair) -> Result<Hands, String> {
-            let received = self.0.map(|taking| taking.receive(keys)).transpose();
+        pub(in crate::commands::run) fn receive(
+            self,
+            keys: &KeyPair,
+            settings: &Settings,
+        ) -> Result<Hands, String> {
+            let names = |snapshot| named(snapshot, settings);
+            let received = self.0.map(|taking| taking.receive(keys, names)).transpose();
             let received = received.map_err(|error| format!("nothing was taken over: {error}"))?;
             Ok(Hands {
                 received,
@@ -103,6 +105,7 @@ mod moved {
                 kept: Vec::new(),
                 last_writes: None,
                 halting: None,
+                backends: None,
             })
         }
     }
@@ -121,6 +124,8 @@ mod moved {
         last_writes: Option<LastWrites>,
         /// A request that waits until all shards stand still.
         halting: Option<Halting>,
+        /// What is saved of several backends beside their machines.
+        backends: Option<SavesBackends>,
     }
 
     /// A request of another process. It waits until all shards and their trunk stand still.
@@ -218,17 +223,25 @@ mod moved {
         pub(in crate::commands::run) fn restore<R: Runtime>(
             &mut self,
             now: Time,
-            trunk: Option<&mut Trunk>,
+            trunks: &mut [Trunk],
             edges: &mut [Edge],
+            settings: &Settings,
         ) -> Result<Option<<<Dialer<R> as Connector>::Stream as Stream>::Parcel>, String> {
+            self.backends = edges
+                .first()
+                .and_then(|edge| saves_backends(edge, settings));
             let Some(moved) = self.received.as_mut().and_then(|it| it.moved.as_mut()) else {
                 return Ok(None);
             };
             for edge in edges {
                 edge.restore(now, &moved.snapshot);
             }
-            if let Some(trunk) = trunk {
-                trunk.take_over(now, &moved.snapshot);
+            for (number, trunk) in trunks.iter_mut().enumerate() {
+                match number {
+                    0 => trunk.take_over(now, &moved.snapshot),
+                    // A link that was moved is that of the only backend there was.
+                    _ => trunk.restore(now, &moved.snapshot),
+                }
             }
             let Some(socket) = moved.link.take() else {
                 return Ok(None);
@@ -446,14 +459,15 @@ mod moved {
                 Standing::GiveAway(_) if is_ending => warn_of_end(),
                 Standing::GiveAway(successor) => {
                     let mut trunks = trunk.take();
-                    let trunk_driver = trunks.first_mut().map(|trunk| &mut **trunk);
                     let mut drivers: Vec<_> =
                         drivers.iter_mut().map(|driver| &mut **driver).collect();
+                    let backends = self.backends.as_ref().map(|save| save());
+                    let of_trunks = as_saved(backends, &mut trunks);
                     give(
                         successor,
                         (&self.keys, &mut self.last_writes),
                         since,
-                        trunk_driver.map(as_saved),
+                        Some(of_trunks),
                         &mut drivers,
                     );
                     trunk.put_back(trunks);
@@ -488,19 +502,32 @@ mod moved {
         owned.collect()
     }
 
-    /// The saved state of a trunk, and the socket of its link if that moves too.
-    struct OfTrunk<'a> {
+    /// The saved state of the trunks, and the socket of the link if that moves too.
+    struct OfTrunks<'a> {
         parts: Vec<Part>,
         down: Vec<Vec<Downward>>,
         socket: Option<BorrowedFd<'a>>,
     }
 
-    fn as_saved<K: Connector, T: Timer>(trunk: &mut TrunkDriver<K, T>) -> OfTrunk<'_> {
-        let moving = trunk.save_moving();
-        OfTrunk {
-            socket: trunk.socket().filter(|_| moving.link),
-            parts: moving.parts,
-            down: moving.down,
+    /// Saves the trunks, of which there are several if there is a part of their `backends`: no link moves then (SPEC 41.1(e)).
+    fn as_saved<K: Connector, T: Timer>(
+        backends: Option<Part>,
+        trunks: &mut [Box<TrunkDriver<K, T>>],
+    ) -> OfTrunks<'_> {
+        let moves_link = backends.is_none();
+        let (mut parts, mut down): (Vec<Part>, Vec<Vec<Downward>>) = Default::default();
+        let mut socket = None;
+        for trunk in trunks {
+            let moving = trunk.save_moving(moves_link);
+            parts.extend(moving.parts);
+            down.extend(moving.down);
+            socket = trunk.socket().filter(|_| moving.link);
+        }
+        parts.extend(backends);
+        OfTrunks {
+            parts,
+            down,
+            socket,
         }
     }
 
@@ -510,12 +537,12 @@ mod moved {
         successor: Successor,
         (keys, last_writes): (&KeyPair, &mut Option<LastWrites>),
         stopped: Instant,
-        trunk: Option<OfTrunk<'_>>,
+        trunks: Option<OfTrunks<'_>>,
         drivers: &mut [&mut EdgeDriver<L, C, T>],
     ) {
         let run = drivers.first().map_or([0; 8], |driver| driver.edge().run());
-        let (mut parts, down, link) = match trunk {
-            Some(trunk) => (trunk.parts, trunk.down, trunk.socket),
+        let (mut parts, down, link) = match trunks {
+            Some(trunks) => (trunks.parts, trunks.down, trunks.socket),
             None => (Vec::new(), vec![Vec::new()], None),
         };
         let moving = match save_all(drivers, &down) {
@@ -631,7 +658,11 @@ mod moved {
             Vec::new()
         }
 
-        pub(in crate::commands::run) fn receive(self, _: &KeyPair) -> Result<Hands, String> {
+        pub(in crate::commands::run) fn receive(
+            self,
+            _: &KeyPair,
+            _: &Settings,
+        ) -> Result<Hands, String> {
             Ok(Hands)
         }
     }
@@ -685,8 +716,9 @@ mod moved {
         pub(in crate::commands::run) fn restore<R: Runtime>(
             &mut self,
             _: Time,
-            _: Option<&mut Trunk>,
+            _: &mut [Trunk],
             _: &mut [Edge],
+            _: &Settings,
         ) -> Result<Option<<<Dialer<R> as Connector>::Stream as Stream>::Parcel>, String> {
             Ok(None)
         }

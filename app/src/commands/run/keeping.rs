@@ -12,6 +12,7 @@ mod kept {
     use voltlane_core::edge::{Edge, Part, Snapshot};
     use voltlane_core::keys::KeyPair;
 
+    use super::{SavesBackends, named, saves_backends};
     use crate::commands::random;
     use crate::config::Settings;
     use crate::file_errors;
@@ -28,6 +29,8 @@ mod kept {
         parts: Mutex<Vec<Part>>,
         /// The snapshot of the last process, until the machines have it.
         snapshot: Mutex<Option<Snapshot>>,
+        /// What is saved of several backends beside that.
+        backends: Mutex<Option<SavesBackends>>,
     }
 
     impl Keeping {
@@ -47,6 +50,7 @@ mod kept {
                     keys: keys.clone(),
                     parts: Mutex::default(),
                     snapshot: Mutex::new(snapshot),
+                    backends: Mutex::default(),
                 })))
             };
             if takes_over {
@@ -61,7 +65,7 @@ mod kept {
             };
             let window = Duration::from_secs(settings.clients.stale_timeout_secs.into());
             let snapshot = match snapshot_file::take(&path, keys, runs.last(), window) {
-                Ok(snapshot) => snapshot,
+                Ok(snapshot) => snapshot.map(|snapshot| named(snapshot, settings)),
                 Err(error) => {
                     file_errors::count(file_errors::Kept::Snapshot);
                     warn!(%error, "the sessions of the last process do not go on");
@@ -79,13 +83,18 @@ mod kept {
         pub(in crate::commands::run) fn restore(
             &self,
             now: Time,
-            trunk: Option<&mut Trunk>,
+            trunks: &mut [Trunk],
             shards: &mut [Edge],
+            settings: &Settings,
         ) {
             let Some(kept) = &self.0 else { return };
             let snapshot = kept.snapshot.lock();
             let snapshot = snapshot.unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(trunk) = trunk {
+            let backends = shards
+                .first()
+                .and_then(|edge| saves_backends(edge, settings));
+            *kept.backends.lock().unwrap_or_else(PoisonError::into_inner) = backends;
+            for trunk in trunks {
                 trunk.keep_sessions();
                 if let Some(snapshot) = &snapshot {
                     trunk.restore(now, snapshot);
@@ -112,7 +121,10 @@ mod kept {
         pub(in crate::commands::run) fn end(self, run: [u8; 8]) -> Result<(), String> {
             let Some(kept) = &self.0 else { return Ok(()) };
             let parts = kept.parts.lock();
-            let parts = parts.unwrap_or_else(PoisonError::into_inner);
+            let mut parts = parts.unwrap_or_else(PoisonError::into_inner);
+            let backends = kept.backends.lock();
+            let backends = backends.unwrap_or_else(PoisonError::into_inner);
+            parts.extend(backends.iter().map(|save| save()));
             let written = snapshot_file::write(&kept.path, (run, &parts), &kept.keys, *random());
             let bytes = written.map_err(|error| format!("the sessions are not saved: {error}"))?;
             info!(bytes, path = %kept.path.display(), "the sessions are saved");
@@ -149,8 +161,9 @@ mod kept {
         pub(in crate::commands::run) fn restore(
             &self,
             _: Time,
-            _: Option<&mut Trunk>,
+            _: &mut [Trunk],
             _: &mut [Edge],
+            _: &Settings,
         ) {
         }
 
@@ -164,3 +177,44 @@ mod kept {
 }
 
 pub(super) use kept::Keeping;
+
+/// Saves which backends there are.
+#[cfg(any(feature = "snapshot", all(feature = "upgrade", target_os = "linux")))]
+pub(super) type SavesBackends = Box<dyn Fn() -> voltlane_core::edge::Part + Send + Sync>;
+
+/// Returns what saves the backends of an edge that has several, of which this is a shard (SPEC 39.5(a), 45.7).
+#[cfg(any(feature = "snapshot", all(feature = "upgrade", target_os = "linux")))]
+#[cfg_attr(not(feature = "backends"), expect(unused_variables))]
+pub(super) fn saves_backends(
+    edge: &voltlane_core::edge::Edge,
+    settings: &crate::config::Settings,
+) -> Option<SavesBackends> {
+    #[cfg(feature = "backends")]
+    if settings.backends().len() > 1 {
+        let (control, names) = (edge.backends(), names_in(settings));
+        return Some(Box::new(move || control.save(&names)));
+    }
+    None
+}
+
+/// Names the backends of this process for a snapshot of another one.
+#[cfg(any(feature = "snapshot", all(feature = "upgrade", target_os = "linux")))]
+pub(super) fn named(
+    mut snapshot: voltlane_core::edge::Snapshot,
+    settings: &crate::config::Settings,
+) -> voltlane_core::edge::Snapshot {
+    snapshot.name_backends(names_in(settings));
+    for backend in snapshot.missing_backends() {
+        tracing::warn!(
+            %backend,
+            "there are sessions of a backend that is not configured any more: they wait for it to be configured again, or go to others after master.repin_secs"
+        );
+    }
+    snapshot
+}
+
+#[cfg(any(feature = "snapshot", all(feature = "upgrade", target_os = "linux")))]
+fn names_in(settings: &crate::config::Settings) -> Vec<String> {
+    let backends = settings.backends().iter();
+    backends.map(ToString::to_string).collect()
+}

@@ -51,15 +51,15 @@ const SESSION_BYTES: usize = 512;
 #[derive(Debug)]
 #[must_use = "the session is nowhere else"]
 pub struct Departing {
-    to: ShardId,
-    id: ClientId,
-    record: Zeroizing<Vec<u8>>,
+    pub(super) to: ShardId,
+    pub(super) id: ClientId,
+    pub(super) record: Zeroizing<Vec<u8>>,
     /// What its backend has not acknowledged.
-    waiting: FrameQueue,
+    pub(super) waiting: FrameQueue,
     /// Counts it where it goes.
-    _arriving: Arriving,
+    pub(super) _arriving: Arriving,
     /// Counts its bytes while they are on their way.
-    _lent: Lent,
+    pub(super) _lent: Lent,
 }
 
 impl Departing {
@@ -72,25 +72,39 @@ impl Departing {
 
 /// The frames of a session that its backend has not acknowledged, and that the queue for it has no longer.
 #[derive(Debug)]
-struct Left {
-    waiting: FrameQueue,
+pub(super) struct Left {
+    pub(super) waiting: FrameQueue,
+    /// Its backend, if that is none of those that are there.
+    pub(super) gone: Option<Gone>,
     /// Counts them.
-    _lent: Lent,
+    pub(super) _lent: Lent,
+}
+
+/// A backend that is none of those that are there.
+#[derive(Clone, Debug)]
+pub(super) struct Gone {
+    pub(super) name: Box<str>,
+    /// Whether another one may have its sessions: it is known what it has of them (SPEC 45.6(g)).
+    pub(super) goes: bool,
 }
 
 /// What a shard has of sessions that leave for another backend.
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
     /// Whether an operator wants all of them to leave.
-    is_ordered: bool,
+    pub(super) is_ordered: bool,
     /// Where the walk over the sessions goes on.
     next: u32,
     /// Sessions that leave. With frames: their backend has acknowledged all but these, and they wait for another one.
-    leaving: BTreeMap<ClientId, Option<Left>>,
+    pub(super) leaving: BTreeMap<ClientId, Option<Left>>,
     /// Those that are to be fetched.
-    gone: VecDeque<Departing>,
+    pub(super) gone: VecDeque<Departing>,
     /// Since when there is no backend, of those that were there.
     down_since: Option<Time>,
+    /// Since when sessions are here of backends that are none of those that are there.
+    pub(super) gone_since: Option<Time>,
+    /// Whether the process before knew what the backend has, if the link of this one has no counts.
+    pub(super) was_exact: bool,
     /// Whether the trunk goes on by counts that this shard has forgotten. Its link ends, and until then its acknowledgements say nothing.
     is_divided: bool,
     /// Whether a connection is closed because its session leaves.
@@ -129,7 +143,7 @@ impl Departures {
         MOST_DEPARTING.saturating_sub(self.leaving.len() + self.gone.len())
     }
 
-    fn look_at(&mut self, at: Time) {
+    pub(super) fn look_at(&mut self, at: Time) {
         self.at = Some(self.at.map_or(at, |other| other.min(at)));
     }
 }
@@ -145,6 +159,12 @@ impl Edge {
                 edge.begin_departures(now);
             }
         });
+    }
+
+    /// Returns whether all sessions of its backend are to leave.
+    #[cfg(test)]
+    pub(in crate::edge) fn departures_are_ordered(&self) -> bool {
+        self.departures.is_ordered
     }
 
     /// Returns the shard of the next session that is to be fetched. An adapter looks after each turn, and fetches it if it can be brought
@@ -182,8 +202,24 @@ impl Edge {
 
     /// Notes that the backend may be down for another time.
     pub(crate) fn repin_changed(&mut self) {
+        self.await_repin();
+        if self.departures.gone_since.is_some() {
+            self.departures.look_at(self.now);
+        }
+    }
+
+    /// Looks again when a backend is given up.
+    fn await_repin(&mut self) {
         if let Some(since) = self.departures.down_since {
             self.backend_went(since);
+        }
+        // If its time is over, nobody waits for that any more.
+        let (repin, since) = (self.config.master.repin_after, self.departures.gone_since);
+        let due = since
+            .filter(|_| !repin.is_zero())
+            .map(|since| since + repin);
+        if let Some(due) = due.filter(|due| *due > self.now) {
+            self.departures.look_at(due);
         }
     }
 
@@ -197,18 +233,23 @@ impl Edge {
 
     /// Returns whether the backend is down for so long that its sessions go to others.
     fn is_given_up(&self, now: Time) -> bool {
+        self.is_over(now, self.departures.down_since)
+    }
+
+    /// Returns whether a backend that is down since then is given up.
+    fn is_over(&self, now: Time, since: Option<Time>) -> bool {
         let repin = self.config.master.repin_after;
-        let since = self.departures.down_since;
         !repin.is_zero() && since.is_some_and(|since| since + repin <= now)
     }
 
     fn begin_departures(&mut self, now: Time) {
-        for id in self.ready() {
+        for id in self.ready(now) {
             self.depart(now, id);
         }
         let version = &self.link_queue.version;
         // Without that it is not known what the backend has (SPEC 45.6(g)).
-        let is_exact = version.is_end_to_end() && self.has_notices();
+        let is_exact = version.is_end_to_end() && self.has_notices()
+            || !version.is_counted() && self.departures.was_exact;
         let is_given_up = self.is_given_up(now);
         let is_told = self.departures.is_ordered && version.is_granted() && self.uplink.is_open();
         let (mut looked_at_all, mut left) = (false, 0);
@@ -222,24 +263,26 @@ impl Edge {
                 false => leaving.into_iter().for_each(|id| self.tell_left(id)),
             }
         }
+        let waits = !self.departures.gone.is_empty() || !self.ready(now).is_empty();
         let departures = &mut self.departures;
-        let waits = !departures.gone.is_empty() || departures.leaving.values().any(Option::is_some);
         if waits || left > 0 {
             departures.look_at(now + NEXT);
         } else if departures.is_ordered || is_given_up {
             let pause = if looked_at_all { REST } else { NEXT };
             departures.look_at(now + pause);
         } else {
-            self.repin_changed();
+            self.await_repin();
         }
     }
 
     /// Returns those that leave and only wait for another backend.
-    fn ready(&self) -> Vec<ClientId> {
+    fn ready(&self, now: Time) -> Vec<ClientId> {
+        // One that is none of those that are there is given up like any other.
+        let is_over = self.is_over(now, self.departures.gone_since);
+        let is_ready = |left: &Left| left.gone.as_ref().is_none_or(|gone| gone.goes && is_over);
         let leaving = self.departures.leaving.iter();
-        leaving
-            .filter_map(|(id, waiting)| waiting.is_some().then_some(*id))
-            .collect()
+        let ready = leaving.filter(|(_, left)| left.as_ref().is_some_and(is_ready));
+        ready.map(|(id, _)| *id).collect()
     }
 
     /// Chooses sessions that leave now, and lets go of their connections. Returns them, and whether all were looked at.
@@ -367,15 +410,19 @@ impl Edge {
             }
         }
         for (id, frames) in taken {
-            let left = self.left(frames);
+            let left = self.left(frames, None);
             self.departures.leaving.insert(id, Some(left));
             self.depart(now, id);
         }
     }
 
-    fn left(&self, waiting: FrameQueue) -> Left {
+    pub(super) fn left(&self, waiting: FrameQueue, gone: Option<Gone>) -> Left {
         let _lent = self.shares.lends(waiting.held_bytes());
-        Left { waiting, _lent }
+        Left {
+            waiting,
+            gone,
+            _lent,
+        }
     }
 
     // ---- a session goes
@@ -385,7 +432,7 @@ impl Edge {
         let mut left = false;
         for id in ended {
             if let Some(None) = self.departures.leaving.get(id) {
-                let nothing = self.left(FrameQueue::new());
+                let nothing = self.left(FrameQueue::new(), None);
                 self.departures.leaving.insert(*id, Some(nothing));
                 if let Some(session) = self.sessions.lookup(*id) {
                     // There may be no backend to go to for a while, and nothing that this one sends is for it.
@@ -410,16 +457,34 @@ impl Edge {
 
     /// Returns the shard of another backend that a session goes to.
     fn backend_for(&self, id: ClientId) -> Option<ShardId> {
-        let to = self.shares.choose_for_move(self.config.shard.as_u8(), id)?;
+        let own = Some(self.config.shard.as_u8());
+        let to = self.shares.choose_for_move(own, id)?;
         Some(ShardId::new(to))
+    }
+
+    /// Returns the shard of any backend for a session of one that is none of those that are there.
+    fn any_backend_for(&self, id: ClientId) -> Option<ShardId> {
+        if self.config.backends() > 1 {
+            let to = self.shares.choose_for_move(None, id)?;
+            return Some(ShardId::new(to));
+        }
+        let version = &self.link_queue.version;
+        let takes = version.is_granted() && version.is_end_to_end() && self.has_notices();
+        // It is one shard of all, where the session is.
+        takes.then_some(self.config.shard)
     }
 
     /// Takes a session that leaves out of this shard, if there is a backend that it can go to.
     fn depart(&mut self, now: Time, id: ClientId) {
-        let Some(to) = self.backend_for(id) else {
+        let left = self.departures.leaving.get(&id).and_then(Option::as_ref);
+        let to = match left.and_then(|left| left.gone.as_ref()) {
+            Some(_) => self.any_backend_for(id),
+            None => self.backend_for(id),
+        };
+        let Some(to) = to else {
             return self.departures.look_at(now + NEXT);
         };
-        let Some(Some(Left { waiting, _lent })) = self.departures.leaving.remove(&id) else {
+        let Some(Some(Left { waiting, _lent, .. })) = self.departures.leaving.remove(&id) else {
             return;
         };
         let Some(session) = self.sessions.lookup(id) else {
@@ -443,14 +508,18 @@ impl Edge {
         let _goes_along = self.clear_ended(session);
         tracing::debug!(%id, shard = to.as_u8(), "goes to another backend");
         let _lent = self.shares.lends(record.len() + waiting.held_bytes());
-        self.departures.gone.push_back(Departing {
+        let departing = Departing {
             to,
             id,
             record,
             waiting,
             _arriving: self.shares.sends_newcomer(to),
             _lent,
-        });
+        };
+        match to == self.config.shard {
+            true => self.take_in(now, departing),
+            false => self.departures.gone.push_back(departing),
+        }
     }
 
     fn take_in(&mut self, now: Time, departing: Departing) {

@@ -11,6 +11,7 @@
 //! | `attempt.rs` | a session of version 3 is resumed | 23 |
 //! | `moves.rs` | a session goes on at this edge, or no longer | 44 |
 //! | `departing.rs` | a session goes to another backend | 45.6 |
+//! | `leaving.rs` | such sessions in the next process, and those whose backend is not there | 39.5 |
 //! | `search.rs` | which of several backends has the session of a ticket | 45.9 |
 //! | `forward.rs`, `line.rs` | packets up, and the line for room on the link | 7.1, 10.4 |
 //! | `deliver.rs`, `write.rs` | packets down, and what clients take of them | 7, 10.2, 10.3, 24.6 |
@@ -44,6 +45,8 @@ pub(crate) mod forward;
 pub(crate) mod groups;
 pub(crate) mod handover;
 pub(crate) mod last_words;
+#[cfg(feature = "backends")]
+mod leaving;
 pub(crate) mod line;
 pub(crate) mod linked;
 #[cfg(feature = "cluster")]

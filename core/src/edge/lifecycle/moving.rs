@@ -88,6 +88,10 @@ impl Edge {
         let mut copy = self.fork();
         // Nothing that it does is counted where the original counts.
         copy.sources = SharedSources::new([0; 16]);
+        #[cfg(feature = "backends")]
+        {
+            copy.departures = self.departures.copied(&copy.shares);
+        }
         let now = copy.advance(now);
         coming.iter().for_each(|input| copy.take_coming(now, input));
         copy.save_moved(now, transport, link_has_socket)
@@ -208,6 +212,8 @@ impl Edge {
             let contents = snapshot.contents();
             let is_branch = edge.config.shards > 0;
             let goes_on = !is_branch || contents.has_link_of_version_2();
+            // It is that of the first backend.
+            let goes_on = goes_on && edge.grid().backend_of(edge.config.shard) == 0;
             let moved = contents.moved;
             let link = moved.link.filter(|_| goes_on);
             // That of several shards goes on in their trunk.
@@ -224,6 +230,11 @@ impl Edge {
     fn take_conn(&mut self, now: Time, record: &[u8]) -> Option<ConnKey> {
         let moved = MovedConn::load(record)?;
         let session = self.sessions.lookup(moved.id)?;
+        // One that waits for another backend has to come again.
+        #[cfg(feature = "backends")]
+        if self.has_left(moved.id) {
+            return None;
+        }
         let entry = self.sessions.live_mut(session);
         if entry.place != Place::Away || !self.has_place_for_return() {
             return None;

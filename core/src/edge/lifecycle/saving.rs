@@ -9,8 +9,10 @@ use crate::edge::door::sources::{Admission, Nesting};
 use crate::edge::sessions::ends::MOST;
 use crate::edge::sessions::saved::SavedSession;
 use crate::edge::sessions::{Place, Session};
-use crate::edge::snapshot::{Contents, Contribution, OF_MACHINE, Part, Snapshot};
-use crate::id::ClientId;
+use crate::edge::snapshot::{
+    Contents, Contribution, Grid, OF_MACHINE, OfTrunk, Part, Snapshot, id_of,
+};
+use crate::id::{ClientId, ShardId};
 use crate::link::tagged::{Flag, Tagged};
 use crate::queue::FrameQueue;
 use crate::time::Time;
@@ -63,6 +65,8 @@ impl Edge {
         );
         self.link_queue.unseal();
         let held = self.held_bytes() + self.ends.held_bytes();
+        #[cfg(feature = "backends")]
+        let held = held + self.departures.held_bytes();
         let beside = SESSION_BYTES.saturating_mul(self.sessions.len() + 1);
         // Room for all of it, so that no key is left in memory that it grew out of.
         let mut out = Zeroizing::new(Vec::with_capacity(held.saturating_add(beside)));
@@ -78,13 +82,21 @@ impl Edge {
         let sessions = self.sessions.iter().map(|(_, session)| session);
         let living = sessions.filter(|session| session.place != Place::Ended);
         let living: Vec<&Session> = living.collect();
-        put_count(&mut out, living.len());
+        // Those on their way to another shard are nowhere else.
+        #[cfg(feature = "backends")]
+        let gone: Vec<&[u8]> = self.departures.gone().collect();
+        #[cfg(not(feature = "backends"))]
+        let gone: [&[u8]; 0] = [];
+        put_count(&mut out, living.len() + gone.len());
         for session in living {
             record.clear();
             record.reserve(session.held_bytes().saturating_add(SESSION_BYTES));
             session.save(now, &mut record);
             put_bytes(&mut out, &record);
         }
+        gone.iter().for_each(|record| put_bytes(&mut out, record));
+        #[cfg(feature = "backends")]
+        self.departures.save(&mut out);
         Part(out)
     }
 
@@ -112,49 +124,80 @@ impl Edge {
     }
 
     fn take_back(&mut self, now: Time, contents: &Contents<'_>) {
+        // A recording has nothing of sessions that leave, so it ends here (SPEC 42.1(g)).
+        #[cfg(feature = "record")]
+        if contents.is_of_several() {
+            self.stop_recording();
+        }
         self.run = contents.run;
         #[cfg(feature = "cluster")]
         self.tell_name();
         let shards = self.config.shards.max(1);
-        let mut parts = contents.parts.iter();
-        // As many machines as before: what waits stays with its shard, in order.
-        let is_same = contents.parts.len() == usize::from(shards)
-            && parts.all(|part| part.shard.as_u8() < shards);
         let is_stray = |session: &&[u8]| id_of(session).shard().as_u8() >= shards;
         let mut sessions = contents.parts.iter().flat_map(|part| &part.sessions);
         self.takes_strays = sessions.any(is_stray);
-        // Without its counts the link begins anew, and what the backend has sent before is discarded (SPEC 37.4(a)).
-        let with_counts = match self.config.shards {
-            0 => is_same && contents.trunk.counts.is_none(),
-            shards => contents.counts_of_trunk(shards.into()).is_some(),
-        };
-        // They were on their way already, so they go before what their shards have.
-        self.push_frames(contents.trunk.frames.iter().copied());
+        #[cfg(feature = "backends")]
+        self.take_pins(contents);
         for part in &contents.parts {
             self.take_ids(part, shards);
-            self.take_frames(now, part, is_same, with_counts);
+        }
+        let grid = self.grid();
+        // As many machines as before: what waits stays with its shard, in order.
+        let backend = grid.backend_of(self.config.shard);
+        let is_same = contents.is_same(grid, backend);
+        let saved = contents.number_before(backend);
+        let none = OfTrunk::default();
+        let trunk = saved.and_then(|saved| contents.trunk_of(saved));
+        let trunk = trunk.unwrap_or(&none);
+        // Without its counts the link begins anew, and what the backend has sent before is discarded (SPEC 37.4(a)).
+        let with_counts = match self.config.shards {
+            0 => is_same && trunk.counts.is_none(),
+            _ => contents.counts_of(grid, backend).is_some(),
+        };
+        // They were on their way already, so they go before what their shards have.
+        self.push_frames(trunk.frames.iter().copied());
+        for part in saved.iter().flat_map(|saved| contents.parts_of(*saved)) {
+            let heir = contents.heir_of(grid, part).filter(|_| is_same);
+            self.take_frames(now, part, heir, with_counts);
             for (id, end) in &part.ends {
                 if self.is_here(*id) {
                     let most = MOST.div_ceil(usize::from(shards));
                     self.ends.remember(*id, None, *end, most);
                 }
             }
+        }
+        for part in &contents.parts {
             for session in &part.sessions {
-                if self.is_here(id_of(session))
+                if contents.shard_for(grid, part, id_of(session)) == Some(self.config.shard)
                     && let Some(saved) = SavedSession::load(session)
                 {
                     self.take_session(now, saved);
                 }
             }
         }
-        let is_discarded = contents.trunk.counts.is_some() && !with_counts;
-        for (shard, body) in &contents.trunk.late {
-            let shard = Some(*shard).filter(|shard| shard.as_u8() < shards);
-            if !is_discarded && shard.unwrap_or_default() == self.config.shard {
+        let is_discarded = trunk.counts.is_some() && !with_counts;
+        let first = backend.saturating_mul(grid.each);
+        for (local, body) in &trunk.late {
+            let is_here = match is_same {
+                true => first.saturating_add(local.as_u8()) == self.config.shard.as_u8(),
+                false => self.is_here(id_of(body)),
+            };
+            if is_here && !is_discarded {
                 self.take_late(now, body);
             }
         }
+        #[cfg(feature = "backends")]
+        self.take_departures(now, contents);
         self.shed_load(now);
+    }
+
+    /// Returns how many shards each backend has.
+    pub(in crate::edge) fn grid(&self) -> Grid {
+        let backends = self.config.backends();
+        Grid {
+            backends,
+            each: (self.config.shards / backends).max(1),
+        }
     }
 
     /// Takes a frame of the backend for a shard that had ended.
@@ -184,7 +227,7 @@ impl Edge {
     }
 
     /// Queues those of these frames for the backend whose sessions belong to this machine.
-    fn push_frames<'a>(&mut self, bodies: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn push_frames<'a>(&mut self, bodies: impl Iterator<Item = &'a [u8]>) {
         for body in bodies {
             if self.is_here(id_of(body)) {
                 self.link_queue.frames.push_body(body);
@@ -193,7 +236,7 @@ impl Edge {
     }
 
     /// Returns whether the session of this id belongs to this machine.
-    fn is_here(&self, id: ClientId) -> bool {
+    pub(crate) fn is_here(&self, id: ClientId) -> bool {
         self.config.shards == 0 || self.home_of(id) == self.config.shard
     }
 
@@ -212,25 +255,26 @@ impl Edge {
         }
     }
 
+    /// Takes the frames of a part: all of them at its `heir`, or if it has none those whose sessions are here.
     fn take_frames(
         &mut self,
         now: Time,
         part: &Contribution<'_>,
-        is_same: bool,
+        heir: Option<ShardId>,
         with_counts: bool,
     ) {
         let mut frames = FrameQueue::new();
         for body in &part.frames {
-            let is_here = match is_same {
-                true => part.shard == self.config.shard,
-                false => self.is_here(id_of(body)),
+            let is_here = match heir {
+                Some(heir) => heir == self.config.shard,
+                None => self.is_here(id_of(body)),
             };
             if is_here {
                 frames.push_body(body);
             }
         }
         // The counts of another shard are none of its own.
-        let with_counts = with_counts && part.shard == self.config.shard;
+        let with_counts = with_counts && heir == Some(self.config.shard);
         let version = &mut self.link_queue.version;
         version.restore(now, &part.version, with_counts, &mut frames);
         for body in frames.bodies() {
@@ -238,7 +282,7 @@ impl Edge {
         }
     }
 
-    fn take_session(&mut self, now: Time, saved: SavedSession) {
+    pub(crate) fn take_session(&mut self, now: Time, saved: SavedSession) {
         let Some(session) = self.sessions.restore(now, saved) else {
             return;
         };
@@ -258,10 +302,4 @@ impl Edge {
             self.begin_settling(session);
         }
     }
-}
-
-/// Returns the id with which the body of a frame, or a saved session, begins.
-fn id_of(bytes: &[u8]) -> ClientId {
-    let id = bytes.first_chunk().copied().unwrap_or_default();
-    ClientId::from_u64(u64::from_le_bytes(id))
 }

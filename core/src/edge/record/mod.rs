@@ -84,6 +84,11 @@ pub enum RecordError {
     /// It is recorded already.
     #[error("the edge is recorded already")]
     Recorded,
+    /// Sessions wait for another backend, of which an image has nothing.
+    #[error(
+        "sessions wait for another backend: the edge is not recorded until it starts without them"
+    )]
+    Leaving,
     /// Its [image](Segments::image_bytes) would be too long.
     #[error("the edge holds too much for a recording of this size")]
     TooLarge,
@@ -247,6 +252,10 @@ impl Edge {
         }
         if self.recorder.is_some() {
             return Err(RecordError::Recorded);
+        }
+        #[cfg(feature = "backends")]
+        if !self.departures.is_empty() {
+            return Err(RecordError::Leaving);
         }
         let image = self.image(segments.image_bytes);
         let image = image.ok_or(RecordError::TooLarge)?;

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::edge::snapshot::{OF_CONNECTIONS, OF_TRUNK, Part, Snapshot};
+use crate::edge::snapshot::{OF_CONNECTIONS, Part, Snapshot};
 use crate::edge::trunk::{Branch, BranchState, Trunk};
 use crate::edge::uplink::batch::{Batch, Downward, Sealed, Upward};
 use crate::edge::uplink::moved::MovedLink;
@@ -54,7 +54,7 @@ impl Trunk {
         };
         let bytes: usize = bodies().map(|body| 4 + body.len()).sum();
         let mut out = Zeroizing::new(Vec::with_capacity(64 + bytes));
-        out.push(OF_TRUNK);
+        self.begin_part(&mut out);
         put_count(&mut out, bodies().count());
         bodies().for_each(|body| put_bytes(&mut out, body));
         put_count(&mut out, 0);

@@ -91,6 +91,20 @@ impl SavedVersion {
         })
     }
 
+    /// Returns whether it is known what the backend has: a session goes to another one without loss then (SPEC 45.6(g)).
+    #[cfg(feature = "backends")]
+    pub(crate) fn is_exact(&self) -> bool {
+        match self {
+            // It has nothing at all.
+            SavedVersion::New => true,
+            SavedVersion::Version2 => false,
+            SavedVersion::Counted(counted) => {
+                let features = Features::from_bits(counted.features);
+                features.has(Feature::EndToEnd) && features.has(Feature::Notices)
+            }
+        }
+    }
+
     /// Returns whether the counts of this shard, which has so many frames and is to take `late` of the backend's, go on behind those of its trunk:
     /// for the same boot with the same features, where the backend has acknowledged some of the shard's frames, some were written to it, and the
     /// shard was handed some.

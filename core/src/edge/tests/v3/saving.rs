@@ -315,3 +315,36 @@ fn what_opens_and_cannot_be_is_refused() {
         crate::v3::watch::begin();
     }
 }
+
+/// SPEC 39.3(a): what an edge of one backend wrote before there could be several.
+#[test]
+fn a_snapshot_of_the_oldest_format_goes_on_and_one_of_a_later_one_is_refused() {
+    let mut world = world(|_| {});
+    let mut one = world.join3();
+    world.down(&one, b"down 1");
+    let (run, keys) = (world.edge.run(), world.edge_keys.clone());
+    let part = world.edge.save(world.now);
+    let opened = |format| {
+        crate::v3::watch::begin();
+        let bytes = Snapshot::seal_in(
+            format,
+            (run, core::slice::from_ref(&part)),
+            &keys,
+            0,
+            [1; 32],
+        );
+        Snapshot::open(bytes.unwrap(), &keys)
+    };
+    for format in [0, crate::edge::SNAPSHOT_FORMAT + 1] {
+        let refused = opened(format).unwrap_err();
+        assert_eq!(refused, SnapshotError::Newer { format });
+    }
+    let snapshot = opened(1).unwrap();
+    let mut edge = Edge::new(world.edge.config.clone(), keys.clone(), [9; 32]);
+    world.now = Time::ZERO;
+    edge.restore(world.now, &snapshot);
+    world.edge = edge;
+    world.backend_comes();
+    let came = world.come_back3(&mut one).expect("it goes on");
+    assert_eq!(packets(&came[1..]), [(1, b"down 1".as_slice())]);
+}

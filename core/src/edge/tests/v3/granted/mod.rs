@@ -9,6 +9,8 @@ mod moves;
 mod orders;
 #[cfg(feature = "backends")]
 mod pins;
+#[cfg(feature = "backends")]
+mod pins_kept;
 #[cfg(feature = "backend")]
 mod saved;
 #[cfg(all(

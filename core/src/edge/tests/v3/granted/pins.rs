@@ -5,24 +5,24 @@ use crate::edge::shares::Bound;
 use crate::edge::trunk::Trunk;
 use core::num::NonZeroU8;
 
-const SECOND: [u8; 16] = [2; 16];
+pub(super) const SECOND: [u8; 16] = [2; 16];
 /// How long a backend may be down.
-const REPIN: Duration = Duration::from_secs(3);
+pub(super) const REPIN: Duration = Duration::from_secs(3);
 
 /// An edge with two backends, and one shard for each.
-struct Two {
-    trunks: Vec<Trunk>,
-    worlds: Vec<World>,
-    backends: Vec<Backend>,
-    now: Time,
+pub(super) struct Two {
+    pub(super) trunks: Vec<Trunk>,
+    pub(super) worlds: Vec<World>,
+    pub(super) backends: Vec<Backend>,
+    pub(super) now: Time,
 }
 
 impl Two {
-    fn new(change: impl FnOnce(&mut EdgeConfig)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut EdgeConfig)) -> Self {
         Two::with_shards(1, change)
     }
 
-    fn with_shards(each: u8, change: impl FnOnce(&mut EdgeConfig)) -> Self {
+    pub(super) fn with_shards(each: u8, change: impl FnOnce(&mut EdgeConfig)) -> Self {
         crate::v3::watch::begin();
         let mut rng = ChaCha20Rng::from_seed([7; 32]);
         let keys = KeyPair::generate(&mut rng);
@@ -53,11 +53,11 @@ impl Two {
         two
     }
 
-    fn each(&self) -> usize {
-        self.worlds.len() / 2
+    pub(super) fn each(&self) -> usize {
+        self.worlds.len() / self.trunks.len()
     }
 
-    fn connect(&mut self, backend: usize) {
+    pub(super) fn connect(&mut self, backend: usize) {
         while !self.trunks[backend].link_wants_connect(self.now) {
             self.wait(Duration::from_millis(100));
         }
@@ -69,20 +69,20 @@ impl Two {
         assert!(self.backends[backend].grant.is_some(), "it is granted");
     }
 
-    fn cut(&mut self, backend: usize) {
+    pub(super) fn cut(&mut self, backend: usize) {
         self.trunks[backend].handle_link_closed(self.now, Closed::Error);
         self.backends[backend].lose_link();
         self.pump();
     }
 
     /// The process of a backend ends, and another one takes its place.
-    fn replace(&mut self, backend: usize, boot: u8) {
+    pub(super) fn replace(&mut self, backend: usize, boot: u8) {
         self.cut(backend);
         self.backends[backend] = Backend::new([boot; 16]);
         self.connect(backend);
     }
 
-    fn wait(&mut self, duration: Duration) {
+    pub(super) fn wait(&mut self, duration: Duration) {
         self.now = self.now + duration;
         for trunk in &mut self.trunks {
             trunk.handle_timeout(self.now);
@@ -93,7 +93,7 @@ impl Two {
         self.exchange();
     }
 
-    fn pump(&mut self) {
+    pub(super) fn pump(&mut self) {
         let (now, each) = (self.now, self.each());
         for _ in 0..20 {
             for (place, world) in self.worlds.iter_mut().enumerate() {
@@ -126,7 +126,7 @@ impl Two {
     }
 
     /// Brings sessions on their way to where they go.
-    fn bring(&mut self) -> usize {
+    pub(super) fn bring(&mut self) -> usize {
         let mut brought = 0;
         for place in 0..self.worlds.len() {
             while let Some(to) = self.worlds[place].edge.departing_to() {
@@ -141,7 +141,7 @@ impl Two {
         brought
     }
 
-    fn exchange(&mut self) {
+    pub(super) fn exchange(&mut self) {
         loop {
             self.pump();
             let mut went = false;
@@ -163,12 +163,12 @@ impl Two {
         }
     }
 
-    fn order(&mut self, backend: usize, order: &ToEdge<'_>) {
+    pub(super) fn order(&mut self, backend: usize, order: &ToEdge<'_>) {
         self.backends[backend].queue(order);
         self.exchange();
     }
 
-    fn acknowledge(&mut self, backend: usize) {
+    pub(super) fn acknowledge(&mut self, backend: usize) {
         self.exchange();
         let ack = ToEdge::LinkAck(LinkAck {
             acknowledged: self.backends[backend].received,
@@ -180,13 +180,13 @@ impl Two {
         self.pump();
     }
 
-    fn heard(&mut self, backend: usize) -> Vec<String> {
+    pub(super) fn heard(&mut self, backend: usize) -> Vec<String> {
         self.exchange();
         heard(&mut self.backends[backend])
     }
 
     /// Orders what an operator does, for all shards.
-    fn move_from(&mut self, backend: u8) {
+    pub(super) fn move_from(&mut self, backend: u8) {
         for world in &mut self.worlds {
             world.edge.handle_move(self.now, backend, true);
             world.edge.audit();
@@ -194,7 +194,7 @@ impl Two {
     }
 
     /// Lets somebody join at this shard.
-    fn join3_at(&mut self, shard: usize) -> ClientV3 {
+    pub(super) fn join3_at(&mut self, shard: usize) -> ClientV3 {
         let control = self.worlds[0].edge.backends();
         let other = u8::from(shard < self.each());
         assert!(control.drain(other, true));
@@ -203,14 +203,14 @@ impl Two {
         one
     }
 
-    fn moved(&self) -> u64 {
+    pub(super) fn moved(&self) -> u64 {
         let moved = |world: &World| world.edge.counters().moved;
         self.worlds.iter().map(moved).sum()
     }
 }
 
 /// Joins at the first shard, and lets the backend have what it says.
-fn joined(two: &mut Two) -> ClientV3 {
+pub(super) fn joined(two: &mut Two) -> ClientV3 {
     let mut one = two.join3_at(0);
     two.worlds[0].send3(&mut one, b"up 1");
     assert_eq!(two.heard(0), ["JOINED", "up 1"]);
