@@ -195,7 +195,8 @@ fn sessions_go_to_another_backend_by_order_and_when_theirs_is_down_and_nothing_i
             .collect();
         say(&mut clients, BURST);
         until(&mut backends, &mut clients, BURST);
-        let of_first = backends[0].heard.len();
+        let first: Vec<ClientId> = backends[0].heard.keys().copied().collect();
+        let of_first = first.len();
         assert!((1..CLIENTS).contains(&of_first), "{of_first}");
 
         // By order, with packets on their way in both directions.
@@ -207,6 +208,9 @@ fn sessions_go_to_another_backend_by_order_and_when_theirs_is_down_and_nothing_i
         await_value(&edge, "voltlane_sessions_moved_total", moved);
         assert_eq!(backends[0].ended, vec![205; of_first]);
         assert_eq!(backends[1].came, of_first);
+        for id in first {
+            ctl(&format!("ctl session {id}"));
+        }
         assert!(clients.iter().filter(|one| one.resumed > 0).count() >= of_first);
         ctl("ctl drain --backend 0 --undo");
 

@@ -182,7 +182,7 @@ fn page(desk: &Desk, filter: &Filter, limit: usize, mut walk: Walk) -> Answer {
         let (place, left) = (walk.place, limit - found.len());
         let page = desk.ask(walk.shard, move |edge, _| edge.page(place, left))?;
         let wanted = page.sessions.iter().filter(|one| filter.wants(one));
-        found.extend(wanted.map(|one| shown(one, &names)));
+        found.extend(wanted.map(|one| shown(one, walk.shard, &names)));
         walk.step(page.next);
         if found.len() >= limit || Instant::now() >= until {
             break;
@@ -203,7 +203,7 @@ fn sorted(desk: &Desk, filter: &Filter, limit: usize, order: Order) -> Answer {
         let page = desk.ask(walk.shard, move |edge, _| edge.page(place, MAX_PAGE))?;
         for one in page.sessions {
             if filter.wants(&one) {
-                largest.insert((Reverse(order.of(&one)), one.id), one);
+                largest.insert((Reverse(order.of(&one)), one.id), (one, walk.shard));
             }
             if largest.len() > limit {
                 largest.pop_last();
@@ -211,7 +211,10 @@ fn sorted(desk: &Desk, filter: &Filter, limit: usize, order: Order) -> Answer {
         }
         walk.step(page.next);
     }
-    let found: Vec<_> = largest.values().map(|one| shown(one, &names)).collect();
+    let found = largest.values();
+    let found: Vec<_> = found
+        .map(|(one, shard)| shown(one, *shard, &names))
+        .collect();
     ok(json!({ "sessions": found, "next": null, "whole": walk.is_over(desk) }))
 }
 
@@ -223,27 +226,43 @@ fn parse_id(id: &str) -> Result<ClientId, Refusal> {
         .ok_or_else(|| Refusal::new(400, "an id has 16 hexadecimal digits"))
 }
 
+/// Asks the shards for a session, until one has it. A session that has gone to another backend is not at the shard in its id (SPEC 45.6).
+/// Returns what that one says, and its number.
+fn find<T>(
+    desk: &Desk,
+    id: ClientId,
+    ask: impl Fn(usize) -> Result<Option<T>, Refusal>,
+) -> Result<(T, usize), Refusal> {
+    let first = usize::from(id.shard().as_u8());
+    let others = (0..desk.shards()).filter(|shard| *shard != first);
+    for shard in std::iter::once(first).chain(others) {
+        if let Some(found) = ask(shard)? {
+            return Ok((found, shard));
+        }
+    }
+    Err(Refusal::new(404, KickError::NoSession.to_string()))
+}
+
 pub(super) fn one(desk: &Desk, id: &str) -> Answer {
     let id = parse_id(id)?;
-    let shard = usize::from(id.shard().as_u8());
-    let found = desk.ask_with_peers(shard, move |edge, _, peers| {
-        let found = edge.inspect(id)?;
-        let name = found.conn.and_then(|conn| peers.name_of(conn));
-        Some((found, name))
+    let ((found, name), shard) = find(desk, id, |shard| {
+        desk.ask_with_peers(shard, move |edge, _, peers| {
+            let found = edge.inspect(id)?;
+            let name = found.conn.and_then(|conn| peers.name_of(conn));
+            Some((found, name))
+        })
     })?;
-    let none = || Refusal::new(404, KickError::NoSession.to_string());
-    let (found, name) = found.ok_or_else(none)?;
-    let mut shown = shown(&found, &desk.names());
+    let mut shown = shown(&found, shard, &desk.names());
     // The name in the client's certificate, if it has shown one.
     shown["tls_name"] = name.into();
     ok(shown)
 }
 
-fn shown(session: &SessionInfo, names: &[String]) -> Value {
+fn shown(session: &SessionInfo, shard: usize, names: &[String]) -> Value {
     let listener = session.listener.and_then(|number| names.get(number));
     json!({
         "id": session.id.to_string(),
-        "shard": session.id.shard().as_u8(),
+        "shard": shard,
         "version": session.version,
         "state": if session.conn.is_some() { "attached" } else { "away" },
         "conn": session.conn,
@@ -273,7 +292,7 @@ fn ledger(ledger: &Ledger) -> Value {
     })
 }
 
-/// What clients are told that are kicked.
+/// What a kicked client is told.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct KickBody {
@@ -297,28 +316,29 @@ impl KickBody {
         let code = Code::from_u16(self.code).filter(|code| Kick::allows(*code));
         code.ok_or_else(|| Refusal::new(400, "a code is 401, 405 or 500 to 699"))
     }
+
+    fn kick(&self, code: Code) -> Kick<'_> {
+        Kick {
+            code,
+            wait_ms: self.wait_ms,
+            text: &self.text,
+        }
+    }
 }
 
 pub(super) fn kick(desk: &Desk, id: &str, request: &Request) -> Answer {
     let id = parse_id(id)?;
     let words: KickBody = body(request)?;
     let code = words.code()?;
-    let done = desk.ask(usize::from(id.shard().as_u8()), move |edge, now| {
-        edge.handle_kick(
-            now,
-            id,
-            &Kick {
-                code,
-                wait_ms: words.wait_ms,
-                text: &words.text,
-            },
-        )
+    let (done, _) = find(desk, id, |shard| {
+        let words = words.clone();
+        let done = desk.ask(shard, move |edge, now| {
+            edge.handle_kick(now, id, &words.kick(code))
+        })?;
+        Ok(Some(done).filter(|done| *done != Err(KickError::NoSession)))
     })?;
-    match done {
-        Ok(()) => ok(json!({ "kicked": id.to_string() })),
-        Err(error @ KickError::NoSession) => Err(Refusal::new(404, error.to_string())),
-        Err(error) => Err(Refusal::new(400, error.to_string())),
-    }
+    done.map_err(|error| Refusal::new(400, error.to_string()))?;
+    ok(json!({ "kicked": id.to_string() }))
 }
 
 #[derive(Deserialize)]
@@ -360,12 +380,7 @@ pub(super) fn kick_all(desk: &Desk, request: &Request) -> Answer {
             let page = edge.page(place, KICKS_AT_ONCE);
             let mut kicked = 0;
             for one in page.sessions.iter().filter(|one| filter.wants(one)) {
-                let kick = Kick {
-                    code,
-                    wait_ms: words.wait_ms,
-                    text: &words.text,
-                };
-                match edge.handle_kick(now, one.id, &kick) {
+                match edge.handle_kick(now, one.id, &words.kick(code)) {
                     Ok(()) => kicked += 1,
                     Err(KickError::NoSession) => {}
                     Err(error) => return Err(error),
