@@ -1,4 +1,4 @@
-//! What the listeners tell of themselves, for the metrics.
+//! The figures of listeners, for the metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::config::ListenerName;
 #[cfg(feature = "tls")]
 use crate::handshakes::Handshakes;
 
-/// What is told of one listener.
+/// The figures of one listener.
 pub(crate) struct Count {
     pub(crate) name: ListenerName,
     pub(crate) accepts: Arc<AtomicU64>,
@@ -19,7 +19,7 @@ pub(crate) struct Count {
     pub(crate) handshakes: Option<Handshakes>,
 }
 
-/// How many connections each listener has accepted.
+/// The figures of all listeners. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Accepts(Arc<Mutex<Vec<Count>>>);
 
@@ -29,40 +29,38 @@ impl Accepts {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listeners;
     }
 
-    /// Returns the number of each listener.
-    pub(crate) fn counts(&self) -> Vec<(String, u64)> {
+    /// Returns a figure of each listener that has it, by the listener's name.
+    fn of_each<T>(&self, figure: impl Fn(&Count) -> Option<T>) -> Vec<(String, T)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = all.iter();
-        let counts = counts.map(|of| (of.name.to_string(), of.accepts.load(Ordering::Relaxed)));
-        counts.collect()
+        let figures = all.iter();
+        let figures = figures.filter_map(|of| Some((of.name.to_string(), figure(of)?)));
+        figures.collect()
+    }
+
+    /// Returns how many connections each listener has accepted.
+    pub(crate) fn counts(&self) -> Vec<(String, u64)> {
+        self.of_each(|of| Some(of.accepts.load(Ordering::Relaxed)))
     }
 
     /// Returns when the certificates of each listener that has some expire, in seconds since 1970.
     pub(crate) fn expiries(&self) -> Vec<(String, u64)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expiries = all.iter();
-        let expiries = expiries.filter_map(|of| Some((of.name.to_string(), of.expires?)));
-        expiries.collect()
+        self.of_each(|of| of.expires)
     }
 
     /// Returns when the lists of revoked certificates of each listener that has some are out of date, in seconds since 1970.
     pub(crate) fn list_expiries(&self) -> Vec<(String, u64)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expiries = all.iter();
-        let expiries = expiries.filter_map(|of| Some((of.name.to_string(), of.lists_expire?)));
-        expiries.collect()
+        self.of_each(|of| of.lists_expire)
     }
 
     /// Returns how long handshakes of TLS took at each listener that has it, by how they ended.
     #[cfg(feature = "tls")]
     pub(crate) fn handshakes(&self) -> Vec<(String, &'static str, Histogram)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_one = |of: &Count| {
-            let times = of.handshakes.iter().flat_map(Handshakes::times);
-            let times = times.map(|(end, times)| (of.name.to_string(), end, times));
-            times.collect::<Vec<_>>()
+        let all = self.of_each(|of| of.handshakes.as_ref().map(Handshakes::times));
+        let of_one = |(name, times): (String, Vec<(&'static str, Histogram)>)| {
+            let times = times.into_iter();
+            times.map(move |(end, times)| (name.clone(), end, times))
         };
-        all.iter().flat_map(of_one).collect()
+        all.into_iter().flat_map(of_one).collect()
     }
 
     /// As there is no TLS, there are none.

@@ -21,7 +21,7 @@ const TRIM_BYTES: i32 = 2 << 20;
 
 /// A program that never used as much has too little to give back.
 const WORTHWHILE_BYTES: usize = 8 << 20;
-/// The same of packets that wait.
+/// The bytes of waiting packets below which nothing is given back for their sake.
 const WORTHWHILE_WAITING_BYTES: usize = 128 << 10;
 /// The part of the memory in use that must have waited, too: to look for holes takes as long as the heap is large.
 const WORTHWHILE_WAITING_PART: usize = 8;

@@ -39,7 +39,7 @@ use super::{make_key, random, reload, signals};
 use crate::accepts::Accepts;
 #[cfg(feature = "admin")]
 use crate::admin::{AdminServer, Desk};
-use crate::config::{MetricsAddress, Settings, link_secret};
+use crate::config::{Settings, link_secret};
 use crate::config_reads;
 use crate::dial::{self, Dialer, dialer};
 use crate::edge_name;
@@ -385,7 +385,7 @@ fn open_metrics(settings: &Settings, metrics: Exchange) -> Result<Option<Server>
     };
     match metrics::serve(&address, metrics) {
         Ok(started) => Ok(Some(started)),
-        Err(error) if settings.metrics.address == Some(MetricsAddress::Auto) => {
+        Err(error) if settings.metrics_give_way() => {
             warn!(%address, %error, "no metrics and no answers to health checks: their usual address cannot be had; set metrics.address");
             Ok(None)
         }

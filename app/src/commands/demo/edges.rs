@@ -37,7 +37,7 @@ const ONE_EVERY: Duration = Duration::from_micros(400);
 const KILL_EVERY: u32 = 5;
 /// The time after which an edge that was killed is started again. Its term is greater then: it is made of seconds.
 const DOWN_FOR: Duration = Duration::from_secs(1);
-/// The same of a backend. Its edges have given it up by then.
+/// The time for which a killed backend is down: long enough for its edges to give it up.
 const BACKEND_DOWN_FOR: Duration = Duration::from_secs(3);
 /// How long the edges may take until each has a link.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -108,7 +108,7 @@ fn backends_of(args: DemoArgs) -> u8 {
     backends
 }
 
-/// What is killed next.
+/// Whether an edge or a backend is killed next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Edge,

@@ -17,7 +17,7 @@ use super::LOOK_EVERY;
 use super::process::Port;
 use crate::commands::echo::echo;
 
-/// What is seen of a backend.
+/// A backend, as the demo sees it.
 #[derive(Debug, Default)]
 struct Seen {
     runs: bool,
@@ -25,7 +25,7 @@ struct Seen {
     links: BTreeSet<u16>,
 }
 
-/// What is seen of all backends.
+/// All backends, as the demo sees them.
 #[derive(Debug, Default)]
 struct All {
     seen: Vec<Seen>,
@@ -148,7 +148,7 @@ async fn listen<R: Runtime>(address: SocketAddr) -> io::Result<impl Listener> {
     Ok(listener)
 }
 
-/// What the task of a backend has.
+/// The task of a backend.
 struct Part {
     number: usize,
     address: SocketAddr,
