@@ -32,6 +32,8 @@ mod outlet;
 #[cfg(feature = "admin")]
 mod page;
 pub mod passed;
+#[cfg(feature = "record")]
+mod pieces;
 pub mod process;
 #[cfg(feature = "record")]
 mod record_file;

@@ -8,27 +8,38 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use voltlane_core::edge::record::{AROUND_CHUNK_BYTES, Sealer, Segments, Sink};
+use voltlane_core::edge::record::{AROUND_CHUNK_BYTES, CHUNK_BYTES, Sealer, Segments, Sink};
 use voltlane_core::keys::KeyPair;
 
 use crate::commands::random;
 use crate::disk;
 use crate::file_errors::{self, Kept};
+use crate::pieces::PieceFile;
 
 /// The segments that are kept, with the one that is written. (SPEC 42.5(d))
 pub(crate) const SEGMENTS: u64 = 4;
 /// This part of a segment's bytes is left for a call with many bytes.
 const LEFT_PART: u64 = 8;
-/// Chunks that wait for the disk, each of about 64 KiB: 32 MiB at most. A disk takes a break of a tenth of a second now and then, and a busy
+/// Chunks that go to the writer at once: to wake it costs as much as to seal some of them.
+const BATCH_CHUNKS: usize = 8;
+/// A chunk that comes so long after the first of its batch is the last one.
+const BATCH_WITHIN: Duration = Duration::from_millis(100);
+/// Batches that wait for the disk, each of about 512 KiB: 32 MiB at most. A disk takes a break of a tenth of a second now and then, and a busy
 /// edge is told 200 MB in a second.
-const WAITING_CHUNKS: usize = 512;
+const WAITING_BATCHES: usize = 64;
+/// With so many of them the disk is behind. What follows in the segment goes through the page cache, which takes more than the disk for a while.
+const BEHIND_BATCHES: usize = WAITING_BATCHES / 4;
+/// How long a chunk waits for others with which it is written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 /// Buffers that are kept for further chunks.
 const KEPT_BUFFERS: usize = 16;
 /// How long a process that is taken over waits for what is not written yet. Its clients wait as long.
@@ -52,8 +63,7 @@ pub(crate) enum RecordFileError {
 
 /// A recording that is being written.
 pub(crate) struct RecordFile {
-    chunks: Option<SyncSender<Chunk>>,
-    spares: Option<Receiver<Vec<u8>>>,
+    chunks: Option<Chunks>,
     writer: Option<JoinHandle<()>>,
     /// Without a sender once the writer has ended.
     written: Option<Receiver<()>>,
@@ -87,16 +97,17 @@ impl RecordFile {
             error,
         };
         let (file, sealer) = begin_segment(path, keys).map_err(unusable)?;
-        let (chunks, waiting) = mpsc::sync_channel(WAITING_CHUNKS);
+        let (chunks, waiting) = mpsc::sync_channel(WAITING_BATCHES);
         let (spares, given) = mpsc::sync_channel(KEPT_BUFFERS);
+        let count = Arc::new(AtomicUsize::new(0));
         let most = most / SEGMENTS;
         let mut writer = Writer {
             path: path.to_owned(),
             keys: keys.clone(),
-            written: sealer.header().len() as u64,
             file,
             sealer,
             most,
+            waiting: Arc::clone(&count),
         };
         let (ends, written) = mpsc::channel();
         let writer = thread::Builder::new()
@@ -107,8 +118,13 @@ impl RecordFile {
             })
             .map_err(unusable)?;
         Ok(RecordFile {
-            chunks: Some(chunks),
-            spares: Some(given),
+            chunks: Some(Chunks {
+                batches: chunks,
+                batch: Vec::new(),
+                begun: Instant::now(),
+                spares: given,
+                waiting: count,
+            }),
             writer: Some(writer),
             written: Some(written),
             segments: Segments {
@@ -125,8 +141,7 @@ impl RecordFile {
 
     /// Returns what takes the chunks of the machine. To be called once.
     pub(crate) fn sink(&mut self) -> Option<Box<dyn Sink>> {
-        let (chunks, spares) = (self.chunks.take()?, self.spares.take()?);
-        Some(Box::new(Chunks { chunks, spares }))
+        Some(Box::new(self.chunks.take()?))
     }
 
     /// Returns what waits until everything is written, at most 1 s, for a process that ends as it is. The machine must be recorded no more. To be
@@ -159,22 +174,55 @@ impl Drop for RecordFile {
 
 /// Takes chunks on the thread of the machine.
 struct Chunks {
-    chunks: SyncSender<Chunk>,
+    batches: SyncSender<Vec<Chunk>>,
+    /// What the writer has not been given.
+    batch: Vec<Chunk>,
+    /// When the first of it came.
+    begun: Instant,
     spares: Receiver<Vec<u8>>,
+    /// The number of batches that the writer has not taken.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Chunks {
+    /// Gives the batch to the writer. Returns false if it takes no more.
+    fn send(&mut self) -> bool {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_CHUNKS));
+        self.waiting.fetch_add(1, Relaxed);
+        match self.batches.try_send(batch) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                file_errors::count(Kept::Record);
+                warn!("the disk is too slow for the recording, which ends here; the edge goes on");
+                false
+            }
+            // The writer has told why.
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        if !self.batch.is_empty() {
+            self.send();
+        }
+    }
 }
 
 impl Sink for Chunks {
     fn take(&mut self, bytes: Vec<u8>, begins: bool) -> Option<Vec<u8>> {
-        match self.chunks.try_send(Chunk { bytes, begins }) {
-            Ok(()) => Some(self.spares.try_recv().unwrap_or_default()),
-            Err(TrySendError::Full(_)) => {
-                file_errors::count(Kept::Record);
-                warn!("the disk is too slow for the recording, which ends here; the edge goes on");
-                None
-            }
-            // The writer has told why.
-            Err(TrySendError::Disconnected(_)) => None,
+        let now = Instant::now();
+        if self.batch.is_empty() {
+            self.begun = now;
         }
+        // A short one comes after its time: an edge that is told little.
+        let is_late = bytes.len() < CHUNK_BYTES || now >= self.begun + BATCH_WITHIN;
+        self.batch.push(Chunk { bytes, begins });
+        if (is_late || self.batch.len() >= BATCH_CHUNKS) && !self.send() {
+            return None;
+        }
+        Some(self.spares.try_recv().unwrap_or_default())
     }
 
     fn give_up(&mut self) {
@@ -184,43 +232,44 @@ impl Sink for Chunks {
     }
 }
 
+/// Why a recording ends before the machine.
+enum Ended {
+    /// A chunk has no room in its segment.
+    Full,
+    Disk(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Ended {
+        Ended::Disk(error)
+    }
+}
+
 /// Writes chunks on a thread of its own.
 struct Writer {
     path: PathBuf,
     keys: KeyPair,
-    file: File,
+    file: PieceFile,
     sealer: Sealer,
-    written: u64,
     /// The bytes that a segment may have.
     most: u64,
+    /// As in [`Chunks`].
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Writer {
-    fn run(&mut self, chunks: &Receiver<Chunk>, spares: &SyncSender<Vec<u8>>) {
-        let mut is_first = true;
-        for mut chunk in chunks {
-            if chunk.begins && !std::mem::take(&mut is_first) && !self.turn() {
-                return;
-            }
-            let bytes = (chunk.bytes.len() + AROUND_CHUNK_BYTES) as u64;
-            if self.written + bytes > self.most {
-                let (path, bytes) = (self.path.display(), self.written);
+    fn run(&mut self, batches: &Receiver<Vec<Chunk>>, spares: &SyncSender<Vec<u8>>) {
+        match self.write_all(batches, spares) {
+            Ok(()) => {}
+            Err(Ended::Full) => {
+                let (path, bytes) = (self.path.display(), self.file.bytes());
                 file_errors::count(Kept::Record);
                 warn!(%path, bytes, "the recording is full and ends here; the edge goes on");
-                break;
             }
-            if let Err(error) = self.write(&mut chunk.bytes) {
-                // What is not whole is taken away: the rest can be replayed.
-                let _ = self.file.set_len(self.written);
-                return self.tell(&error);
-            }
-            self.written += bytes;
-            chunk.bytes.clear();
-            // If there is one already, or the machine has ended, this one is freed.
-            let _ = spares.try_send(chunk.bytes);
+            Err(Ended::Disk(error)) => return self.tell(&error),
         }
-        let synced = self.file.sync_all();
-        let (path, bytes) = (self.path.display(), self.written);
+        let synced = self.file.sync();
+        let (path, bytes) = (self.path.display(), self.file.bytes());
         match synced {
             Ok(()) => info!(%path, bytes, "the recording is written"),
             Err(error) => {
@@ -230,42 +279,64 @@ impl Writer {
         }
     }
 
-    /// Goes on with another segment. Returns false if it cannot. The segment before is not synced: that takes longer than the queue of chunks
-    /// has room for, and only a loss of power can take what is not on the disk yet.
-    fn turn(&mut self) -> bool {
-        match begin_segment(&self.path, &self.keys) {
-            Ok((file, sealer)) => {
-                self.written = sealer.header().len() as u64;
-                (self.file, self.sealer) = (file, sealer);
-                true
-            }
-            Err(error) => {
-                self.tell(&error);
-                false
+    /// Writes until the machine has ended.
+    fn write_all(
+        &mut self,
+        batches: &Receiver<Vec<Chunk>>,
+        spares: &SyncSender<Vec<u8>>,
+    ) -> Result<(), Ended> {
+        let mut is_first = true;
+        while let Some(batch) = self.next(batches)? {
+            for mut chunk in batch {
+                if chunk.begins && !std::mem::take(&mut is_first) {
+                    self.turn()?;
+                }
+                let bytes = (chunk.bytes.len() + AROUND_CHUNK_BYTES) as u64;
+                if self.file.bytes() + bytes > self.most {
+                    return Err(Ended::Full);
+                }
+                let (length, tag) = self.sealer.seal(&mut chunk.bytes);
+                self.file.append([&length, &chunk.bytes, &tag])?;
+                chunk.bytes.clear();
+                // If there are enough, or the machine has ended, this one is freed.
+                let _ = spares.try_send(chunk.bytes);
             }
         }
+        Ok(())
+    }
+
+    /// Returns the next batch, or `None` at the end. What waits for it too long is written before.
+    fn next(&mut self, batches: &Receiver<Vec<Chunk>>) -> io::Result<Option<Vec<Chunk>>> {
+        loop {
+            let batch = match self.file.waiting_since() {
+                None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(since) => batches.recv_timeout(WRITTEN_WITHIN.saturating_sub(since.elapsed())),
+            };
+            match batch {
+                Ok(batch) => {
+                    if self.waiting.fetch_sub(1, Relaxed) > BEHIND_BATCHES {
+                        self.file.no_longer_direct();
+                    }
+                    return Ok(Some(batch));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => self.file.flush()?,
+            }
+        }
+    }
+
+    /// Goes on with another segment. The segment before is not synced: that takes longer than the queue of chunks has room for, and only a
+    /// loss of power can take what is not on the disk yet.
+    fn turn(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        (self.file, self.sealer) = begin_segment(&self.path, &self.keys)?;
+        Ok(())
     }
 
     fn tell(&self, error: &io::Error) {
         file_errors::count(Kept::Record);
         let path = self.path.display();
         warn!(%path, %error, "the recording cannot be written and ends here; the edge goes on");
-    }
-
-    fn write(&mut self, chunk: &mut [u8]) -> io::Result<()> {
-        let (length, tag) = self.sealer.seal(chunk);
-        // One call of the system for all of it: the short ones would cost as much as the long one.
-        let mut parts = [&length[..], chunk, &tag].map(IoSlice::new);
-        let mut rest = &mut parts[..];
-        while !rest.is_empty() {
-            match self.file.write_vectored(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => IoSlice::advance_slices(&mut rest, taken),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 }
 
@@ -285,7 +356,7 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
 }
 
 /// Moves the segments on, of which the oldest is dropped, and creates the file of another one.
-fn begin_segment(path: &Path, keys: &KeyPair) -> io::Result<(File, Sealer)> {
+fn begin_segment(path: &Path, keys: &KeyPair) -> io::Result<(PieceFile, Sealer)> {
     // The new file is made first: if the disk is full, the old ones stay as they are.
     let new = with_end(path, "new");
     match fs::remove_file(&new) {
@@ -302,7 +373,7 @@ fn begin_segment(path: &Path, keys: &KeyPair) -> io::Result<(File, Sealer)> {
         }
     }
     fs::rename(&new, path)?;
-    Ok((file, sealer))
+    Ok((PieceFile::new(file, sealer.header().len()), sealer))
 }
 
 fn create_new(path: &Path) -> io::Result<File> {
@@ -466,19 +537,26 @@ mod tests {
     /// Returns a recording that is written to this device or file of a full disk.
     fn writer_to(path: &Path) -> (Chunks, JoinHandle<()>) {
         let file = OpenOptions::new().write(true).open(path);
-        let (chunks, waiting) = mpsc::sync_channel(WAITING_CHUNKS);
+        let (batches, waiting) = mpsc::sync_channel(WAITING_BATCHES);
         let (spares, given) = mpsc::sync_channel(KEPT_BUFFERS);
+        let count = Arc::new(AtomicUsize::new(0));
         let mut writer = Writer {
             path: path.into(),
             keys: keys(),
-            file: file.expect("it is there"),
+            file: PieceFile::new(file.expect("it is there"), 44),
             sealer: Sealer::new(&keys(), [7; 32]),
-            written: 44,
-            most: 1 << 20,
+            most: 1 << 22,
+            waiting: Arc::clone(&count),
         };
         let writer = thread::spawn(move || writer.run(&waiting, &spares));
-        let spares = given;
-        (Chunks { chunks, spares }, writer)
+        let sink = Chunks {
+            batches,
+            batch: Vec::new(),
+            begun: Instant::now(),
+            spares: given,
+            waiting: count,
+        };
+        (sink, writer)
     }
 
     #[cfg(target_os = "linux")]
@@ -507,12 +585,77 @@ mod tests {
 
     #[test]
     fn a_slow_disk_ends_the_recording_alone() {
-        let (chunks, _waiting) = mpsc::sync_channel(WAITING_CHUNKS);
+        let (batches, waiting) = mpsc::sync_channel(WAITING_BATCHES);
         let (_, spares) = mpsc::sync_channel(KEPT_BUFFERS);
-        let mut sink = Chunks { chunks, spares };
-        for _ in 0..WAITING_CHUNKS {
+        let mut sink = Chunks {
+            batches,
+            batch: Vec::new(),
+            begun: Instant::now(),
+            spares,
+            waiting: Arc::default(),
+        };
+        // A short one is sent at once.
+        for _ in 0..WAITING_BATCHES {
             assert!(sink.take(vec![1], false).is_some());
         }
         assert!(sink.take(vec![1], false).is_none());
+        drop(sink);
+        assert_eq!(waiting.iter().flatten().count(), WAITING_BATCHES);
+    }
+
+    #[test]
+    fn chunks_wait_for_others_unless_they_are_short() {
+        let (batches, waiting) = mpsc::sync_channel(WAITING_BATCHES);
+        let (_, spares) = mpsc::sync_channel(KEPT_BUFFERS);
+        let mut sink = Chunks {
+            batches,
+            batch: Vec::new(),
+            begun: Instant::now(),
+            spares,
+            waiting: Arc::default(),
+        };
+        // However long this takes.
+        let later = || Instant::now() + Duration::from_secs(3600);
+        let sizes = || {
+            waiting
+                .try_iter()
+                .map(|batch| batch.len())
+                .collect::<Vec<_>>()
+        };
+        for _ in 0..2 * BATCH_CHUNKS + 1 {
+            assert!(sink.take(vec![1; CHUNK_BYTES], false).is_some());
+            sink.begun = later();
+        }
+        assert_eq!(sizes(), [BATCH_CHUNKS; 2]);
+        assert!(sink.take(vec![1], false).is_some());
+        assert_eq!(sizes(), [2]);
+        assert!(sink.take(vec![1; CHUNK_BYTES], false).is_some());
+        assert_eq!(sizes(), [0; 0]);
+        sink.begun -= BATCH_WITHIN;
+        assert!(sink.take(vec![1; CHUNK_BYTES], false).is_some());
+        assert_eq!(sizes(), [2]);
+        assert!(sink.take(vec![1; CHUNK_BYTES], false).is_some());
+        // The machine has ended.
+        drop(sink);
+        assert_eq!(sizes(), [1]);
+    }
+
+    /// A chunk that waits for its piece is in the file soon.
+    #[test]
+    fn what_waits_is_written_when_nothing_more_comes() {
+        let directory = Directory::new("recording-that-waits");
+        let path = directory.0.join("edge.record");
+        fs::write(&path, [0; 44]).expect("written");
+        let (mut sink, writer) = writer_to(&path);
+        assert!(sink.take(vec![1; 100], true).is_some());
+        let begun = Instant::now();
+        while fs::metadata(&path).expect("there").len() == 44 {
+            assert!(begun.elapsed() < 30 * WRITTEN_WITHIN, "it is not written");
+            thread::yield_now();
+        }
+        let length = 44 + 100 + AROUND_CHUNK_BYTES as u64;
+        assert_eq!(fs::metadata(&path).expect("there").len(), length);
+        drop(sink);
+        writer.join().expect("it ends by itself");
     }
 }
