@@ -8,6 +8,8 @@ use voltlane_core::edge::Histogram;
 use crate::config::ListenerName;
 #[cfg(feature = "tls")]
 use crate::handshakes::Handshakes;
+#[cfg(feature = "websocket")]
+use crate::upgrade_refusals::UpgradeRefusals;
 
 /// The figures of one listener.
 pub(crate) struct Count {
@@ -17,6 +19,8 @@ pub(crate) struct Count {
     pub(crate) lists_expire: Option<u64>,
     #[cfg(feature = "tls")]
     pub(crate) handshakes: Option<Handshakes>,
+    #[cfg(feature = "websocket")]
+    pub(crate) refusals: Option<UpgradeRefusals>,
 }
 
 /// The figures of all listeners. Clones share them.
@@ -61,6 +65,24 @@ impl Accepts {
             times.map(move |(end, times)| (name.clone(), end, times))
         };
         all.into_iter().flat_map(of_one).collect()
+    }
+
+    /// Returns how many requests for WebSocket each listener that has it has refused, by the reason.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn refusals(&self) -> Vec<(String, &'static str, u64)> {
+        let all = self.of_each(|of| of.refusals.as_ref().map(UpgradeRefusals::counts));
+        let of_one = |(name, counts): (String, Vec<(&'static str, u64)>)| {
+            let counts = counts.into_iter();
+            counts.map(move |(reason, count)| (name.clone(), reason, count))
+        };
+        all.into_iter().flat_map(of_one).collect()
+    }
+
+    /// As there is no WebSocket, there are none.
+    #[cfg(not(feature = "websocket"))]
+    #[expect(clippy::unused_self, reason = "as with WebSocket")]
+    pub(crate) fn refusals(&self) -> Vec<(String, &'static str, u64)> {
+        Vec::new()
     }
 
     /// As there is no TLS, there are none.

@@ -42,6 +42,9 @@ pub enum Command {
     /// Prints a new token for the admin interface.
     #[cfg(feature = "admin")]
     AdminToken,
+    /// Describes the metrics.
+    #[cfg(feature = "admin")]
+    Metrics(MetricsArgs),
     /// Has a running edge start its successor.
     #[cfg(all(feature = "upgrade", target_os = "linux"))]
     Upgrade(UpgradeArgs),
@@ -199,6 +202,18 @@ pub struct HealthArgs {
     pub alive: bool,
 }
 
+/// What is to be told of the metrics.
+#[cfg(feature = "admin")]
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetricsArgs {
+    /// Print each metric with its type, unit and labels, and what it tells
+    #[arg(long, required = true)]
+    pub describe: bool,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The configuration of an edge of the cluster, and the question.
 #[cfg(feature = "engine")]
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -344,6 +359,9 @@ enum Sub {
     /// Print a new token for admin.token_file
     #[cfg(feature = "admin")]
     AdminToken,
+    /// Describe the metrics that an edge has at metrics.address
+    #[cfg(feature = "admin")]
+    Metrics(MetricsArgs),
     /// Have the edge at general.upgrade_socket start a new process, which takes over its clients: exit code 0 if it has, 1 if not
     #[cfg(all(feature = "upgrade", target_os = "linux"))]
     #[command(after_help = help::UPGRADE)]
@@ -407,6 +425,8 @@ pub fn parse(
         Some(Sub::TakeOver(args)) => before.and(args).map(Command::TakeOver),
         #[cfg(feature = "admin")]
         Some(Sub::AdminToken) => before.none_for("admin-token").map(|()| Command::AdminToken),
+        #[cfg(feature = "admin")]
+        Some(Sub::Metrics(args)) => before.none_for("metrics").map(|()| Command::Metrics(args)),
         #[cfg(feature = "tools")]
         Some(Sub::Demo(args)) => before.none_for("demo").map(|()| Command::Demo(args)),
         #[cfg(feature = "tools")]
@@ -494,6 +514,12 @@ mod tests {
     #[test]
     fn every_command() {
         assert_eq!(good("demo"), Command::Demo(DemoArgs::default()));
+        let (describe, json) = (true, true);
+        assert_eq!(
+            good("metrics --describe --json"),
+            Command::Metrics(MetricsArgs { describe, json })
+        );
+        assert_eq!(words("metrics").expect_err("what of them").exit_code(), 2);
         assert_eq!(
             good("demo --secs 3"),
             Command::Demo(DemoArgs {

@@ -21,6 +21,8 @@ mod layered {
     use crate::config::{Listener, ProxyProtocol, Transport};
     #[cfg(feature = "tls")]
     use crate::handshakes::Handshakes;
+    #[cfg(feature = "websocket")]
+    use crate::upgrade_refusals::UpgradeRefusals;
 
     /// The listener of a runtime, with its door.
     pub(crate) type Framed<R> = DoorListener<<R as Runtime>::Listener>;
@@ -37,6 +39,10 @@ mod layered {
         lists: Option<voltlane_doors::tls::RevocationLists>,
         #[cfg(feature = "tls")]
         handshakes: Handshakes,
+        #[cfg(feature = "websocket")]
+        has_websocket: bool,
+        #[cfg(feature = "websocket")]
+        refusals: UpgradeRefusals,
     }
 
     impl Doors {
@@ -60,10 +66,12 @@ mod layered {
             let _ = (SystemTime::now, listener);
             #[cfg(feature = "websocket")]
             if listener.transport.has_websocket() {
+                let mut rules = rules(listener)?;
+                rules.tell_refusal = Some(self.refusals.counter());
                 let max_message_bytes = listener.max_message_bytes.into();
                 let secs = |secs: u32| std::time::Duration::from_secs(secs.into());
                 door = door
-                    .with_websocket(rules(listener)?, max_message_bytes)
+                    .with_websocket(rules, max_message_bytes)
                     .with_pings(secs(listener.ping_secs), secs(listener.pong_timeout_secs));
             }
             // Without layers the machine reads it. With them it is told whether there is one: it has another configuration for the moment
@@ -92,6 +100,10 @@ mod layered {
                 }
             }
             self.door.replace(door);
+            #[cfg(feature = "websocket")]
+            {
+                self.has_websocket = listener.transport.has_websocket();
+            }
             Ok(())
         }
 
@@ -99,6 +111,12 @@ mod layered {
         #[cfg(feature = "tls")]
         pub(crate) fn handshakes(&self) -> Option<Handshakes> {
             self.tls.as_ref().map(|_| self.handshakes.clone())
+        }
+
+        /// Returns how many requests were refused, if the listener has WebSocket.
+        #[cfg(feature = "websocket")]
+        pub(crate) fn refusals(&self) -> Option<UpgradeRefusals> {
+            self.has_websocket.then(|| self.refusals.clone())
         }
 
         /// Returns when the first certificate expires, in seconds since 1970. `None` if there is none.

@@ -268,6 +268,15 @@ fn prepare(
             to: Output::Standard,
             text: format!("{}\n", *crate::admin::make_token()),
         }),
+        #[cfg(feature = "admin")]
+        Command::Metrics(args) => Err(Ending {
+            code: 0,
+            to: Output::Standard,
+            text: match args.json {
+                true => crate::metrics::describe_as_json(),
+                false => crate::metrics::describe_as_text(),
+            },
+        }),
         Command::Check(CheckArgs { config: args, json }) => {
             let loaded = load(&args, WhenMissing::Leave).and_then(|(loaded, note)| {
                 let loaded = loaded.with_certificates(Doors::check)?;

@@ -47,6 +47,8 @@ mod supervisor;
 mod text;
 #[cfg(all(feature = "upgrade", target_os = "linux"))]
 mod upgrade;
+#[cfg(feature = "websocket")]
+mod upgrade_refusals;
 
 pub use commands::main;
 pub use entry::{EXIT_USAGE, ReadAgain, Task, main_with};

@@ -535,6 +535,8 @@ impl Listeners {
             lists_expire: open.doors.lists_expire(),
             #[cfg(feature = "tls")]
             handshakes: open.doors.handshakes(),
+            #[cfg(feature = "websocket")]
+            refusals: open.doors.refusals(),
         });
         self.accepts.publish(counts.collect());
     }

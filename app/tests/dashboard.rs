@@ -7,73 +7,14 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use voltlane_app::metrics::{Backend, Shard, Snapshot, encode};
-use voltlane_core::edge::Histogram;
+use voltlane_app::metrics::{Description, describe, describe_as_json, describe_as_markdown};
 
-/// A metric as the page of `/metrics` describes it.
-struct Metric {
-    /// Without `_total`.
-    name: String,
-    help: String,
-    kind: String,
-    unit: String,
-    /// The labels that it has.
-    labels: Vec<String>,
-}
-
-impl Metric {
-    /// Returns the name of its samples.
-    fn sample(&self) -> String {
-        match &*self.kind {
-            "counter" => format!("{}_total", self.name),
-            "info" => format!("{}_info", self.name),
-            "histogram" => format!("{}_bucket", self.name),
-            _ => self.name.clone(),
-        }
+/// Returns the name of the samples of a metric that a panel shows.
+fn sample(metric: &Description) -> String {
+    match &*metric.kind {
+        "histogram" => format!("{}_bucket", metric.name),
+        _ => metric.name.clone(),
     }
-}
-
-/// Returns all metrics of an edge with a listener that has certificates, in the order of the page.
-fn metrics() -> Vec<Metric> {
-    let listener = vec![("main".to_owned(), 0)];
-    let page = encode(&Snapshot {
-        accepts: listener.clone(),
-        expiries: listener.clone(),
-        list_expiries: listener,
-        handshakes: vec![("main".to_owned(), "full", Histogram::default())],
-        file_errors: vec![("record", 0)],
-        recording: Some(true),
-        shards: vec![Shard::default()],
-        backends: vec![Backend::default()],
-        ..Snapshot::default()
-    });
-    let mut metrics: Vec<Metric> = Vec::new();
-    for line in page.lines() {
-        let words: Vec<_> = line.splitn(4, ' ').collect();
-        let last = metrics.last_mut();
-        match (words.as_slice(), last) {
-            (["#", "HELP", name, help], _) => metrics.push(Metric {
-                name: (*name).to_owned(),
-                // The encoder ends each with a full stop.
-                help: help.trim_end_matches('.').to_owned(),
-                kind: String::new(),
-                unit: String::new(),
-                labels: Vec::new(),
-            }),
-            (["#", "TYPE", _, kind], Some(metric)) => metric.kind = (*kind).to_owned(),
-            (["#", "UNIT", _, unit], Some(metric)) => metric.unit = (*unit).to_owned(),
-            (["#", "EOF"], _) | ([], _) => {}
-            (_, Some(metric)) => {
-                let labels = line.split_once('{').map_or("", |(_, rest)| rest);
-                let names = labels.split(',').filter_map(|pair| pair.split_once('='));
-                // That of a histogram's bounds is a part of it.
-                let names = names.map(|(name, _)| name).filter(|name| *name != "le");
-                metric.labels = names.map(str::to_owned).collect();
-            }
-            (_, None) => panic!("{line}"),
-        }
-    }
-    metrics
 }
 
 // ---- the dashboard
@@ -110,6 +51,7 @@ const ROWS: [(&str, &[&str]); 6] = [
             "handshakes_paced",
             "tls_handshake",
             "sources",
+            "websocket_refusals",
         ],
     ),
     ("Shards", &["shard", "turn"]),
@@ -120,17 +62,18 @@ const WIDTH: usize = 24;
 const PANEL_WIDTH: usize = 8;
 const PANEL_HEIGHT: usize = 8;
 
-fn row_of(metric: &Metric) -> usize {
+fn row_of(metric: &Description) -> usize {
     let name = metric.name.trim_start_matches("voltlane_");
     ROWS.iter()
         .position(|(_, begins)| begins.iter().any(|begin| name.starts_with(begin)))
         .expect("the last row takes all")
 }
 
-fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
-    let sample = metric.sample();
+fn panel(metric: &Description, id: usize, place: (usize, usize)) -> Value {
+    let sample = sample(metric);
     let selected = format!("{sample}{{instance=~\"$instance\"}}");
-    let all = || std::iter::once("instance").chain(metric.labels.iter().map(String::as_str));
+    let labels = || metric.labels.iter().map(|label| label.name.as_str());
+    let all = || std::iter::once("instance").chain(labels());
     let by = all().collect::<Vec<_>>().join(", ");
     let is_time = metric.name.ends_with("timestamp_seconds");
     let expression = match &*metric.kind {
@@ -143,7 +86,7 @@ fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
         _ if is_time => format!("{selected} - time()"),
         _ => selected,
     };
-    let unit = match (&*metric.kind, &*metric.unit) {
+    let unit = match (&*metric.kind, metric.unit.as_deref().unwrap_or_default()) {
         ("counter", "bytes") => "Bps",
         (_, "bytes") => "bytes",
         (_, "seconds") => "s",
@@ -179,7 +122,7 @@ fn panel(metric: &Metric, id: usize, place: (usize, usize)) -> Value {
 }
 
 fn dashboard() -> String {
-    let metrics = metrics();
+    let metrics = describe();
     let mut panels = Vec::new();
     let (mut id, mut y) = (1, 0);
     for (row, (title, _)) in ROWS.iter().enumerate() {
@@ -283,6 +226,14 @@ const RULES: &[Rule] = &[
         severity: "warning",
         summary: "{{ $labels.instance }} refuses {{ $value | humanize }} connections a second: {{ $labels.reason }}",
         remedy: "The log names the key of the limit. It is abuse, or the limit is too low for the clients that you have.",
+    },
+    Rule {
+        name: "VoltlaneOriginsRefused",
+        expression: "rate(voltlane_websocket_refusals_total{reason=\"origin\"}[5m]) > 0.2",
+        held: "5m",
+        severity: "warning",
+        summary: "The listener {{ $labels.listener }} of {{ $labels.instance }} refuses pages: {{ $value | humanize }} requests a second",
+        remedy: "Pages of another site try to connect. If they are yours, their origins are missing in listener.origins.",
     },
     Rule {
         name: "VoltlaneMemory",
@@ -397,10 +348,25 @@ fn rules() -> String {
     text
 }
 
+fn list() -> String {
+    format!(
+        "# Metrics\n\n\
+        Each metric of `/metrics` at `metrics.address`. `voltlane metrics --describe` prints the same, and `--json` has it as data.\n\
+        Those of TLS, of WebSocket, of several backends and of a recording are there only where the edge has what they are about. A label\n\
+        without values has those of the edge: the names of its listeners, the numbers of its shards and backends.\n\
+        This file is generated from the metrics (`app/tests/dashboard.rs`).\n\n{}",
+        describe_as_markdown()
+    )
+}
+
 #[test]
 fn dashboard_and_rules_are_what_the_metrics_give() {
     let ops = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops");
-    for (name, text) in [("grafana.json", dashboard()), ("alerts.yml", rules())] {
+    for (name, text) in [
+        ("grafana.json", dashboard()),
+        ("alerts.yml", rules()),
+        ("METRICS.md", list()),
+    ] {
         let path = ops.join(name);
         if std::env::var_os("VL_BLESS").is_some() {
             fs::write(&path, &text).expect("a file");
@@ -415,7 +381,7 @@ fn dashboard_and_rules_are_what_the_metrics_give() {
 
 #[test]
 fn rules_name_only_metrics_that_there_are() {
-    let samples: Vec<_> = metrics().iter().map(Metric::sample).collect();
+    let samples: Vec<_> = describe().iter().map(sample).collect();
     for rule in RULES {
         let is_of_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
         let words = rule.expression.split(|character| !is_of_name(character));
@@ -440,11 +406,36 @@ fn every_metric_has_a_panel_of_its_own() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), all, "each has an id of its own");
-    for metric in metrics().iter().filter(|metric| metric.kind != "info") {
-        let description = format!("`{}`", metric.sample());
+    for metric in describe().iter().filter(|metric| metric.kind != "info") {
+        let description = format!("`{}`", sample(metric));
         let has = panels
             .iter()
             .any(|panel| panel["description"] == *description);
         assert!(has, "{description}");
     }
+}
+
+#[test]
+fn each_metric_is_described_whole() {
+    let all = describe();
+    assert!(all.len() > 50);
+    for metric in &all {
+        assert!(metric.name.starts_with("voltlane_"), "{metric:?}");
+        let kinds = ["counter", "gauge", "histogram", "info"];
+        assert!(kinds.contains(&&*metric.kind), "{metric:?}");
+        assert!(!metric.help.is_empty(), "{metric:?}");
+        if let Some(unit) = &metric.unit {
+            assert!(metric.name.contains(unit.as_str()), "{metric:?}");
+        }
+    }
+    let named = |name: &str| all.iter().find(|metric| metric.name == name);
+    let refusals = named("voltlane_websocket_refusals_total").expect("there");
+    let labels: Vec<_> = refusals.labels.iter().map(|label| &*label.name).collect();
+    assert_eq!(labels, ["listener", "reason"]);
+    assert_eq!(refusals.labels[0].values, Vec::<String>::new());
+    assert_eq!(refusals.labels[1].values.len(), 12);
+    let times = named("voltlane_turn_seconds").expect("there");
+    assert_eq!((&*times.kind, times.labels.len()), ("histogram", 0));
+    let read: Value = serde_json::from_str(&describe_as_json()).expect("it is JSON");
+    assert_eq!(read.as_array().map(Vec::len), Some(all.len()));
 }

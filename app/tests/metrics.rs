@@ -71,6 +71,10 @@ fn distinct() -> Snapshot {
         ("web".into(), "full", times(10_001)),
         ("web".into(), "left", times(11_001)),
     ];
+    snapshot.refusals = vec![
+        ("web".into(), "origin", one()),
+        ("web".into(), "path", one()),
+    ];
     snapshot.log_lines_lost = one();
     snapshot.file_errors = vec![("record", one()), ("snapshot", one())];
     snapshot.recording = Some(true);
@@ -275,6 +279,7 @@ fn every_label_is_there_from_the_start() {
         handshakes: ["full", "left"]
             .map(|end| ("web".into(), end, Histogram::default()))
             .into(),
+        refusals: ["origin", "path"].map(|of| ("web".into(), of, 0)).into(),
         shards: vec![Shard::default(); 2],
         ..Snapshot::default()
     };

@@ -43,6 +43,9 @@ _voltlane() {
             voltlane,help)
                 cmd="voltlane__subcmd__help"
                 ;;
+            voltlane,metrics)
+                cmd="voltlane__subcmd__metrics"
+                ;;
             voltlane,run)
                 cmd="voltlane__subcmd__run"
                 ;;
@@ -172,6 +175,9 @@ _voltlane() {
             voltlane__subcmd__help,help)
                 cmd="voltlane__subcmd__help__subcmd__help"
                 ;;
+            voltlane__subcmd__help,metrics)
+                cmd="voltlane__subcmd__help__subcmd__metrics"
+                ;;
             voltlane__subcmd__help,run)
                 cmd="voltlane__subcmd__help__subcmd__run"
                 ;;
@@ -230,7 +236,7 @@ _voltlane() {
 
     case "${cmd}" in
         voltlane)
-            opts="-h -V --config --listen --master --help --version run demo connect echo check health cluster ctl top admin-token upgrade take-over help"
+            opts="-h -V --config --listen --master --help --version run demo connect echo check health cluster ctl top admin-token metrics upgrade take-over help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -940,7 +946,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__help)
-            opts="run demo connect echo check health cluster ctl top admin-token upgrade take-over help"
+            opts="run demo connect echo check health cluster ctl top admin-token metrics upgrade take-over help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1261,6 +1267,20 @@ _voltlane() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        voltlane__subcmd__help__subcmd__metrics)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         voltlane__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1306,6 +1326,20 @@ _voltlane() {
         voltlane__subcmd__help__subcmd__upgrade)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__metrics)
+            opts="-h --describe --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -464,6 +464,7 @@ async fn alone<R: Runtime>(
             expiries: accepts.expiries(),
             list_expiries: accepts.list_expiries(),
             handshakes: accepts.handshakes(),
+            refusals: accepts.refusals(),
             ..Snapshot::default()
         });
         orders.report(|| handle.poll_done(cx).is_ready());

@@ -11,6 +11,8 @@
 //! | `/` | the status page (feature `admin`) |
 //! | `/events` | its numbers each second, as Server-Sent Events (feature `admin`) |
 
+#[cfg(feature = "admin")]
+mod describe;
 mod exchange;
 #[cfg(feature = "figures")]
 mod figures;
@@ -23,6 +25,10 @@ use crate::process::Process;
 
 pub use crate::config_reads::ConfigRead;
 
+#[cfg(feature = "admin")]
+pub use describe::{
+    Description, Label, describe, describe_as_json, describe_as_markdown, describe_as_text,
+};
 pub use exchange::{Asked, Exchange};
 #[cfg(feature = "admin")]
 pub(crate) use pages::readiness;
@@ -56,6 +62,8 @@ pub struct Snapshot {
     pub list_expiries: Vec<(String, u64)>,
     /// How long handshakes of TLS took at each listener that has it, by its name and by how they ended.
     pub handshakes: Vec<(String, &'static str, Histogram)>,
+    /// Requests for WebSocket that each listener that has it has refused, by its name and by the reason.
+    pub refusals: Vec<(String, &'static str, u64)>,
     /// How long turns of the loops took that were followed at once by another.
     pub turn_times: Histogram,
     /// How long packets for a backend waited, each time that its link took less than there was.
@@ -169,6 +177,7 @@ impl Snapshot {
         self.expiries.extend_from_slice(&other.expiries);
         self.list_expiries.extend_from_slice(&other.list_expiries);
         self.handshakes.extend_from_slice(&other.handshakes);
+        self.refusals.extend_from_slice(&other.refusals);
         self.turn_times.add(&other.turn_times);
         self.link_waits.add(&other.link_waits);
         self.backends.extend_from_slice(&other.backends);

@@ -44,6 +44,7 @@ impl Collector for Edge {
             expiries,
             list_expiries,
             backends,
+            refusals,
             ..
         } = &self.0;
         let mut page = Page(encoder);
@@ -68,6 +69,12 @@ impl Collector for Edge {
                 .map(Rejected::name)
                 .into_iter()
                 .zip(counters.rejected),
+        )?;
+        page.count_each_of_listener(
+            "websocket_refusals",
+            "Requests for WebSocket that were refused",
+            "reason",
+            refusals,
         )?;
         page.count_each(
             "closes",
@@ -382,6 +389,23 @@ impl Page<'_> {
         values: impl IntoIterator<Item = (&'v str, u64)>,
     ) -> fmt::Result {
         self.each(name, help, None, label, values, MetricType::Counter)
+    }
+
+    /// One value for each listener and each value of another label.
+    fn count_each_of_listener(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(String, &'static str, u64)],
+    ) -> fmt::Result {
+        let kind = MetricType::Counter;
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (listener, of, value) in values {
+            let labels = [("listener", listener.as_str()), (label, *of)];
+            ConstCounter::new(*value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn count_bytes(

@@ -154,12 +154,12 @@ impl WsLayer {
                     }
                     Ok(Outcome::Health) => Err(DoorFault::Health),
                     Err(refusal) => {
-                        refusal.write(out);
+                        refusal.give(rules.tell_refusal.as_ref(), out);
                         Err(DoorFault::Refused(refusal))
                     }
                 },
                 Err(fault) => {
-                    Refusal::from(fault).write(out);
+                    Refusal::from(fault).give(rules.tell_refusal.as_ref(), out);
                     Err(DoorFault::Head(fault))
                 }
             },

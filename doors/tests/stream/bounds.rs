@@ -1,8 +1,9 @@
 //! What a peer makes a door do, counted and bounded; doors within doors; whose fault an end is.
 
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use voltlane_doors::websocket::http::{Refusal, Rules};
+use voltlane_doors::websocket::http::{Refusal, Rules, TellRefusal};
 use voltlane_doors::websocket::{Violation, encode_message, encode_ping};
 use voltlane_doors::{Door, DoorConnector, DoorFault, DoorStream};
 use voltlane_driver::Time;
@@ -253,6 +254,51 @@ fn an_offence_is_told_from_a_request_that_is_refused() {
     read(&mut server, 64);
     assert!(server.was_violated());
     assert_eq!(server.fault(), Some(&DoorFault::Frame(Violation::Text)));
+}
+
+/// What is refused is told, and nothing else is.
+#[test]
+fn each_request_that_is_refused_is_told_once_with_its_reason() {
+    const UPGRADE: &str = "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let http = |line: &str, more: &str| format!("{line} HTTP/1.1\r\n{UPGRADE}{more}\r\n");
+    let rows = [
+        (http("GET /", ""), None),
+        (http("GET /healthz", ""), None),
+        (
+            http("GET /", "Origin: https://evil.example\r\n"),
+            Some(Refusal::Origin),
+        ),
+        (http("GET /other", ""), Some(Refusal::Path)),
+        (http("POST /", ""), Some(Refusal::Method)),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            Some(Refusal::NotWebSocket),
+        ),
+        // These are seen before there is a whole request.
+        ("\0\0\0\x05hello".into(), Some(Refusal::Malformed)),
+        ("\x16\x03\x01".into(), Some(Refusal::OtherProtocol)),
+        (
+            format!("GET /{}", "x".repeat(4_096)),
+            Some(Refusal::TooLong),
+        ),
+    ];
+    for (sent, expected) in rows {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&told);
+        let mut rules = Rules::default();
+        rules.tell_refusal = Some(TellRefusal::new(move |refusal| {
+            hears.lock().expect("no panic").push(refusal);
+        }));
+        let (client, server) = pipe(0);
+        let mut server = door(Kind::Ws, rules).enter(server, PEER).expect("a door");
+        let bytes = &mut client.writes.lock().expect("no panic").bytes;
+        bytes.extend(sent.as_bytes());
+        for _ in 0..3 {
+            let _ = read(&mut server, 64);
+        }
+        let told = told.lock().expect("no panic");
+        assert_eq!(*told, Vec::from_iter(expected), "{sent:?}");
+    }
 }
 
 /// A client is told what is wrong, by the edge if it says so.

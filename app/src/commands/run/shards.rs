@@ -172,6 +172,7 @@ pub(super) async fn serve<R: Runtime>(
                 expiries: accepts.expiries(),
                 list_expiries: accepts.list_expiries(),
                 handshakes: accepts.handshakes(),
+                refusals: accepts.refusals(),
                 ..Snapshot::default()
             });
         }

@@ -1,6 +1,8 @@
 //! The answers of a server. They are fixed, and repeat nothing of the request.
 
+use std::fmt;
 use std::io::Write;
+use std::sync::Arc;
 
 use voltlane_driver::Farewell;
 
@@ -49,7 +51,67 @@ impl From<HeadFault> for Refusal {
     }
 }
 
+/// Called once for each request that is refused, from the thread of its connection.
+#[derive(Clone)]
+pub struct TellRefusal(Arc<dyn Fn(Refusal) + Send + Sync>);
+
+impl TellRefusal {
+    /// Calls `tell`, which must not wait.
+    pub fn new(tell: impl Fn(Refusal) + Send + Sync + 'static) -> Self {
+        TellRefusal(Arc::new(tell))
+    }
+}
+
+impl fmt::Debug for TellRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TellRefusal").finish_non_exhaustive()
+    }
+}
+
 impl Refusal {
+    /// Every refusal, in the order of its number.
+    pub const ALL: [Refusal; 12] = [
+        Refusal::Malformed,
+        Refusal::Host,
+        Refusal::Repeated,
+        Refusal::Body,
+        Refusal::Key,
+        Refusal::Subprotocol,
+        Refusal::Origin,
+        Refusal::Path,
+        Refusal::Method,
+        Refusal::NotWebSocket,
+        Refusal::TooLong,
+        Refusal::OtherProtocol,
+    ];
+
+    /// Returns its name, as metrics have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::Malformed => "malformed",
+            Refusal::Host => "host",
+            Refusal::Repeated => "repeated",
+            Refusal::Body => "body",
+            Refusal::Key => "key",
+            Refusal::Subprotocol => "subprotocol",
+            Refusal::Origin => "origin",
+            Refusal::Path => "path",
+            Refusal::Method => "method",
+            Refusal::NotWebSocket => "not_websocket",
+            Refusal::TooLong => "too_long",
+            Refusal::OtherProtocol => "other_protocol",
+        }
+    }
+
+    /// Appends the answer, and tells of the refusal.
+    pub(crate) fn give(self, tell: Option<&TellRefusal>, out: &mut Vec<u8>) {
+        self.write(out);
+        if let Some(tell) = tell {
+            (tell.0)(self);
+        }
+    }
+
     /// Returns the status line without its version, more headers, and the text. `None` if there is no answer.
     const fn answer(self) -> Option<(&'static str, &'static str, &'static str)> {
         const BAD: &str = "400 Bad Request";

@@ -11,7 +11,7 @@ mod origin;
 mod request;
 
 pub(crate) use self::answer::turn_away;
-pub use self::answer::{Refusal, SUBPROTOCOL};
+pub use self::answer::{Refusal, SUBPROTOCOL, TellRefusal};
 pub use self::client::{NotUpgraded, check_answer, request};
 pub use self::forwarded::{Forwarded, Traced};
 pub use self::head::{HeadFault, HeadReader, MAX_HEADERS};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use httparse::{Header, Status};
 use ipnet::IpNet;
 
-use super::answer::{Refusal, SUBPROTOCOL, write_text, write_upgrade};
+use super::answer::{Refusal, SUBPROTOCOL, TellRefusal, write_text, write_upgrade};
 use super::forwarded::{Forwarded, Traced};
 use super::head::MAX_HEADERS;
 use super::origin::Origins;
@@ -29,6 +29,8 @@ pub struct Rules {
     pub trusted_proxies: Vec<IpNet>,
     /// The longest head, in bytes.
     pub max_head_bytes: usize,
+    /// What is told of requests that are refused.
+    pub tell_refusal: Option<TellRefusal>,
 }
 
 impl Default for Rules {
@@ -41,6 +43,7 @@ impl Default for Rules {
             forwarded: Forwarded::default(),
             trusted_proxies: Vec::new(),
             max_head_bytes: 4_096,
+            tell_refusal: None,
         }
     }
 }
