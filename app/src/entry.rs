@@ -300,6 +300,8 @@ fn prepare(
 
 /// The settings to serve with, and how they are read again.
 fn to_run(loaded: Loaded, args: ConfigArgs) -> (Box<Settings>, ReadAgain) {
+    #[cfg(feature = "admin")]
+    config::Origins::of(&loaded).publish();
     let again = ReadAgain {
         args,
         has_file: loaded.has_file(),

@@ -16,7 +16,7 @@ use super::guard::Caller;
 use super::request::{Refusal, Request};
 use super::sessions;
 use super::status::status;
-use crate::config::{LogLevel, Settings, parse_network, values_in_effect};
+use crate::config::{LogLevel, Origins, Settings, parse_network, values_in_effect};
 use crate::logging;
 use crate::text::excerpt;
 
@@ -136,7 +136,7 @@ pub(super) fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Refusal>
 }
 
 fn config(settings: &Settings) -> Value {
-    values_in_effect(settings)
+    values_in_effect(settings, &Origins::in_effect())
 }
 
 // ---- bans

@@ -3,7 +3,7 @@
 //! | call | what it does |
 //! | --- | --- |
 //! | `GET /v1/status` | totals, each shard, readiness |
-//! | `GET /v1/config` | the configuration in effect |
+//! | `GET /v1/config` | the configuration in effect, each value with where it comes from |
 //! | `GET /v1/sessions?state=&source=&listener=&limit=&after=` | sessions, a page at a time; with `sort` in place of `after`, the first ones by `queue`, `backlog`, `resumes`, `age` or `away` |
 //! | `GET /v1/sessions/ID` | one session |
 //! | `POST /v1/sessions/ID/kick` | ends it: `{"code", "wait_ms", "text"}` |

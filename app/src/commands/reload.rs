@@ -16,7 +16,7 @@ use voltlane_driver::register;
 
 use super::signals::Asker;
 use super::terminal::Terminal;
-use crate::config::{self, Change, Settings, WhenMissing, link_secret};
+use crate::config::{self, Change, Loaded, Settings, WhenMissing, link_secret};
 use crate::config_reads;
 use crate::dial;
 use crate::edge_name;
@@ -77,7 +77,7 @@ pub(super) fn on_hangup(
                 let read = read_again(&mut again, &current);
                 let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
                 config_reads::note(read.is_none());
-                let Some(mut change) = read else {
+                let Some((mut change, loaded)) = read else {
                     // Renewed certificates mostly have the names of the old ones.
                     listeners.refresh();
                     supervisor.reloaded();
@@ -109,6 +109,7 @@ pub(super) fn on_hangup(
                 config_reads::note(is_refused);
                 // Also if only the order of the listeners changes.
                 current.clone_from(&change.settings);
+                note_origins(&current, &loaded);
                 edge_name::note(&current);
                 if change.taken.is_empty() {
                     info!("the configuration was read again; nothing in effect changes");
@@ -164,8 +165,8 @@ fn publish(latest: &Mutex<Latest>, mut reload: Reload) {
     }
 }
 
-/// Returns the configuration that is to take effect, which may be the one in effect. `None` if it is wrong.
-fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
+/// Returns the configuration that is to take effect, which may be the one in effect, and as it was read. `None` if it is wrong.
+fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<(Change, Loaded)> {
     let read = config::load(
         Path::new("."),
         again.args.config.as_deref(),
@@ -175,10 +176,10 @@ fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
         },
         again.args.arguments(),
     );
-    let change = match read {
+    let (change, loaded) = match read {
         Ok((loaded, _)) => {
             (again.has_file, again.has_dotenv) = (loaded.has_file(), loaded.has_dotenv());
-            Change::between(current, loaded.settings)
+            (Change::between(current, loaded.settings.clone()), loaded)
         }
         Err(problems) => {
             error!(
@@ -195,7 +196,17 @@ fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
         let keys = change.needs_restart.join(", ");
         warn!(%keys, "new values need a restart");
     }
-    Some(change)
+    Some((change, loaded))
+}
+
+/// Notes where the values in effect come from, for those who ask.
+fn note_origins(in_effect: &Settings, read: &Loaded) {
+    #[cfg(feature = "admin")]
+    config::Origins::in_effect()
+        .after(in_effect, read)
+        .publish();
+    #[cfg(not(feature = "admin"))]
+    let _ = (in_effect, read);
 }
 
 impl Reloads {

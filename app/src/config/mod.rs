@@ -19,6 +19,8 @@ mod listeners;
 mod load;
 mod metrics_address;
 mod networks;
+#[cfg(feature = "admin")]
+mod origins;
 mod place;
 mod problem;
 mod render;
@@ -52,6 +54,8 @@ pub use metrics_address::MetricsAddress;
 pub use networks::Networks;
 #[cfg(feature = "admin")]
 pub(crate) use networks::network as parse_network;
+#[cfg(feature = "admin")]
+pub(crate) use origins::Origins;
 #[cfg(feature = "backends")]
 pub use place::PlaceList;
 pub use place::{FileMode, Place, UserIds};

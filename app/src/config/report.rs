@@ -6,6 +6,8 @@ use serde::{Serialize, Serializer};
 use super::files::Note;
 use super::keys::{Key, Settings, Unit};
 use super::load::Loaded;
+#[cfg(feature = "admin")]
+use super::origins::Origins;
 use super::problem::{Origin, Problem, Problems};
 use super::value::Data;
 use super::worst_case::WorstCase;
@@ -81,18 +83,24 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Returns the value of each key that is in effect, and whether it is the default. Those of each listener are apart.
+/// Returns the value of each key that is in effect, whether it is the default, and where it comes from. Those of each listener are apart.
 #[cfg(feature = "admin")]
-pub(crate) fn values_in_effect(settings: &Settings) -> serde_json::Value {
+pub(crate) fn values_in_effect(settings: &Settings, origins: &Origins) -> serde_json::Value {
     use serde_json::{Map, Value, json};
     let defaults = Settings::default();
-    let shown = |key: &Key, settings: &Settings| {
+    let shown = |key: &Key, settings: &Settings, place: &Origin| {
         let value = serde_json::to_value(key.data(settings)).unwrap_or(Value::Null);
-        json!({ "value": value, "is_default": !key.differs(&defaults, settings) })
+        let is_default = !key.differs(&defaults, settings);
+        json!({ "value": value, "is_default": is_default, "place": place })
     };
     let of = |settings: &Settings, of_listener: bool| -> Map<String, Value> {
         let keys = super::keys::keys().filter(|key| key.is_of_listener() == of_listener);
-        keys.map(|key| (key.path.to_owned(), shown(key, settings)))
+        let name = settings.listener.name.to_string();
+        let place = |key: &Key| match of_listener {
+            true => origins.of_listener(&name, key.path),
+            false => origins.of_key(key.path),
+        };
+        keys.map(|key| (key.path.to_owned(), shown(key, settings, place(key))))
             .collect()
     };
     let count = settings.listeners().count();

@@ -172,14 +172,23 @@ pub(super) fn config(value: &Value) -> String {
     let listeners = value["listeners"].as_array().into_iter().flatten();
     let all = std::iter::once(&value["values"]).chain(listeners);
     for (key, entry) in all.filter_map(Value::as_object).flatten() {
-        let of = if entry["is_default"] == true {
-            ""
-        } else {
-            "  # not the default"
-        };
-        let _ = writeln!(out, "{key} = {}{of}", entry["value"]);
+        let _ = writeln!(out, "{key} = {}{}", entry["value"], origin(entry));
     }
     out
+}
+
+/// Returns where a value comes from, as `check` shows it. An edge of an earlier version does not tell.
+fn origin(entry: &Value) -> String {
+    let place = &entry["place"];
+    let of = |name: &str| word(&place[name]);
+    match place["source"].as_str() {
+        Some("file") => format!("  # from {}:{}", of("file"), of("line")),
+        Some("dotenv") => format!("  # from .env:{} {}", of("line"), of("variable")),
+        Some("environment") => format!("  # from env {}", of("variable")),
+        Some("argument") => format!("  # from {}", of("option")),
+        _ if entry["is_default"] == true => String::new(),
+        _ => "  # not the default".to_owned(),
+    }
 }
 
 pub(super) fn sessions(value: &Value) -> String {
