@@ -18,6 +18,9 @@ mod edge_name;
 mod engine;
 mod entry;
 mod file_errors;
+#[doc(hidden)]
+#[cfg(feature = "admin")]
+pub mod fuzzing;
 #[cfg(feature = "tls")]
 mod handshakes;
 pub mod http;

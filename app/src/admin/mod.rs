@@ -30,6 +30,7 @@ mod stream;
 mod token;
 
 pub(crate) use desk::Desk;
+pub(crate) use request::{MAX_BODY_BYTES, MAX_HEAD_BYTES, read_from_memory as read_request};
 pub(crate) use server::{AdminServer, MAX_CONNECTIONS};
 pub(crate) use stream::Stream;
 pub(crate) use token::{Token, make as make_token, read as read_token};

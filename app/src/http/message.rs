@@ -36,6 +36,15 @@ pub(super) fn read_head(bytes: &[u8]) -> Option<Request<'_>> {
     Some(request(line.strip_suffix(b"\r").unwrap_or(line)))
 }
 
+/// Returns the path of a GET or a HEAD, as [`read_head`] finds it.
+#[cfg(feature = "admin")]
+pub(crate) fn read_path(bytes: &[u8]) -> Option<Option<&str>> {
+    Some(match read_head(bytes)? {
+        Request::Get(path) | Request::Head(path) => Some(path),
+        Request::OtherMethod | Request::Malformed => None,
+    })
+}
+
 fn request(line: &[u8]) -> Request<'_> {
     let Ok(line) = str::from_utf8(line) else {
         return Request::Malformed;

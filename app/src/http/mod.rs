@@ -7,6 +7,8 @@ mod message;
 mod server;
 
 pub(crate) use message::Response;
+#[cfg(feature = "admin")]
+pub(crate) use message::read_path;
 pub use server::Server;
 #[cfg(feature = "admin")]
 pub(crate) use server::{EVENT_EVERY, EVENTS, MAX_WATCHERS, WATCH_AT_MOST};

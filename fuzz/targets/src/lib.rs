@@ -4,6 +4,7 @@
 //! one function here, one file in `fuzz/fuzz_targets` and one directory in `fuzz/corpus`. A test keeps them in step.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod backend;
 mod bytes;
 mod client;
@@ -20,6 +21,7 @@ mod v3_client;
 pub mod v3_edge;
 mod wire;
 
+pub use admin::admin_request;
 pub use backend::backend_machine;
 pub use client::client_machine;
 pub use config::config_file;
@@ -52,6 +54,7 @@ macro_rules! targets {
 }
 
 targets![
+    admin_request,
     backend_machine,
     client_machine,
     config_file,
