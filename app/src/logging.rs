@@ -64,6 +64,8 @@ pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 struct Style {
     is_json: Arc<AtomicBool>,
+    /// Whether a person reads the log, as far as is known.
+    is_for_people: bool,
     /// Whether lines about ended sessions are written. What follows events gets them at every level.
     shows_sessions: Arc<AtomicBool>,
     /// Whether text has colours.
@@ -71,9 +73,10 @@ struct Style {
 }
 
 impl Style {
-    fn new(format: LogFormat, colours: bool) -> Self {
+    fn new(format: LogFormat, colours: bool, is_for_people: bool) -> Self {
         let style = Style {
             is_json: Arc::default(),
+            is_for_people,
             shows_sessions: Arc::new(AtomicBool::new(true)),
             colours,
         };
@@ -82,7 +85,11 @@ impl Style {
     }
 
     fn set(&self, format: LogFormat) {
-        let is_json = format == LogFormat::Json;
+        let is_json = match format {
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+            LogFormat::Auto => !self.is_for_people,
+        };
         self.is_json.store(is_json, Ordering::Relaxed);
     }
 
@@ -133,6 +140,22 @@ fn apply(level: LogLevel) {
         // Fails only if the log is gone.
         let _ = filter.reload(threshold(level));
     }
+}
+
+/// Returns whether standard error is a stream to the journal of systemd, which has fields of its own for each line.
+#[cfg(unix)]
+fn goes_to_journal(stderr: &io::Stderr) -> bool {
+    let stream = std::env::var("JOURNAL_STREAM");
+    let stat = rustix::fs::fstat(stderr);
+    // Its device and its inode. What a child inherits may name a stream that it does not write to.
+    stream.is_ok_and(|stream| {
+        stat.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+    })
+}
+
+#[cfg(not(unix))]
+fn goes_to_journal(_: &io::Stderr) -> bool {
+    false
 }
 
 /// The level that is configured, and the one that an operator has set for a while. Pure: the time is handed in.
@@ -203,7 +226,8 @@ pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let stderr = io::stderr();
     let colours =
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let style = Style::new(format, colours);
+    let is_for_people = stderr.is_terminal() || goes_to_journal(&stderr);
+    let style = Style::new(format, colours, is_for_people);
     let of_outlet = style.clone();
     let tell_lost = move |lost| {
         let plural = if lost == 1 { " was" } else { "s were" };

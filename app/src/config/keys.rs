@@ -227,7 +227,7 @@ settings! {
         /// at most 1,000 lines a second from one place in the code. The next line counts those that were left out.
         log_level: LogLevel = LogLevel::Info, ();
         /// "text": a line of the log is for people. "json": it is an object with ts, level, msg, target and the fields of
-        /// the event, of at most 8 KiB.
+        /// the event, of at most 8 KiB. "auto": text on a terminal and in the journal of systemd, JSON elsewhere.
         log_format: LogFormat = LogFormat::Text, ();
         /// File with the edge's private key. It is created with mode 0600 if it is missing. With it clients recognise
         /// the edge after a restart. Empty: a new key at every start. Beside it, in the same name with .runs, the edge

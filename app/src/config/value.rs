@@ -510,6 +510,8 @@ choice! {
         Text = "text",
         /// For machines: a JSON object.
         Json = "json",
+        /// Text where a person reads it, on a terminal or in the journal of systemd, and otherwise JSON.
+        Auto = "auto",
     }
 }
 

@@ -31,7 +31,7 @@ impl Log {
     }
 
     fn with_format(&self, level: LogLevel, format: LogFormat, test: impl FnOnce()) {
-        let style = Style::new(format, false);
+        let style = Style::new(format, false, true);
         let (writer, clock) = (self.clone(), self.clone());
         let clock = move || Duration::from_millis(clock.millis.load(Ordering::Relaxed));
         tracing::subscriber::with_default(
@@ -229,7 +229,7 @@ fn the_level_can_change_while_it_logs() {
     let (subscriber, filter) = subscriber(
         LogLevel::Warn,
         move || writer.clone(),
-        Style::new(LogFormat::Text, false),
+        Style::new(LogFormat::Text, false, true),
         clock,
     );
     tracing::subscriber::with_default(subscriber, || {
@@ -353,6 +353,22 @@ fn a_line_of_json_has_its_fields_by_name() {
         });
         assert_eq!(objects, [expected]);
     });
+}
+
+#[test]
+fn the_format_auto_is_text_for_people_and_json_for_others() {
+    for (format, is_for_people, expected) in [
+        (LogFormat::Auto, true, false),
+        (LogFormat::Auto, false, true),
+        (LogFormat::Text, false, false),
+        (LogFormat::Json, true, true),
+    ] {
+        let style = Style::new(format, false, is_for_people);
+        assert_eq!(style.is_json(), expected, "{format:?} {is_for_people}");
+        // As after a reload.
+        style.set(LogFormat::Auto);
+        assert_eq!(style.is_json(), !is_for_people);
+    }
 }
 
 #[test]
