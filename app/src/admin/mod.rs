@@ -20,6 +20,8 @@
 
 mod ban_file;
 mod calls;
+#[cfg(all(test, feature = "smol", target_os = "linux"))]
+mod crowd;
 mod desk;
 mod guard;
 mod request;

@@ -243,3 +243,30 @@ fn table(value: &Value, list: &str, columns: &[(&str, usize)]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_value_is_shown_with_where_it_comes_from() {
+        let shown = config(&json!({
+            "values": {
+                "a": {"value": 1, "is_default": true, "place": {"source": "default"}},
+                "b": {"value": "x", "is_default": true, "place": {"source": "file", "file": "a.toml", "line": 7, "column": 3}},
+                "c": {"value": 2, "is_default": false, "place": {"source": "default"}},
+                "d": {"value": 3, "is_default": false},
+            },
+            "listeners": [
+                {"e": {"value": 4, "is_default": false, "place": {"source": "dotenv", "variable": "E", "line": 2}}},
+                {"f": {"value": 5, "is_default": false, "place": {"source": "environment", "variable": "F"}}},
+                {"g": {"value": 6, "is_default": false, "place": {"source": "argument", "option": "--g"}}},
+            ],
+        }));
+        let expected = "a = 1\nb = \"x\"  # from a.toml:7\nc = 2  # not the default\nd = 3  # not the default\n\
+            e = 4  # from .env:2 E\nf = 5  # from env F\ng = 6  # from --g\n";
+        assert_eq!(shown, expected);
+    }
+}

@@ -46,7 +46,7 @@ pub(crate) struct InEffect {
 
 impl InEffect {
     /// Creates that of a process that starts: no listener has moved yet.
-    pub(super) fn new(settings: Settings) -> InEffect {
+    pub(crate) fn new(settings: Settings) -> InEffect {
         let names = settings.listeners();
         InEffect {
             names: names.map(|listener| listener.name.to_string()).collect(),
