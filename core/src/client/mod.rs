@@ -41,6 +41,8 @@ pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
 pub use saved_client::{MAX_STATE_BYTES, SavedClient, SavedClientError};
 pub use saving::StateTooLong;
 pub use state::State;
+#[doc(no_inline)]
+pub use zeroize::Zeroizing;
 
 use saved_client::Content;
 use saving::Keeper;
@@ -520,10 +522,14 @@ impl Client {
         Ok(self.outbox.end())
     }
 
-    /// Returns the number up to which all packets are acknowledged. In version 2: taken by the transport.
+    /// Returns the number up to which all packets are acknowledged, after the end with what that told. In version 2: taken by the transport.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
-        self.outbox.acked()
+        let told = self
+            .end
+            .as_ref()
+            .map_or(0, |end| end.ledgers.up.acknowledged);
+        self.outbox.acked().max(told)
     }
 
     /// The application has come back for more after it got packet `number`. It is acknowledged with the next record, or after a while.

@@ -436,8 +436,8 @@ impl BackendHandle {
             .with(|core, _| core.machine().max_packet_bytes())
     }
 
-    /// Returns the number up to which every packet to this client is settled: acknowledged, or given up. 0 without the client, and over a link
-    /// of version 2, where nobody tells. To wait for a number, see [`acknowledged`](Self::acknowledged).
+    /// Returns the number up to which every packet to this client is settled: acknowledged, or given up. Of one of the last 65,536 that have ended
+    /// it is what the end told. 0 for any other, and over a link of version 2, where nobody tells. To wait for a number, see [`acknowledged`](Self::acknowledged).
     #[must_use]
     pub fn settled(&self, id: ClientId) -> u64 {
         self.shared.with(|core, _| core.machine().settled(id))

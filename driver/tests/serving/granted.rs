@@ -289,3 +289,47 @@ fn groups_and_classes_work_for_clients_of_both_versions() {
         }
     });
 }
+
+/// The edge tells what is settled at most every 20 ms, and the end of the session at once.
+#[test]
+fn what_was_acknowledged_right_before_the_end_counts() {
+    for versions in BOTH {
+        let mut setup = Setup::granting(Chaos::NONE);
+        let mut backend = setup.asking();
+        let mut client = setup.client_of(1, versions);
+        setup.world.spawn(async move {
+            while let Some(event) = client.recv().await {
+                if let client::Event::Packet { data, .. } = event
+                    && data == b"done"
+                {
+                    client.send("done").await.expect("sent");
+                }
+            }
+        });
+        setup.world.run(async {
+            granted(&mut backend, 0).await;
+            assert!(matches!(next(&mut backend).await, Event::CaughtUp { .. }));
+            let id = joins(&mut backend).await;
+            let first = backend.send(id, "a").await.expect("sent");
+            let last = backend.send(id, "done").await.expect("sent");
+            assert!(matches!(next(&mut backend).await, Event::Packet { .. }));
+            let handle = backend.handle();
+            assert_eq!(backend.settled(id), 0, "it was not told yet");
+            backend.kick(id, 600, "").await.expect("a kick");
+            let end = match next(&mut backend).await {
+                Event::Ended { end, .. } => end,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(backend.settled(id), end.ledgers.down.settled());
+            handle.acknowledged(first).await.expect("the end told it");
+            // The client answered before it came back from this one.
+            let is_certain = end.ledgers.down.acknowledged == last.number;
+            assert_eq!(handle.acknowledged(last).await.is_ok(), is_certain);
+            let late = backend.send(id, "x").await.expect("no error");
+            handle
+                .acknowledged(late)
+                .await
+                .expect_err("nothing was sent");
+        });
+    }
+}

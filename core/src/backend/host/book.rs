@@ -182,6 +182,14 @@ impl Entry {
     }
 }
 
+/// What is remembered of a session that has ended.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    code: Code,
+    /// The number down up to which everything was settled.
+    settled: u64,
+}
+
 /// Why a session was not added to a group. (SPEC 38.2)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -203,7 +211,7 @@ pub(super) struct Book {
     /// Whether a session is hidden until it is admitted.
     admits: bool,
     order: u64,
-    ended: HashMap<ClientId, Code, BuildHasherDefault<IdHasher>>,
+    ended: HashMap<ClientId, Past, BuildHasherDefault<IdHasher>>,
     ended_in_order: VecDeque<ClientId>,
     /// The members of each group that has some.
     groups: BTreeMap<GroupId, BTreeSet<ClientId>>,
@@ -242,7 +250,7 @@ impl Book {
     /// Returns the entry of a session to which something is sent. It is made if there is none. The error is how the session ended.
     pub(super) fn address(&mut self, id: ClientId) -> Result<&mut Entry, Code> {
         match self.ended.get(&id) {
-            Some(&code) => Err(code),
+            Some(past) => Err(past.code),
             None => {
                 if !self.known.contains_key(&id) {
                     self.make_room();
@@ -268,14 +276,15 @@ impl Book {
         {
             self.ended.remove(&oldest);
         }
-        self.ended.insert(id, code);
+        let settled = entry.as_ref().map_or(0, |entry| entry.settled);
+        self.ended.insert(id, Past { code, settled });
         self.ended_in_order.push_back(id);
         entry.filter(|entry| entry.is_told || entry.is_addressed)
     }
 
     /// Forgets the end of a session that has come back: it was at another backend of its edge (SPEC 45.6), or its edge lacked it for a while.
     pub(super) fn revive(&mut self, id: ClientId) {
-        if matches!(self.ended.get(&id), Some(&(Code::ELSEWHERE | Code::GONE))) {
+        if matches!(self.ended(id), Some(Code::ELSEWHERE | Code::GONE)) {
             self.ended.remove(&id);
             self.ended_in_order.retain(|ended| *ended != id);
         }
@@ -283,7 +292,15 @@ impl Book {
 
     /// Returns how a session ended, if that is remembered.
     pub(super) fn ended(&self, id: ClientId) -> Option<Code> {
-        self.ended.get(&id).copied()
+        self.ended.get(&id).map(|past| past.code)
+    }
+
+    /// Returns the number down up to which everything of a session is settled, also of one that has ended, if that is remembered.
+    pub(super) fn settled(&self, id: ClientId) -> u64 {
+        match self.known.get(&id) {
+            Some(entry) => entry.settled,
+            None => self.ended.get(&id).map_or(0, |past| past.settled),
+        }
     }
 
     /// Returns the next session that was forgotten.

@@ -487,6 +487,10 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, at: Mark, frame: ToBackend<'a>
             None => Event::Stale { id },
         },
         ToBackend::Ended { id, ended } => {
+            // What was settled since the last SETTLED.
+            if let Some(entry) = book.get_mut(id) {
+                entry.settled = entry.settled.max(ended.down.settled().min(entry.down));
+            }
             let Some(entry) = book.end(id, ended.code) else {
                 return Event::Stale { id };
             };

@@ -638,10 +638,11 @@ impl Host {
         self.desk.queued - self.desk.link.queued_packets() as u64
     }
 
-    /// Returns the number down up to which everything of a session is settled. (Version 3)
+    /// Returns the number down up to which everything of a session is settled: of one that has ended, what its end told, as long as
+    /// [`ended`](Self::ended) tells that end. (Version 3)
     #[must_use]
     pub fn settled(&self, id: ClientId) -> u64 {
-        self.desk.book.get(id).map_or(0, |entry| entry.settled)
+        self.desk.book.settled(id)
     }
 
     /// Returns how a session ended, if it has and that is remembered: of the last [`MAX_ENDED`].

@@ -599,6 +599,51 @@ fn a_kick_has_its_code_and_an_end_its_ledger() {
 }
 
 #[test]
+fn an_end_says_what_was_settled_behind_the_last_settled() {
+    let ended = |down: Ledger| ToBackend::Ended {
+        id: ID,
+        ended: Ended {
+            code: Code::KICKED,
+            up: Ledger::default(),
+            down,
+            text: "",
+        },
+    };
+    let all = Ledger {
+        numbered: 3,
+        acknowledged: 2,
+        gapped: 1,
+        ..Ledger::default()
+    };
+    let some = Ledger {
+        acknowledged: 1,
+        open_sent: 1,
+        ..all
+    };
+    let none = Ledger {
+        acknowledged: 3,
+        ..all
+    };
+    let too_many = Ledger {
+        numbered: 9,
+        acknowledged: 8,
+        ..all
+    };
+    for (down, settled) in [(all, 3), (some, 2), (none, 2), (too_many, 3)] {
+        let mut world = World::joined();
+        for _ in 0..3 {
+            world.host.send(ID, b"x").expect("room");
+        }
+        let told = [(ID, 2)];
+        world.tell(ToBackend::Settled((&told[..]).into()));
+        assert_eq!(world.host.settled(ID), 2);
+        world.tell(ended(down));
+        assert_eq!(world.host.settled(ID), settled, "{down:?}");
+        assert_eq!(world.host.settled(OTHER), 0);
+    }
+}
+
+#[test]
 fn nothing_goes_to_an_id_that_nobody_has() {
     let mut world = World::granted();
     world.read();
