@@ -41,6 +41,10 @@ const MAX_IDS = 131_072;
 /** The longest note, and text of a kick, in bytes of UTF-8. */
 const MAX_NOTE_BYTES = 64;
 const MAX_TEXT_BYTES = 256;
+/** Packets to one client that are not settled. Beyond, it has no room. */
+const MAX_UNSETTLED = 8_192;
+/** Ended sessions of which `acknowledged` knows. */
+export const MAX_ENDED = 8_192;
 /** The group of everyone, which the library keeps. */
 const EVERYONE = u64(0xffff_ffff_ffff_ffffn);
 /** Codes (SPEC 25.2). */
@@ -75,6 +79,12 @@ export interface BackendOptions {
    * compares with {@link Joined.sent}. A client that is not there any more ends. Version 3 of the link.
    */
   restore?: Iterable<readonly [ClientId, number]>;
+  /**
+   * What becomes of a client for which there is no room, since it takes less than it is sent. "end", the default: its session ends with 303.
+   * "gap": the oldest packets for it are given up, it and this backend are told with `gap`, and it goes on. Over a link of version 2, and for a
+   * client of version 2, the session ends in any case.
+   */
+  overflow?: "end" | "gap";
   /** The longest packet to a client and from one, in bytes. Default: 8 MiB, as max_frame_bytes of the edge. */
   maxPacket?: number;
 }
@@ -119,6 +129,17 @@ export class Joined {
   get tokenText(): string {
     return text(this.token);
   }
+}
+
+/** What is known of a client that is there. */
+export interface ClientInfo {
+  readonly id: ClientId;
+  /** What is noted of it, or nothing. */
+  readonly note: string;
+  /** Whether it has a connection. Over a link of version 2: true. */
+  readonly isConnected: boolean;
+  /** What became of its packets so far. Over a link of version 2 nobody tells what arrived at the client. */
+  readonly ledger: End["ledger"];
 }
 
 /** What happens to a backend, in order. */
@@ -169,6 +190,10 @@ interface Known {
   /** The picture in which it was last. */
   picture: number;
   note: string;
+  /** Whether this process has noted that. Then no note of the edge is newer (SPEC 36.6(d)). */
+  isNoted: boolean;
+  /** Whether it has no connection, as far as the edge tells. */
+  isAway: boolean;
   kick: { readonly code: number; readonly text: string } | undefined;
   /** Who waits for `settled`: a number, and what to call. */
   waits: { readonly number: number; readonly settle: () => void; readonly fail: (end: End) => void }[] | undefined;
@@ -236,6 +261,11 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   private readonly known = new Map<ClientId, Known>();
   /** The same by the lower half of their ids: a number is found faster than a text is made. */
   private readonly byLow = new Map<number, Known[]>();
+  /** How sessions ended, the last ones, and up to which number everything to them was settled. */
+  private readonly past = new Map<ClientId, { readonly settled: number; readonly end: End }>();
+  /** Who waits for room. */
+  private rooms: { readonly id: ClientId; readonly wake: () => void }[] = [];
+  private readonly gaps: boolean;
   private readonly groups = new Map<Group, Set<ClientId>>();
   /** The ids of groups on the link. */
   private readonly groupTags = new Map<Group, Bytes>();
@@ -269,6 +299,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     options: BackendOptions,
   ) {
     this.maxPacket = options.maxPacket ?? 8_388_608;
+    this.gaps = options.overflow === "gap";
     this.stream = new Stream<BackendEvent>(() => this.cameBack());
     if (options.verify) this.gate = new Gate(options.verify, (id, verdict) => this.judged(id, verdict));
     if (options.version === 3 || options.secret !== undefined) {
@@ -455,7 +486,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     this.setNote(id, verdict);
     this.pauseAs(id, false);
     const [{ event: joined, bytes, mark }, ...others] = told;
-    this.give({ event: new Joined(id, joined.token, verdict, joined.again, joined.address), bytes, mark });
+    this.give({ event: new Joined(id, joined.token, verdict, joined.again, joined.address, joined.sent), bytes, mark });
     for (const heard of others) this.give(heard);
   }
 
@@ -621,6 +652,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
         const client = this.find(data.subarray(at));
         if (client) this.settle(client, number64(data, at + 8));
       }
+      this.wakeRooms();
       return false;
     }
     const client = this.find(body);
@@ -639,10 +671,12 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       }
       case Flag.away:
         if (data.length !== 6) return false;
+        client.isAway = true;
         this.tell({ type: "away", id, expiresIn: readU32(data, 2) });
         return true;
       case Flag.resumed:
         if (data.length !== RESUMED_BYTES) return false;
+        client.isAway = false;
         this.tell({ type: "resumed", id, away: number64(data, 8), missed: number64(data, 16) });
         return true;
       case Flag.ended: {
@@ -674,6 +708,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     if (client.isTold) return false;
     client.isTold = true;
     if (client.nextUp === 0) client.nextUp = 1;
+    // A client of version 2 cannot be told of a gap.
+    if (this.gaps && data[0]! > 2) this.pushPolicy(client);
     const token = data.slice(JOINED_BYTES);
     this.join(client, new Joined(client.id, token, "", false, addressOf(data), client.sent - client.waiting), token.length);
     return true;
@@ -696,7 +732,9 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     client.sent = numbered + client.waiting;
     client.settled = 0;
     this.settle(client, Math.min(number64(data, 24), numbered));
-    if (note) client.note = note;
+    client.isAway = (data[32]! & 0x7f) === 1;
+    if (note !== undefined && !client.isNoted) client.note = note;
+    if (this.gaps || client.note !== (note ?? "")) this.pushPolicy(client);
     if (client.isTold) return false;
     client.received = Math.max(client.received, client.nextUp - 1);
     // JOINED follows.
@@ -712,6 +750,16 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     if (!waits) return;
     while (waits.length > 0 && waits[0]!.number <= client.settled) waits.shift()!.settle();
     if (waits.length === 0) client.waits = undefined;
+  }
+
+  private wakeRooms(): void {
+    if (this.rooms.length === 0) return;
+    this.rooms = this.rooms.filter(({ id, wake }) => {
+      const client = this.known.get(id);
+      if (client && !this.isClosed && !this.hasRoomOf(client)) return true;
+      wake();
+      return false;
+    });
   }
 
   // ---- a link of version 2
@@ -756,6 +804,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     // What was sent to it before it was told of has numbers behind those of the edge.
     const early = this.strangers.get(id) ?? 0;
     this.strangers.delete(id);
+    this.past.delete(id);
     const client: Known = {
       id,
       tag: body.slice(0, ID_BYTES),
@@ -769,6 +818,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       waiting: early,
       picture: 0,
       note: "",
+      isNoted: false,
+      isAway: false,
       kick: undefined,
       waits: undefined,
       isTold: false,
@@ -804,7 +855,12 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       text: isKick ? kick.text : words,
       ledger: ledger ?? { up: counts(client.received, client.received, 0), down: counts(client.sent, 0, client.sent) },
     };
+    // What was settled since the last SETTLED (SPEC 36.3(e)).
+    if (ledger) this.settle(client, settledBy(ledger.down));
     for (const { fail } of client.waits ?? []) fail(end);
+    this.past.set(id, { settled: client.settled, end });
+    if (this.past.size > MAX_ENDED) this.past.delete(this.past.keys().next().value!);
+    this.wakeRooms();
     this.tell({ type: "ended", id, reason: ledger && words === "" ? codeName(code) : words, end });
   }
 
@@ -848,11 +904,31 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     return isNow ? Promise.resolve(this.sendOne(to, bytes)) : this.put(() => this.sendOne(to, bytes));
   }
 
-  /** Sends a packet to a client if there is room. Returns undefined if there is none. Throws TooLong. */
+  /** Sends a packet to a client if there is {@link room} for it. Returns undefined if there is none. Throws TooLong. */
   trySend(to: ClientId, data: Data): Sent | undefined {
     const bytes = viewOf(data);
     if (bytes.length > this.maxPacket) throw new TooLong(bytes.length, this.maxPacket);
-    return this.hasRoom ? this.sendOne(to, bytes) : undefined;
+    const client = this.known.get(to);
+    return this.hasRoom && (!client || this.hasRoomOf(client)) ? this.sendOne(to, bytes) : undefined;
+  }
+
+  /**
+   * Waits for room for a client: fewer than 8,192 packets to it are unsettled, and not too much waits for the link. A link of version 2 does
+   * not tell what is settled. Rejects with SessionEnded.
+   */
+  async room(id: ClientId): Promise<void> {
+    for (let client = this.known.get(id); ; client = this.known.get(id)) {
+      const past = this.past.get(id);
+      if (past) throw new SessionEnded(past.end);
+      if (this.isClosed) throw new VoltlaneError("the backend is closed");
+      if (client && !this.hasRoomOf(client)) await new Promise<void>((wake) => this.rooms.push({ id, wake }));
+      else if (this.hasRoom) return;
+      else await this.put(() => undefined);
+    }
+  }
+
+  private hasRoomOf({ sent, settled }: Known): boolean {
+    return this.links?.edge === undefined || sent - settled < MAX_UNSETTLED;
   }
 
   private get hasRoom(): boolean {
@@ -941,7 +1017,11 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       if (this.takenFrames >= frame) return Promise.resolve();
       return new Promise((taken) => this.takers.push({ frame, taken }));
     }
-    if (!client || number === 0) return quietly(new SessionEnded({ code: GONE, text: "", ledger: { up: counts(0, 0, 0), down: counts(0, 0, 0) } }));
+    if (!client || number === 0) {
+      const past = this.past.get(id);
+      if (past && number > 0 && number <= past.settled) return Promise.resolve();
+      return quietly(new SessionEnded(past?.end ?? { code: GONE, text: "", ledger: { up: counts(0, 0, 0), down: counts(0, 0, 0) } }));
+    }
     if (client.settled >= number) return Promise.resolve();
     const waiting = new Promise<void>((settle, reject) => {
       const waits = (client.waits ??= []);
@@ -984,8 +1064,24 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     const client = this.known.get(id);
     if (!client) return;
     client.note = cut(note, MAX_NOTE_BYTES);
-    // Window, ring and overflow as configured.
-    if (this.links?.edge) this.links.push(client.tag, Flag.policy, new Uint8Array(9), utf8(client.note));
+    client.isNoted = true;
+    this.pushPolicy(client);
+  }
+
+  private pushPolicy({ tag, note }: Known): void {
+    if (!this.links?.edge || !this.links.has(Feature.notices)) return;
+    // Window and ring as configured.
+    const policy = new Uint8Array(9);
+    policy[8] = this.gaps ? 1 : 0;
+    this.links.push(tag, Flag.policy, policy, utf8(note));
+  }
+
+  /** What is known of a client, if it is there, and was let in. */
+  client(id: ClientId): ClientInfo | undefined {
+    const client = this.known.get(id);
+    if (!client?.isShown) return undefined;
+    const { note, isAway, received, sent, settled } = client;
+    return { id, note, isConnected: !isAway, ledger: { up: counts(received, received, 0), down: counts(sent, settled, sent - settled) } };
   }
 
   /** Reads no more packets of a client, until `unpause`. A link of version 2 reads on. */
@@ -1206,6 +1302,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       });
     }
     for (const { reject } of this.waiting.splice(0)) reject(new VoltlaneError("the backend is closed"));
+    this.wakeRooms();
     this.successor?.destroy();
     this.successor = undefined;
     this.lose("the backend was closed");
@@ -1260,6 +1357,13 @@ function cut(words: string, bytes: number): string {
 
 function counts(numbered: number, acknowledged: number, inDoubt: number): Counts {
   return { numbered, acknowledged, superseded: 0, gapped: 0, inDoubt, lost: 0, skipped: 0 };
+}
+
+/** The number up to which everything is settled, for certain (SPEC 36.3(e)). */
+function settledBy({ numbered, acknowledged, superseded, gapped, inDoubt, lost }: Counts): number {
+  if (acknowledged + superseded + gapped + inDoubt + lost !== numbered) return 0;
+  // Only the last packets were never sent.
+  return inDoubt === 0 ? numbered - lost : acknowledged;
 }
 
 function countsOf(data: Bytes, at: number): Counts {

@@ -40,7 +40,7 @@ export const Flag = {
 const FEATURES = 0x17f;
 /** Notices and link acks. */
 const NEEDED = 0x09;
-export const Feature = { groups: 0x02, settled: 0x04, classes: 0x20, kick: 0x40, goAway: 0x100 } as const;
+export const Feature = { notices: 0x01, groups: 0x02, settled: 0x04, classes: 0x20, kick: 0x40, goAway: 0x100 } as const;
 
 /** The time in which an edge answers ASK, in ms. After it the link is one of version 2. */
 export const ASK_MS = 1_000;

@@ -155,6 +155,24 @@ for (const version of [2, 3]) {
   });
 }
 
+// The edge acknowledges after a while, and its last word says what it has.
+for (const versions of ["2", "3"]) {
+  test(`version ${versions}: what arrived right before the end counts as acknowledged, and the rest does not`, async (context) => {
+    const { backend, join } = await rig(context);
+    const client = await join({ versions });
+    const sent = await client.send("1");
+    // Who waits asks the edge for it at once, so nobody does before the end.
+    const { id } = (await readUntil(backend, (event) => event.type === "packet")).pop();
+    await backend.kick(id);
+    const { end } = (await readUntil(client, (event) => event.type === "ended")).pop();
+    assert.deepEqual([end.ledger.up.numbered, end.ledger.up.acknowledged], [1, 1]);
+    await within(client.acknowledged(sent), "the acknowledgement");
+    await within(client.flush(), "all of it");
+    const beyond = client.acknowledged({ ...sent, number: sent.number + 1 });
+    await assert.rejects(within(beyond, "the end"), (error) => error.name === "SessionEnded" && error.end === end);
+  });
+}
+
 test("startOver: a new session begins by itself behind one that has ended, and what was asked of the old one is answered", async (context) => {
   const config = `${KEEPS}clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 1\n`;
   const { relay, join } = await rig(context, "tcp", config);

@@ -5,6 +5,7 @@ import * as net from "node:net";
 import { test } from "node:test";
 import { readU64, unhex } from "../dist/core/bytes.js";
 import { connect, everyone, listen, Refuse } from "../dist/index.js";
+import { MAX_ENDED } from "../dist/backend.js";
 import { Links, grantOf } from "../dist/link.js";
 import { Edge, Relay, bytesOf, readUntil, scratch, within } from "./rig.js";
 
@@ -568,3 +569,124 @@ for (const [what, answer, then] of [
     assert.equal(backend.isConnected, false);
   });
 }
+
+/** A backend with a client that is away, to whom 9 packets were sent and 7 of them settled, and its edge. */
+async function oneAway(context, options = {}) {
+  const backend = await listen("127.0.0.1:0", { version: 3, ...options });
+  context.after(() => backend.close());
+  const fake = await FakeEdge.to(backend, granting(1));
+  context.after(() => fake.socket.destroy());
+  const own = hex("link-own").slice();
+  own[13 + 32] = 1;
+  fake.send(own);
+  await readUntil(backend, of("caughtUp"));
+  return { backend, fake, id: "0102030405060708" };
+}
+
+/** ENDED with these counts of the packets down: numbered, acknowledged, superseded, gapped, in doubt, lost. */
+function endedWith(down) {
+  const frame = hex("link-ended").slice();
+  const view = new DataView(frame.buffer);
+  down.forEach((count, at) => view.setBigUint64(13 + 58 + 8 * at, BigInt(count), true));
+  return frame;
+}
+
+// SPEC 36.3(e): SETTLED comes at most every 20 ms, and the end at once.
+test("what was acknowledged right before the end counts, and the rest does not", async (context) => {
+  for (const [down, settled] of [
+    [[12, 11, 0, 0, 1, 0], 11],
+    [[12, 9, 1, 1, 0, 1], 11],
+    [[12, 12, 0, 0, 0, 1], 9],
+  ]) {
+    const { backend, fake, id } = await oneAway(context);
+    fake.send(Buffer.from([25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x18, 8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0]));
+    const sent = [];
+    for (let number = 10; number <= 12; number++) sent.push(await backend.send(id, "x"));
+    assert.deepEqual(sent.map(({ number }) => number), [10, 11, 12]);
+    const outcomes = () => Promise.allSettled(sent.map((one) => backend.acknowledged(one)));
+    const waiting = outcomes();
+    fake.send(endedWith(down));
+    const { end } = last(await readUntil(backend, of("ended")));
+    const expected = sent.map(({ number }) => (number <= settled ? "fulfilled" : "rejected"));
+    for (const told of [await within(waiting, "the end"), await outcomes()]) {
+      assert.deepEqual(told.map(({ status }) => status), expected, `${down}`);
+      for (const { reason } of told) assert.ok(reason === undefined || reason.end === end);
+    }
+    await assert.rejects(backend.acknowledged(await backend.send(id, "late")), { name: "SessionEnded" });
+  }
+});
+
+test("how sessions ended is known of the last ones", async (context) => {
+  const { backend, fake, id } = await oneAway(context);
+  const sent = await backend.send(id, "x");
+  fake.send(endedWith([10, 10, 0, 0, 0, 0]));
+  await readUntil(backend, of("ended"));
+  // Sessions that begin and end: their ids are from 1 on.
+  const endOne = (number) => {
+    for (const name of ["link-joined", "link-ended"]) {
+      const frame = hex(name).slice();
+      new DataView(frame.buffer).setBigUint64(4, BigInt(number), true);
+      fake.send(frame);
+    }
+  };
+  const lastId = (number) => number.toString(16).padStart(16, "0");
+  for (let number = 1; number < MAX_ENDED; number++) endOne(number);
+  await readUntil(backend, (event) => event.type === "ended" && event.id === lastId(MAX_ENDED - 1));
+  await backend.acknowledged(sent);
+  endOne(MAX_ENDED);
+  await readUntil(backend, (event) => event.type === "ended" && event.id === lastId(MAX_ENDED));
+  await assert.rejects(backend.acknowledged(sent), { name: "SessionEnded" });
+});
+
+test("a client has room for 8,192 packets that are not settled, and what is known of it is told", async (context) => {
+  const { backend, fake, id } = await oneAway(context);
+  const counts = { superseded: 0, gapped: 0, lost: 0, skipped: 0 };
+  const up = { numbered: 2, acknowledged: 2, inDoubt: 0, ...counts };
+  const down = { numbered: 9, acknowledged: 7, inDoubt: 2, ...counts };
+  assert.deepEqual(backend.client(id), { id, note: "u7", isConnected: false, ledger: { up, down } });
+  assert.equal(backend.client("00000000000000ff"), undefined);
+  fake.send(hex("link-resumed"));
+  await readUntil(backend, of("resumed"));
+  assert.equal(backend.client(id).isConnected, true);
+  for (let number = 10; number < 7 + 8_192; number++) await backend.send(id, "x");
+  await within(backend.room(id), "room for the last one");
+  assert.equal(backend.trySend(id, "x").number, 7 + 8_192);
+  assert.equal(backend.trySend(id, "x"), undefined);
+  // Whoever does not ask sends on.
+  assert.equal((await backend.send(id, "x")).number, 8 + 8_192);
+  let isThere = false;
+  const room = backend.room(id).then(() => (isThere = true));
+  await backend.room("00000000000000ff");
+  assert.equal(isThere, false);
+  fake.send(hex("link-settled"));
+  await within(room, "room");
+  assert.ok(backend.trySend(id, "x"));
+  const over = backend.room(id);
+  fake.send(hex("link-ended"));
+  await assert.rejects(within(over, "the end"), { name: "SessionEnded" });
+  await assert.rejects(backend.room(id), { name: "SessionEnded" });
+  assert.equal(backend.client(id), undefined);
+});
+
+test("an edge is told what becomes of a client for which there is no room, but of one of version 2", async (context) => {
+  const isPolicy = (body) => body[8] === 0x27;
+  const said = (body) => [body[9 + 8], body.subarray(9 + 9).toString()];
+  const { backend, fake, id } = await oneAway(context, { overflow: "gap" });
+  assert.deepEqual(said(await fake.until(isPolicy)), [1, "u7"]);
+  backend.setNote(id, "u8");
+  await fake.until((body) => isPolicy(body) && said(body)[1] === "u8");
+  for (const version of [2, 3]) {
+    const joined = hex("link-joined").slice();
+    joined[4] = version;
+    joined[13] = version;
+    fake.send(joined);
+  }
+  await fake.until((body) => isPolicy(body) && body[0] === 3);
+  assert.deepEqual(fake.frames.filter(isPolicy).map((body) => [body[0], ...said(body)]), [[8, 1, "u7"], [8, 1, "u8"], [3, 1, ""]]);
+
+  const plain = await oneAway(context);
+  plain.fake.send(hex("link-joined").map((byte, at) => (at === 4 ? 9 : byte)));
+  plain.backend.setNote(plain.id, "u8");
+  await plain.fake.until(isPolicy);
+  assert.deepEqual(plain.fake.frames.filter(isPolicy).map((body) => [body[0], ...said(body)]), [[8, 0, "u8"]]);
+});
