@@ -25,37 +25,19 @@ import { type ClientOptions, NEEDS_SAVED, configOf } from "./options.js";
 import { Pages } from "./pages.js";
 import { Stream } from "./stream.js";
 import { type Address, type Connector, type Transport, WRITE_AHEAD } from "./transport.js";
+import {
+  MAX_INBOX_BYTES,
+  MAX_INBOX_EVENTS,
+  MAX_WAITING_SENDS,
+  PAST_SESSIONS,
+  type StateWaiter,
+  type Waiter,
+  type WaitingSend,
+} from "./waiting.js";
 
-/** Packets and other events that came and were not taken. Beyond, the client reads no more. */
-const MAX_INBOX_EVENTS = 16_384;
-const MAX_INBOX_BYTES = 67_108_864;
-/** Calls of `send` that wait for room. */
-const MAX_WAITING_SENDS = 65_536;
-/** Ended sessions of which `acknowledged` knows. */
-const PAST_SESSIONS = 8;
 /** The longest time of setTimeout. */
 const MAX_TIMER_MS = 2_000_000_000;
 const GIVE_UP_AFTER_MS = 30_000;
-
-interface Waiter {
-  readonly session: number;
-  readonly number: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-}
-
-/** Waits until so many states are stored. */
-interface StateWaiter {
-  readonly count: number;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
-interface WaitingSend {
-  readonly data: Bytes;
-  readonly resolve: (sent: Sent) => void;
-  readonly reject: (error: Error) => void;
-}
 
 /** A client of an edge, which comes back by itself. What happens to it is one stream of events. */
 export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {

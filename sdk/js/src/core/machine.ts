@@ -1,6 +1,7 @@
 // The client without sockets, clock and randomness: bytes and times go in, bytes and events come out (SPEC 8.5, 26.3).
 
 import { type Bytes, EMPTY, concat } from "./bytes.js";
+import type { Config } from "./config.js";
 import { MAX_HANDSHAKE_BYTES, type Session2 } from "./handshake.js";
 import { Breach, type DropCause, type Ending, Leave, cause, told, violation } from "./leave.js";
 import { Outbox } from "./outbox.js";
@@ -11,58 +12,9 @@ import { MAX_OPENING_BYTES } from "./v3/opening.js";
 import { type Ledger, MAX_RECORD_BYTES, Session3, type Trust } from "./v3/session.js";
 import { FrameReader, LENGTH_BYTES, Malformed, frame } from "./wire.js";
 
+export { type Config, DEFAULTS, type Versions } from "./config.js";
 export type { Ledger } from "./v3/session.js";
 export type { Counts } from "./v3/items.js";
-
-/** The versions that a client speaks. "3 or 2": version 2 with an edge that has no other (SPEC 18.4(d)). */
-export type Versions = "2" | "3" | "3 or 2";
-
-/** The bounds of a client. */
-export interface Config {
-  readonly versions: Versions;
-  /** The keys of which the edge must have one, compressed: 33 bytes. With any, the client speaks version 3 alone. */
-  readonly edgeKeys: readonly Bytes[];
-  /** Whether a token may go to the first edge that answers. */
-  readonly trustFirstUse: boolean;
-  /** Whether the client goes on when somebody else has resumed its session. */
-  readonly takeOver: boolean;
-  /** Whether records are padded. */
-  readonly padding: boolean;
-  /**
-   * Lets nothing leave before it is saved (SPEC 46.1). "taken": a packet counts when it was taken. "saved": when the application's state was
-   * set behind it, and what is sent leaves then.
-   */
-  readonly saving?: "taken" | "saved" | undefined;
-  /** The longest packet up and down, in bytes. */
-  readonly maxSend: number;
-  readonly maxReceive: number;
-  /** What may wait to be sent and acknowledged: packets, and bytes with four more for each. */
-  readonly queuePackets: number;
-  readonly queueBytes: number;
-  /** In ms. */
-  readonly connectTimeout: number;
-  readonly handshakeTimeout: number;
-  readonly goodbyeTimeout: number;
-  readonly backoffMin: number;
-  readonly backoffMax: number;
-}
-
-export const DEFAULTS: Config = {
-  versions: "3 or 2",
-  edgeKeys: [],
-  trustFirstUse: false,
-  takeOver: false,
-  padding: false,
-  maxSend: 1_048_576,
-  maxReceive: 8_388_608,
-  queuePackets: 8_192,
-  queueBytes: 8_388_608,
-  connectTimeout: 10_000,
-  handshakeTimeout: 5_000,
-  goodbyeTimeout: 5_000,
-  backoffMin: 100,
-  backoffMax: 5_000,
-};
 
 /** The edge has so long to answer a goodbye, and to end a connection on which it broke the protocol (SPEC 25.4(d), 25.5(c)). */
 const LAST_WORDS = 1_000;
