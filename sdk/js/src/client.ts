@@ -390,6 +390,9 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     while (this.sends.length > 0 && this.machine.takesPackets && this.machine.hasRoom(this.sends[0]!.data.length)) {
       const { data, resolve } = this.sends.shift()!;
       resolve(this.put(data));
+      if (this.waiters.length > 0) this.machine.askAck();
+      // It goes now, and not with what happens next.
+      this.turnsAgain = true;
     }
     if (this.rooms.length > 0 && this.sends.length === 0 && this.machine.hasRoom(0)) {
       for (const wake of this.rooms.splice(0)) wake();
@@ -411,32 +414,9 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   }
 
   /** Waits until everything that was sent so far is acknowledged. Rejects with SessionEnded. */
-  async flush(): Promise<void> {
-    const { session } = this;
-    const last = this.sends.length > 0 ? await this.lastSend() : this.numbered();
-    return this.until(session, last);
-  }
-
-  private numbered(): number {
-    return Number(this.machine.ledger.up.numbered);
-  }
-
-  private lastSend(): Promise<number> {
-    const last = this.sends[this.sends.length - 1]!;
-    return new Promise((resolve, reject) => {
-      const old = { ...last };
-      this.sends[this.sends.length - 1] = {
-        data: last.data,
-        resolve: (sent) => {
-          old.resolve(sent);
-          resolve(sent.number);
-        },
-        reject: (error) => {
-          old.reject(error);
-          reject(error);
-        },
-      };
-    });
+  flush(): Promise<void> {
+    // Calls of `send` that wait have the next numbers.
+    return this.until(this.session, Number(this.machine.ledger.up.numbered) + this.sends.length);
   }
 
   private until(session: number, number: number): Promise<void> {

@@ -155,6 +155,18 @@ for (const version of [2, 3]) {
   });
 }
 
+test("flush waits for the calls of send that wait for room, too", async (context) => {
+  const { backend, join } = await rig(context);
+  const client = await join();
+  backend.on("packet", () => undefined);
+  const last = Array.from({ length: 8_200 }, () => client.send("x")).pop();
+  const flushed = client.flush();
+  assert.equal(client.ledger.up.numbered, 8_192);
+  await within(flushed, "all of it");
+  const { up } = client.ledger;
+  assert.deepEqual([up.numbered, up.acknowledged, (await last).number], [8_200, 8_200, 8_200]);
+});
+
 // The edge acknowledges after a while, and its last word says what it has.
 for (const versions of ["2", "3"]) {
   test(`version ${versions}: what arrived right before the end counts as acknowledged, and the rest does not`, async (context) => {
