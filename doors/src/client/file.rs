@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use voltlane_driver::client::SessionStore;
+use voltlane_driver::client::{ConnectError, SessionStore};
 
 /// The longest file that is taken for a session, in bytes. It has all packets that wait.
 const MAX_FILE_BYTES: u64 = 1 << 28;
@@ -20,19 +20,19 @@ pub(super) struct SessionFile {
 }
 
 impl SessionFile {
-    /// Locks it. `ErrorKind::ResourceBusy`: another client has it.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// Locks it, or says who has.
+    pub(super) fn open(path: &Path) -> Result<Self, ConnectError> {
         let lock = own(OpenOptions::new().write(true).create(true)).open(beside(path, ".lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(SessionFile {
                 path: path.to_owned(),
                 _lock: lock,
             }),
-            Err(TryLockError::WouldBlock) => {
-                let says = format!("{}: another client has this session", path.display());
-                Err(io::Error::new(io::ErrorKind::ResourceBusy, says))
-            }
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => Err(ConnectError::SessionInUse {
+                path: path.to_owned(),
+                pid: owner_of(&lock),
+            }),
+            Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
 }
@@ -81,6 +81,27 @@ fn own(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
+/// Returns the process that has locked a file.
+#[cfg(target_os = "linux")]
+fn owner_of(lock: &File) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let file = format!(":{}", lock.metadata().ok()?.ino());
+    // "1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF"
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let is_lock = words.nth(1) == Some("FLOCK");
+        let pid = words.nth(2)?;
+        let is_of_file = words.next()?.ends_with(&file);
+        pid.parse().ok().filter(|_| is_lock && is_of_file)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn owner_of(_: &File) -> Option<u32> {
+    None
+}
+
 fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -89,4 +110,42 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
     let _ = path;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_client_and_who_that_is_is_told() {
+        let name = format!("voltlane-session-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let first = SessionFile::open(&path).expect("it is free");
+        let error = SessionFile::open(&path).expect_err("it is locked");
+        assert!(
+            error
+                .to_string()
+                .contains("another client has this session")
+        );
+        match error {
+            ConnectError::SessionInUse { path: of, pid } => {
+                assert_eq!(of, path);
+                let is_told = cfg!(target_os = "linux");
+                assert_eq!(pid, is_told.then(std::process::id));
+            }
+            other => panic!("{other}"),
+        }
+        drop(first);
+        let mut next = SessionFile::open(&path).expect("it is free again");
+        assert_eq!(next.load().expect("nothing was stored"), None);
+        next.store(b"a session").expect("it can be stored");
+        assert_eq!(
+            next.load().expect("it is there").as_deref(),
+            Some(&b"a session"[..])
+        );
+        fs::remove_file(&path).expect("it is there");
+        fs::remove_file(beside(&path, ".lock")).expect("it is there");
+        let nowhere = SessionFile::open(&path.join("below")).expect_err("no directory");
+        assert!(matches!(nowhere, ConnectError::Io(_)), "{nowhere}");
+    }
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use voltlane_driver::client::{
-    Client, ClientConfig, ConnectError, Means, Options, PublicKey, SavedSession, Saving, Versions,
+    Client, ClientConfig, ConnectError, Means, Options, PublicKey, SavedSession, Saving,
+    SessionStore, Versions,
 };
 use voltlane_driver::{BoxedConnector, Connector, Runtime, SocketOptions, Timer};
 
@@ -43,6 +44,7 @@ pub struct Builder {
     sockets: SocketOptions,
     connector: Option<BoxedConnector>,
     session_file: Option<PathBuf>,
+    session_store: Option<Box<dyn SessionStore>>,
     saving: Saving,
     /// Adds whatever is asked for a token.
     ask: Option<Box<dyn FnOnce(Means) -> Means + Send>>,
@@ -67,6 +69,7 @@ impl Builder {
             sockets: SocketOptions::default(),
             connector: None,
             session_file: None,
+            session_store: None,
             saving: Saving::Taken,
             ask: None,
             #[cfg(feature = "tls")]
@@ -193,7 +196,22 @@ impl Builder {
         self
     }
 
-    /// With a session file: packets count as acknowledged, and leave, when [the application's state is saved](voltlane_driver::client::ClientSender::save).
+    /// Keeps the session in a place of the application's own, such as a keychain or a table: as [`session_file`](Self::session_file) does, which
+    /// it is in place of. It locks nothing, so whoever has the store sees to it that one client alone uses it.
+    #[must_use]
+    pub fn session_store(mut self, store: impl SessionStore) -> Self {
+        self.session_store = Some(Box::new(store));
+        self
+    }
+
+    /// Goes on with what [`suspend`](Client::suspend) has returned. It is in place of a session file, which has that already.
+    #[must_use]
+    pub fn suspended(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.options.suspended = Some(content.as_ref().to_vec());
+        self
+    }
+
+    /// With a session file or store: packets count as acknowledged, and leave, when [the application's state is saved](voltlane_driver::client::ClientSender::save).
     /// Then each counts once in both directions, however often the process is killed.
     #[must_use]
     pub fn ack_when_saved(mut self) -> Self {
@@ -204,7 +222,8 @@ impl Builder {
     /// Checks everything, and waits until the first session has begun.
     ///
     /// # Errors
-    /// [`ConnectError::Config`] if an address or an option cannot be, with what would be right; otherwise those of [`Client::connect`].
+    /// [`ConnectError::Config`] if an address or an option cannot be, with what would be right; [`ConnectError::SessionInUse`]; otherwise those
+    /// of [`Client::connect`].
     ///
     /// # Cancel safety
     /// That of [`Client::connect`].
@@ -216,7 +235,7 @@ impl Builder {
     /// Checks everything, and begins a client that connects while it is waited for.
     ///
     /// # Errors
-    /// [`ConnectError::Config`] if an address or an option cannot be, with what would be right.
+    /// [`ConnectError::Config`] if an address or an option cannot be, with what would be right, and [`ConnectError::SessionInUse`].
     pub fn begin(self) -> Result<Client, ConnectError> {
         let (options, means) = self.build()?;
         Client::begin(options, means)
@@ -230,9 +249,13 @@ impl Builder {
         let timer = (self.host.timer)();
         let entropy = Box::new(self.host.random);
         let ask = self.ask.take();
-        let file = match &self.session_file {
-            Some(path) => Some(SessionFile::open(path)?),
-            None => None,
+        let store = match (&self.session_file, self.session_store.take()) {
+            (Some(_), Some(_)) => {
+                let says = "a session file and a session store are the same thing: leave one out";
+                return Err(ConnectError::Config(says.to_owned()));
+            }
+            (Some(path), None) => Some(Box::new(SessionFile::open(path)?) as Box<dyn SessionStore>),
+            (None, store) => store,
         };
         let saving = self.saving;
         let asking = |means: Means| {
@@ -240,8 +263,8 @@ impl Builder {
                 Some(ask) => ask(means),
                 None => means,
             };
-            match file {
-                Some(file) => means.with_store(file, saving),
+            match store {
+                Some(store) => means.with_store(store, saving),
                 None => means,
             }
         };

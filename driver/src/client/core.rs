@@ -50,6 +50,15 @@ struct Past {
     end: End,
 }
 
+/// Whether the client is [suspended](super::Client::suspend).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// In version 2, what waits is sent, until then at most.
+    Until(Time),
+    Over,
+}
+
 pub(super) struct Core {
     machine: machine::Client,
     transport: Transport,
@@ -85,6 +94,7 @@ pub(super) struct Core {
     past: VecDeque<Past>,
     starts_over: bool,
     is_closing: bool,
+    leaving: Leaving,
     ticks: Option<Ticks>,
     /// When the client gives up its first session. `None`: never, or it has.
     gives_up_at: Option<Time>,
@@ -119,19 +129,21 @@ impl Core {
             _ => config.with_tickets(true),
         };
         let mut config = config;
-        let mut stored = None;
-        let store = match store {
-            None => None,
+        let (content, what, store) = match store {
+            None => (options.suspended, "the suspended session", None),
+            Some(_) if options.suspended.is_some() => {
+                return Err(ConnectError::Config(
+                    "a suspended session is in its store already: leave one of both out".into(),
+                ));
+            }
             Some((mut store, saving)) => {
                 config = config.with_saving(saving);
-                if let Some(content) = store.load()? {
-                    let content = SavedClient::from_bytes(&content);
-                    let wrong = |error| ConnectError::Config(format!("the session file: {error}"));
-                    stored = Some(content.map_err(wrong)?);
-                }
-                Some(store)
+                (store.load()?, "the session file", Some(store))
             }
         };
+        let wrong = |error| ConnectError::Config(format!("{what}: {error}"));
+        let stored = content.map(|content| SavedClient::from_bytes(&content));
+        let stored = stored.transpose().map_err(wrong)?;
         let mut machine = match &options.saved {
             Some(_) if config.demands_v3() => {
                 return Err(ConnectError::Config(
@@ -184,6 +196,7 @@ impl Core {
             past: VecDeque::new(),
             starts_over: options.start_over,
             is_closing: false,
+            leaving: Leaving::No,
             ticks: options.tick.map(|every| Ticks::new(every, now)),
             gives_up_at: options.give_up_after.map(|after| now + after),
             has_given_up: false,
@@ -247,6 +260,9 @@ impl Core {
 
     /// Queues a packet. The next call that waits writes it.
     pub(super) fn queue(&mut self, data: &[u8]) -> Result<Sent, SendError> {
+        if self.leaving != Leaving::No {
+            return Err(SendError::Ended(self.end_now()));
+        }
         let sent = self.machine.send(data);
         if let Err(SendError::NoRoom) = sent {
             self.refused = data.len();
@@ -293,7 +309,7 @@ impl Core {
             return Err(SendError::TooLong { length, max });
         }
         if self.machine.state() != State::Established || self.machine.has_unsent() {
-            return match self.machine.state().is_over() {
+            return match self.is_over() {
                 true => Err(SendError::Ended(self.end_now())),
                 false => Ok(false),
             };
@@ -333,6 +349,12 @@ impl Core {
         }
     }
 
+    /// Like [`acked`](Self::acked). Of a session that is over: what its end told.
+    pub(super) fn settled(&self) -> u64 {
+        let past = self.past.iter().find(|past| past.session == self.session);
+        past.map_or_else(|| self.acked(), |past| past.acked)
+    }
+
     fn note_flushed(&mut self, io: &mut Context<'_>) {
         let taken = self.machine.acknowledged();
         if self.machine.version() == Version::V2
@@ -345,8 +367,7 @@ impl Core {
 
     /// Returns the last packet that was sent, for `flush`.
     pub(super) fn last_sent(&self) -> (u64, u64) {
-        let acked = self.machine.acknowledged();
-        (self.session, acked + self.machine.queued_packets() as u64)
+        (self.session, self.machine.ledgers().up.numbered)
     }
 
     /// Returns whether a packet was acknowledged. `None`: not yet.
@@ -380,7 +401,7 @@ impl Core {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.machine.state().is_over()
+        self.machine.state().is_over() || self.leaving == Leaving::Over
     }
 
     /// Returns how the session ended, once it has and its connection is closed.
@@ -395,7 +416,7 @@ impl Core {
         }
         match self.past.back() {
             Some(past) if self.is_over() || !self.is_closing => past.end.clone(),
-            _ => End::new(Code::GOODBYE, String::new(), self.machine.ledgers()),
+            _ => End::new(Code::GOODBYE, "", self.machine.ledgers()),
         }
     }
 
@@ -438,6 +459,16 @@ impl Core {
             Version::V2 => up.acknowledged.saturating_add(up.open_sent),
             _ => up.acknowledged,
         };
+        self.note_end(acked, &end);
+        // After a goodbye the application wants no other session.
+        if self.starts_over && !self.is_closing && end.code.class() == Class::Afresh {
+            self.start_over();
+        }
+        Event::Ended { end }
+    }
+
+    /// Notes how the session ended, for those who ask what was acknowledged.
+    fn note_end(&mut self, acked: u64, end: &End) {
         if self.past.len() == PAST_SESSIONS {
             self.past.pop_front();
         }
@@ -447,11 +478,6 @@ impl Core {
             end: end.clone(),
         });
         self.waiters.wake_all();
-        // After a goodbye the application wants no other session.
-        if self.starts_over && !self.is_closing && end.code.class() == Class::Afresh {
-            self.start_over();
-        }
-        Event::Ended { end }
     }
 
     /// Converts an event of the machine that happens between connections.
@@ -484,7 +510,7 @@ impl Core {
     /// Does everything that can be done until there is an event. Packets are read only if `reads`.
     fn step(&mut self, io: &mut Context<'_>, steps: &mut usize, reads: bool) -> Poll<Heard> {
         self.is_parked = false;
-        while *steps > 0 {
+        while *steps > 0 && self.leaving != Leaving::Over {
             *steps -= 1;
             let now = self.timer.now();
             if !self.serves_first(io, now, reads) {
@@ -548,7 +574,9 @@ impl Core {
                 return self.park();
             }
         }
-        self.tell_driver();
+        if self.leaving != Leaving::Over {
+            self.tell_driver();
+        }
         self.park()
     }
 
@@ -649,6 +677,7 @@ impl Core {
             self.transport.deadline(),
             tick.filter(|_| self.waiters.has_reader()),
             self.gives_up_at.filter(|_| self.id.is_none()),
+            self.leaves_at(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -746,7 +775,7 @@ impl Driven for Core {
         self.waiters.wake_numbers(0..=acked);
         let machine = &self.machine;
         self.waiters.wake_room(|length| machine.has_room(length));
-        if self.is_over() {
+        if self.is_over() || self.may_leave() {
             self.waiters.wake_all();
         } else if self.id.is_some() || self.has_given_up {
             self.waiters.wake_session();

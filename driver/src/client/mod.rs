@@ -44,7 +44,7 @@ pub use voltlane_core::client::{
 pub use self::error::ConnectError;
 pub use self::event::{DropCause, Event, Sent};
 pub use self::options::{GIVE_UP_AFTER, Means, Options};
-pub use self::store::SessionStore;
+pub use self::store::{SUSPEND_WITHIN, SessionStore, Suspended};
 
 use self::core::Core;
 use crate::driven::{Reads as _, Shared};
@@ -124,6 +124,24 @@ impl Client {
     /// Returns the next event if there is one now. It looks at the connection, and waits for nothing.
     pub fn try_recv(&mut self) -> Option<Event> {
         self.shared.with(Core::try_recv)
+    }
+
+    /// Ends the connection and keeps the session, with which another client goes on: from the store, if there is one, or from what is
+    /// returned. The application's packets that it has not come back from come again. The client is over, and so are its senders: it is no end
+    /// of the session, of which the edge hears nothing but that the connection is gone.
+    ///
+    /// What was sent is kept with the session. In version 2 packets are not: they are sent first, for at most [`SUSPEND_WITHIN`], and those
+    /// that the transport has not taken by then are lost. `None`: no session has begun, or it has ended.
+    ///
+    /// # Errors
+    /// Those of the store. Then too the client is over, and the session goes on from what was stored last.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, the client is dropped as if the network had failed.
+    pub async fn suspend(self) -> std::io::Result<Option<Suspended>> {
+        self.shared.with(|core, _| core.suspend());
+        let check = |core: &mut Core, _: &mut Context<'_>| core.leave();
+        self.shared.wait(For::Number(u64::MAX), check).await
     }
 
     /// Returns a handle for other tasks.
@@ -299,6 +317,13 @@ impl ClientSender {
     pub fn max_packet(&self) -> usize {
         self.shared
             .with(|core, _| core.machine().max_packet_bytes())
+    }
+
+    /// Returns the number up to which every packet of the session is acknowledged. In version 2: taken by the transport. To wait for a packet,
+    /// see [`acknowledged`](Self::acknowledged).
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.shared.with(|core, _| core.settled())
     }
 
     /// Returns the number of packets that are kept: not sent, or not acknowledged.

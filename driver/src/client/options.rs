@@ -29,6 +29,9 @@ pub struct Options {
     pub tick: Option<Duration>,
     /// A session of version 2 to be resumed. It cannot be combined with pinned keys, nor with version 3 alone.
     pub saved: Option<SavedSession>,
+    /// What [`suspend`](super::Client::suspend) has returned, of either version, to go on with that session. It is used once: a second client
+    /// with it is refused, or takes the session over. It cannot be combined with a store, which has it already.
+    pub suspended: Option<Vec<u8>>,
 }
 
 impl Default for Options {
@@ -40,6 +43,7 @@ impl Default for Options {
             give_up_after: Some(GIVE_UP_AFTER),
             tick: None,
             saved: None,
+            suspended: None,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use voltlane_core::ClientId;
 use voltlane_driver::client::{
-    Client, ConnectError, Event, Saving, SessionStore, State, Versions, Why,
+    Client, ConnectError, Event, SUSPEND_WITHIN, Saving, SendError, SessionStore, State, Versions,
+    Why,
 };
 
 use super::{BOTH, Setup, connected, options, packet};
@@ -32,6 +33,10 @@ impl Store {
 
     fn set_full(&self, is_full: bool) {
         self.0.lock().unwrap().is_full = is_full;
+    }
+
+    fn content(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().content.clone()
     }
 
     fn attempts(&self) -> usize {
@@ -162,5 +167,129 @@ fn a_session_that_was_told_is_resumed_once_it_can_be_stored_again() {
             "{resumed:?}"
         );
         assert_eq!((client.id(), client.state()), (id, State::Established));
+    });
+}
+
+/// In version 3 nothing that was sent is lost, and what the application did not come back from comes again.
+#[test]
+fn a_client_that_is_suspended_goes_on_as_itself() {
+    for versions in BOTH {
+        for keeps in [false, true] {
+            let mut setup = Setup::new(Chaos::NONE);
+            setup.echoes();
+            let store = Store::default();
+            let mut first = match keeps {
+                true => client(&setup, 1, versions, &store),
+                false => setup.client(1, versions),
+            };
+            let (id, left) = setup.world.run(async {
+                let id = connected(&mut first).await;
+                first.send("one").await.expect("sent");
+                assert_eq!(packet(&mut first).await, b"one");
+                first.send("two").await.expect("sent");
+                let sender = first.sender();
+                let left = first.suspend().await.expect("it can be kept");
+                // It is over for whoever has a handle.
+                assert!(matches!(sender.send("x").await, Err(SendError::Ended(_))));
+                assert!(matches!(sender.try_send("x"), Err(SendError::Ended(_))));
+                assert!(matches!(
+                    sender.send_volatile("x"),
+                    Err(SendError::Ended(_))
+                ));
+                assert!(sender.room().await.is_err());
+                assert_eq!(sender.close().await.code.to_u16(), 0);
+                assert!(!sender.start_over());
+                sender.save("x").expect_err("its store is gone");
+                (id, left.expect("a session"))
+            });
+            assert_eq!(format!("{left:?}"), "Suspended { .. }");
+            let mut second = match keeps {
+                true => {
+                    assert_eq!(store.content().as_deref(), Some(left.as_bytes()));
+                    client(&setup, 2, versions, &store)
+                }
+                false => {
+                    let mut options = options(versions);
+                    options.suspended = Some(left.as_bytes().to_vec());
+                    setup.client_with(2, options, Chaos::NONE)
+                }
+            };
+            setup.world.run(async {
+                assert_eq!(second.id(), id);
+                second.send("three").await.expect("sent");
+                let mut got = Vec::new();
+                while got.last().is_none_or(|last| last != b"three") {
+                    match second.recv().await.expect("an event") {
+                        Event::Packet { data, .. } => got.push(data),
+                        Event::Resumed { .. } | Event::CaughtUp { .. } => {}
+                        other => panic!("{versions:?}: {other:?}"),
+                    }
+                }
+                // It did not come back from the first one. In version 2 what the first connection took may be lost with it.
+                match versions {
+                    Versions::V3 => assert_eq!(got, [&b"one"[..], b"two", b"three"]),
+                    _ => assert!(got.iter().all(|data| data == b"two" || data == b"three")),
+                }
+                assert_eq!(second.id(), id);
+                let end = second.close().await;
+                assert!(second.suspend().await.expect("no error").is_none(), "{end}");
+            });
+        }
+    }
+}
+
+/// It has no session yet, and a store that fails does not keep it alive.
+#[test]
+fn a_client_is_suspended_whatever_its_store_says() {
+    let mut setup = Setup::new(Chaos::NONE);
+    let store = Store::full();
+    let early = client(&setup, 1, Versions::V3, &store);
+    let left = setup.world.run(early.suspend()).expect("nothing to store");
+    assert!(left.is_none());
+
+    setup.echoes();
+    store.set_full(false);
+    let mut late = client(&setup, 2, Versions::V3, &store);
+    setup.world.run(async {
+        connected(&mut late).await;
+        store.set_full(true);
+        let sender = late.sender();
+        let error = late.suspend().await.expect_err("the disk is full");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(matches!(sender.send("x").await, Err(SendError::Ended(_))));
+    });
+
+    let mut both = options(Versions::V3);
+    both.suspended = Some(Vec::new());
+    let means = setup.means(3, Chaos::NONE);
+    let means = means.with_store(store, Saving::Taken);
+    let error = Client::begin(both, means).expect_err("one of both");
+    assert!(matches!(error, ConnectError::Config(_)), "{error}");
+    let mut wrong = options(Versions::V3);
+    wrong.suspended = Some(b"no session".to_vec());
+    let error = Client::begin(wrong, setup.means(4, Chaos::NONE)).expect_err("no session");
+    assert!(
+        error.to_string().contains("the suspended session"),
+        "{error}"
+    );
+}
+
+/// In version 2 nothing is kept but the session, so what waits is sent first, and not for ever.
+#[test]
+fn a_client_of_version_2_is_suspended_behind_what_it_sent() {
+    let mut setup = Setup::new(Chaos::NONE);
+    setup.echoes();
+    let mut first = setup.client(1, Versions::V2);
+    let clock = setup.world.clock.clone();
+    setup.world.run(async {
+        connected(&mut first).await;
+        // The edge cannot be reached.
+        setup.clients.refuse(true);
+        first.drop_connection();
+        first.send("lost").await.expect("room");
+        let before = clock.now();
+        let left = first.suspend().await.expect("it can be kept");
+        assert!(left.is_some());
+        assert_eq!(clock.now().since(before), SUSPEND_WITHIN);
     });
 }

@@ -224,7 +224,10 @@ fn a_session_ends_once_with_its_code() {
             assert!(client.recv().await.is_none());
             assert_eq!(client.send(b"x").await, Err(SendError::Ended(end.clone())));
             assert_eq!(client.room().await, Err(end.clone()));
-            let _ = client.acknowledged(sent).await;
+            // The backend has it, and the end tells so.
+            client.acknowledged(sent).await.expect("it arrived");
+            assert_eq!(client.settled(), sent.number);
+            client.flush().await.expect("so did all");
             // A kick tells a client to stop. Version 2 cannot tell that from an expiry.
             assert_eq!(client.start_over(), versions == Versions::V2);
             if versions == Versions::V2 {

@@ -133,9 +133,7 @@ pub unsafe extern "C" fn vl_client_open(
             let net = Net::new().map_err(fault_of_io)?;
             let begun = net.make(|| builder(&options).map(Builder::begin))?;
             let client = begun.map_err(|error| match error {
-                ConnectError::Io(error) if error.kind() == ErrorKind::ResourceBusy => {
-                    Fault::new(VL_SESSION_IN_USE, error)
-                }
+                error @ ConnectError::SessionInUse { .. } => Fault::new(VL_SESSION_IN_USE, error),
                 ConnectError::Io(error) => fault_of_io(error),
                 error => Fault::new(VL_CONFIG, error),
             })?;

@@ -3,10 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use voltlane_core::client as machine;
+use voltlane_core::Time;
+use voltlane_core::client::{self as machine, Code, End};
+use voltlane_core::protocol::Version;
 
-use super::Core;
+use super::{Core, Leaving};
+use crate::client::Suspended;
 use crate::client::heard::{Heard, Lent, hear};
+use crate::client::store::SUSPEND_WITHIN;
 
 /// What came of an attempt to store.
 #[derive(PartialEq, Eq)]
@@ -80,5 +84,55 @@ impl Core {
         self.machine.handle_saved();
         self.tell_driver();
         Ok(())
+    }
+
+    /// Begins to leave with the session.
+    pub(in crate::client) fn suspend(&mut self) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Until(self.timer.now() + SUSPEND_WITHIN);
+            self.tell_driver();
+        }
+    }
+
+    /// Returns when the client leaves, whatever was sent.
+    pub(super) fn leaves_at(&self) -> Option<Time> {
+        match self.leaving {
+            Leaving::Until(at) => Some(at),
+            Leaving::No | Leaving::Over => None,
+        }
+    }
+
+    /// Returns whether the client that leaves has nothing to wait for. What version 3 sends is kept with the session.
+    pub(super) fn may_leave(&self) -> bool {
+        self.leaves_at().is_some_and(|at| {
+            let is_sent =
+                || self.flushed >= self.machine.acknowledged() && !self.machine.has_unsent();
+            self.machine.version() != Version::V2 || is_sent() || at <= self.timer.now()
+        })
+    }
+
+    /// Leaves with the session, once it may. `None`: not yet.
+    pub(in crate::client) fn leave(&mut self) -> Option<io::Result<Option<Suspended>>> {
+        if self.is_over() {
+            return Some(Ok(None));
+        }
+        self.may_leave().then(|| {
+            let content = self.id.map(|_| self.machine.to_save());
+            let stored = match (&mut self.store, &content) {
+                (Some(store), Some(content)) => store.store(content),
+                _ => Ok(()),
+            };
+            self.transport.lose();
+            // It lets go of the session.
+            self.store = None;
+            let end = End::new(
+                Code::GOODBYE,
+                "left without a goodbye",
+                self.machine.ledgers(),
+            );
+            self.note_end(self.acked(), &end);
+            self.leaving = Leaving::Over;
+            stored.map(|()| content.map(Suspended))
+        })
     }
 }
