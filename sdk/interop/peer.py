@@ -51,11 +51,11 @@ async def obey(side: voltlane.Client | voltlane.Backend, words: list[str]) -> No
         return
     match words:
         case ["send", id, length, seed]:
-            await side.send(int(id, 16), packet(length, seed))
+            await side.send(voltlane.ClientId(int(id, 16)), packet(length, seed))
         case ["all", length, seed]:
             await side.send(voltlane.everyone, packet(length, seed))
         case ["kick", id, code, text]:
-            await side.kick(int(id, 16), int(code), text)
+            await side.kick(voltlane.ClientId(int(id, 16)), int(code), text)
         case _:
             raise ValueError("it is no command")
 

@@ -1,15 +1,17 @@
 //! The machine of a backend.
 
-use std::collections::HashMap;
-
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use voltlane_core::ClientId;
-use voltlane_core::backend::host::{self, GroupId, Host, HostConfig, KickError, LinkSecret, Mark};
+use voltlane_core::backend::host::{
+    self, GroupId, Host, HostConfig, KickError, LinkSecret, Mark, Overflow,
+};
 use voltlane_core::backend::{BackendConfig, SendError as HostSendError};
 
-use crate::events::{Away, CaughtUp, EdgeConnected, Ended, Gap, Joined, Packet, Resumed, Token};
+use crate::events::{
+    Away, CaughtUp, ClientInfo, EdgeConnected, Ended, Gap, Joined, Packet, Resumed, Token,
+};
 use crate::{NoRoom, ProtocolError, TooLong, seconds, time};
 
 /// The place of a frame of the edge among those that have come.
@@ -26,8 +28,6 @@ pub(crate) struct BackendMachine {
     breach: Option<String>,
     /// Whether it did, until the connection is closed.
     is_broken: bool,
-    /// What the edge has settled in the bytes that were fed last, also of sessions that ended in them: an entry for 16 of those bytes at most.
-    settled: HashMap<ClientId, u64>,
 }
 
 fn of_host_send(error: HostSendError) -> PyErr {
@@ -42,15 +42,16 @@ fn of_host_send(error: HostSendError) -> PyErr {
 impl BackendMachine {
     /// `boot` has 16 random bytes, others in each process. `version`: that of the link, for which the edge is asked. `secret`: what the edge
     /// must prove, and is proven to it. The link has version 3 then. `admits`: a client is hidden from `clients` and from everyone until
-    /// `admit`.
+    /// `admit`. `gaps`: packets to a client for which there is no room are given up, and it goes on.
     #[new]
-    #[pyo3(signature = (boot, *, version=2, max_send=None, secret=None, admits=false))]
+    #[pyo3(signature = (boot, *, version=2, max_send=None, secret=None, admits=false, gaps=false))]
     fn new(
         boot: &[u8],
         version: u32,
         max_send: Option<u32>,
         secret: Option<&[u8]>,
         admits: bool,
+        gaps: bool,
     ) -> PyResult<Self> {
         let mut link = BackendConfig::default();
         if let Some(bytes) = max_send {
@@ -76,13 +77,15 @@ impl BackendMachine {
         if admits {
             config = config.admitting();
         }
+        if gaps {
+            config = config.with_overflow(Overflow::Gap);
+        }
         let host = Host::new(config);
         Ok(BackendMachine {
             host,
             mark: Mark::NONE,
             breach: None,
             is_broken: false,
-            settled: HashMap::new(),
         })
     }
 
@@ -107,7 +110,6 @@ impl BackendMachine {
         data: &[u8],
     ) -> PyResult<Bound<'py, PyList>> {
         let (now, mut input) = (time(now)?, data);
-        self.settled.clear();
         self.raise_breach()?;
         let events = PyList::empty(py);
         while !self.is_broken {
@@ -120,16 +122,8 @@ impl BackendMachine {
                 }
             };
             let has_frame = heard.is_some();
-            let mut settling = Vec::new();
             if let Some(event) = heard {
-                if let host::Event::Settled(settled) = &event {
-                    settling.extend(settled.iter().map(|(id, _)| id));
-                }
                 add_host(py, &events, event)?;
-            }
-            // The next frame may end such a session, and then the host has forgotten it.
-            for id in settling {
-                self.settled.insert(id, self.host.settled(id));
             }
             if self.host.pending_precedes() {
                 let mut before = at;
@@ -314,12 +308,32 @@ impl BackendMachine {
         clients.map(ClientId::as_u64).collect()
     }
 
-    /// The number up to which everything of a client is settled: acknowledged, or given up. Of one that ended in the last `feed`, what the edge
-    /// told in that. 0 for others that are not there, and over a link of version 2.
+    /// The number up to which everything of a client is settled: acknowledged, or given up. Of one of the last 65,536 that have ended, what its
+    /// end told. 0 for others that are not there, and over a link of version 2.
     fn settled(&self, id: u64) -> u64 {
-        let id = ClientId::from_u64(id);
-        let told = self.settled.get(&id).copied();
-        self.host.settled(id).max(told.unwrap_or(0))
+        self.host.settled(ClientId::from_u64(id))
+    }
+
+    /// What is known of a client, if it is there.
+    fn client(&self, id: u64) -> Option<ClientInfo> {
+        let client = ClientId::from_u64(id);
+        let (note, is_connected) = self.host.note(client)?;
+        Some(ClientInfo {
+            id,
+            note: note.to_owned(),
+            is_connected,
+            ledger: self.host.ledgers(client)?.into(),
+        })
+    }
+
+    /// Whether a session has ended, as far as that is remembered.
+    fn has_ended(&self, id: u64) -> bool {
+        self.host.ended(ClientId::from_u64(id)).is_some()
+    }
+
+    /// Whether a client has room: fewer than 8,192 packets to it are not settled. A link of version 2 does not tell.
+    fn has_room_of(&self, id: u64) -> bool {
+        self.host.has_room_of(ClientId::from_u64(id))
     }
 
     /// Whether there is room for so many packets of this length.
@@ -363,6 +377,11 @@ fn group_of(number: u64) -> PyResult<GroupId> {
     }
 }
 
+fn address_of(peer: Option<host::Peer>) -> Option<String> {
+    let address = peer?.address?;
+    Some(address.to_string())
+}
+
 fn add_host(py: Python<'_>, to: &Bound<'_, PyList>, event: host::Event<'_>) -> PyResult<()> {
     use host::Event;
     match event {
@@ -381,6 +400,7 @@ fn add_host(py: Python<'_>, to: &Bound<'_, PyList>, event: host::Event<'_>) -> P
                     note: String::new(),
                     again: false,
                     sent: 0,
+                    address: None,
                 })?;
             }
             let data = PyBytes::new(py, data).unbind();
@@ -394,6 +414,7 @@ fn add_host(py: Python<'_>, to: &Bound<'_, PyList>, event: host::Event<'_>) -> P
             note: joined.note.to_owned(),
             again: joined.again,
             sent: joined.numbered_down,
+            address: address_of(joined.peer),
         }),
         Event::Away { id, expires_in, .. } => to.append(Away {
             id: id.as_u64(),
@@ -420,6 +441,7 @@ fn add_host(py: Python<'_>, to: &Bound<'_, PyList>, event: host::Event<'_>) -> P
         Event::Ended { id, end } => to.append(Ended {
             id: id.as_u64(),
             code: end.code.to_u16(),
+            ledger: (*end.ledgers).into(),
             text: end.text,
         }),
         // About the link alone.

@@ -10,7 +10,7 @@ use voltlane_core::client::{
 };
 use voltlane_core::keys::PublicKey;
 
-use crate::events::{CaughtUp, Connected, Dropped, Ended, Gap, Packet, Resumed, Skipped};
+use crate::events::{CaughtUp, Connected, Dropped, Ended, Gap, Ledger, Packet, Resumed, Skipped};
 use crate::{NoRoom, SessionEnded, TooLong, random, seconds, time};
 
 fn of_send(error: SendError) -> PyErr {
@@ -232,7 +232,19 @@ impl ClientMachine {
         self.machine.version().number()
     }
 
-    /// The number up to which packets are acknowledged. In version 2: taken by the connection.
+    /// What became of the packets so far, as far as this end knows.
+    #[getter]
+    fn ledger(&self) -> Ledger {
+        self.machine.ledgers().into()
+    }
+
+    /// The seconds that a question to the edge and its answer took last, if one was asked. (Version 3)
+    #[getter]
+    fn rtt(&self) -> Option<f64> {
+        self.machine.rtt().map(|rtt| rtt.as_secs_f64())
+    }
+
+    /// The number up to which packets are acknowledged, after the end with what that told. In version 2: taken by the connection.
     #[getter]
     fn acknowledged(&self) -> u64 {
         self.machine.acknowledged()
@@ -397,10 +409,12 @@ fn add_client(py: Python<'_>, to: &Bound<'_, PyList>, id: u64, event: Event<'_>)
             id,
             code: refusal.code().to_u16(),
             text: refusal.to_string(),
+            ledger: Ledger::default(),
         }),
         Event::Ended(end) => to.append(Ended {
             id,
             code: end.code.to_u16(),
+            ledger: (*end.ledgers).into(),
             text: end.text,
         }),
     }

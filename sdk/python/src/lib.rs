@@ -59,9 +59,17 @@ mod _core {
     use super::client::ClientMachine;
     #[pymodule_export]
     use super::events::{
-        Away, CaughtUp, Connected, Dropped, EdgeConnected, EdgeLost, Ended, Gap, Joined, Packet,
-        Resumed, Skipped, Token,
+        Away, CaughtUp, ClientInfo, Connected, Counts, Dropped, EdgeConnected, EdgeLost, Ended,
+        Gap, Joined, Ledger, Packet, Resumed, Skipped, Token,
     };
     #[pymodule_export]
     use super::{Error, NoRoom, ProtocolError, SessionEnded, TooLong};
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // How the session ended, where that is known.
+        let py = module.py();
+        py.get_type::<SessionEnded>().setattr("end", py.None())
+    }
 }

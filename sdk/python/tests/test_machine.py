@@ -38,7 +38,7 @@ def test_what_came_before_a_breach_is_told_first() -> None:
 
 
 def test_events_show_themselves_as_python_does_and_no_token() -> None:
-    assert repr(Joined(7, b"ticket", "it's", True, 3)) == 'Joined(id=7, token=..., note="it\'s", again=True, sent=3)'
+    assert repr(Joined(7, b"ticket", "it's", True, 3, "::1")) == "Joined(id=7, token=..., note=\"it's\", again=True, sent=3, address='::1')"
     assert repr(Token(7, b"ticket")) == "Token(id=7, token=...)"
     assert repr(EdgeConnected(None)) == "EdgeConnected(sessions=None)"
     assert repr(EdgeConnected(3)) == "EdgeConnected(sessions=3)"

@@ -15,7 +15,9 @@ from ._client import Client, ClientEvent, ConnectError, connect
 from ._core import (
     Away,
     CaughtUp,
+    ClientInfo,
     Connected,
+    Counts,
     Dropped,
     EdgeConnected,
     EdgeLost,
@@ -23,6 +25,7 @@ from ._core import (
     Error,
     Gap,
     Joined,
+    Ledger,
     NoRoom,
     Packet,
     ProtocolError,
@@ -33,6 +36,7 @@ from ._core import (
     TooLong,
 )
 from ._gate import Refuse
+from ._id import ClientId
 from ._link import Tick
 from ._opening import Opening
 from ._store import SessionInUse, SessionStore
@@ -44,8 +48,11 @@ __all__ = [
     "CaughtUp",
     "Client",
     "ClientEvent",
+    "ClientId",
+    "ClientInfo",
     "ConnectError",
     "Connected",
+    "Counts",
     "Dropped",
     "EdgeConnected",
     "EdgeLost",
@@ -55,6 +62,7 @@ __all__ = [
     "Gap",
     "Group",
     "Joined",
+    "Ledger",
     "NoRoom",
     "Opening",
     "Packet",

@@ -6,14 +6,15 @@ import asyncio
 import hashlib
 import os
 import ssl as tls
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Union, cast
+from typing import Literal, Union, cast
 
 from ._core import (
     Away,
     BackendMachine,
     CaughtUp,
+    ClientInfo,
     EdgeConnected,
     EdgeLost,
     Ended,
@@ -28,7 +29,8 @@ from ._core import (
     Token,
 )
 from ._gate import TOKEN, Gate, Refuse, Verify
-from ._link import Data, Link, Owner, Place, Tick, as_bytes
+from ._id import ClientId
+from ._link import Data, Link, Owner, Place, Tick, as_bytes, ended
 from ._opening import Opening
 
 #: The longest text of a kick, in bytes of UTF-8.
@@ -52,6 +54,10 @@ class Backend(Owner[BackendEvent]):
     raises `Refuse`. It runs beside everything else, for up to 64 clients at a time, and nothing is heard of a client before. It bounds its
     own time. If it raises something else, the client is refused. Over a link of version 2 there are no tokens, and a client joins with its
     first packet.
+
+    `overflow` is what becomes of a client for which there is no room, since it takes less than it is sent: with "end" its session ends with
+    303. With "gap" the oldest packets for it are given up, it and this backend are told with `Gap`, and it goes on. Over a link of version
+    2, and for a client of version 2, the session ends in any case.
     """
 
     def __init__(
@@ -61,7 +67,8 @@ class Backend(Owner[BackendEvent]):
         version: int = 2,
         secret: str | bytes | None = None,
         verify: Verify | None = None,
-        restore: Mapping[int, int] | None = None,
+        restore: Mapping[ClientId, int] | None = None,
+        overflow: Literal["end", "gap"] = "end",
         tick: float | None = None,
         ssl: tls.SSLContext | None = None,
     ) -> None:
@@ -73,7 +80,10 @@ class Backend(Owner[BackendEvent]):
         if address.startswith("tls://") and ssl is None:
             raise ValueError("a backend within TLS needs `ssl`: a context with its certificate")
         shared = secret.encode() if isinstance(secret, str) else secret
-        self._machine = BackendMachine(os.urandom(16), version=version, secret=shared, admits=verify is not None)
+        if overflow not in ("end", "gap"):
+            raise ValueError(f"`overflow` is {overflow!r}: a client without room ends ('end') or loses packets ('gap')")
+        admits, gaps = verify is not None, overflow == "gap"
+        self._machine = BackendMachine(os.urandom(16), version=version, secret=shared, admits=admits, gaps=gaps)
         for id, number in (restore or {}).items():
             self._machine.restore(id, number)
         self._gate: Gate[BackendEvent] | None = None if verify is None else Gate(verify, self._judged)
@@ -85,7 +95,7 @@ class Backend(Owner[BackendEvent]):
         #: Whether the edge tells who is there and what was acknowledged: over a link of version 3.
         self._tells = False
         #: By client: calls of `acknowledged`.
-        self._waits: dict[int, _Waits] = {}
+        self._waits: dict[ClientId, _Waits] = {}
 
     async def listen(self) -> Backend:
         """Listens. `async with` does it."""
@@ -152,7 +162,7 @@ class Backend(Owner[BackendEvent]):
 
     # -- sending
 
-    async def send(self, to: int | Group | Everyone, data: Data, *, without: Sequence[int] = ()) -> int:
+    async def send(self, to: ClientId | Group | Everyone, data: Data, *, without: Sequence[ClientId] = ()) -> int:
         """Sends a packet once, in order, to a client, a group or `everyone`, and returns its number if it is for one client.
 
         Waits for room for the link, never for a client. To a client that has ended nothing is sent, and that is no error. If it is
@@ -173,7 +183,15 @@ class Backend(Owner[BackendEvent]):
                     self._flush_soon()
                 return number
 
-    async def send_latest(self, to: int | Group | Everyone, key: int, data: Data, *, without: Sequence[int] = ()) -> int:
+    def try_send(self, to: ClientId, data: Data) -> int:
+        """Sends a packet to a client as `send` does, if there is `room` for it. Raises NoRoom, and does not wait."""
+        if not self._machine.has_room_of(to):
+            raise NoRoom(f"too much of {to} is not settled")
+        number = self._machine.send(to, as_bytes(data))
+        self._flush_soon()
+        return number
+
+    async def send_latest(self, to: ClientId | Group | Everyone, key: int, data: Data, *, without: Sequence[ClientId] = ()) -> int:
         """Sends a packet in place of an older one that waits under the same key."""
         packet, number = as_bytes(data), 0
         while True:
@@ -188,7 +206,7 @@ class Backend(Owner[BackendEvent]):
                 self._flush_soon()
                 return number
 
-    def send_volatile(self, to: int | Group | Everyone, data: Data, *, without: Sequence[int] = ()) -> None:
+    def send_volatile(self, to: ClientId | Group | Everyone, data: Data, *, without: Sequence[ClientId] = ()) -> None:
         """Sends a packet now or not at all."""
         packet = as_bytes(data)
         try:
@@ -200,7 +218,7 @@ class Backend(Owner[BackendEvent]):
             return
         self._flush_soon()
 
-    async def acknowledged(self, id: int, number: int) -> None:
+    async def acknowledged(self, id: ClientId, number: int) -> None:
         """Waits until a client's application came back for more after the packet `number`, which `send` returned, and so for all before.
 
         Over a link of version 2 nobody tells, and it waits until the packet was given to the edge. Raises SessionEnded if the session ends
@@ -212,12 +230,30 @@ class Backend(Owner[BackendEvent]):
             return
         if machine.settled(id) >= number:
             return
-        waits = self._waits.setdefault(id, _Waits(id not in machine.clients()))
+        await self._while_there(id, lambda: machine.settled(id) >= number)
+
+    async def room(self, id: ClientId) -> None:
+        """Waits for room for a client: fewer than 8,192 packets to it are unsettled. A link of version 2 does not tell what is settled.
+
+        Raises SessionEnded if the session ends before. Only looks, so it can be cancelled.
+        """
+        machine = self._machine
+        if self._is_over or machine.has_ended(id):
+            raise SessionEnded(f"the session of {id} is over" if machine.has_ended(id) else "the backend is closed")
+        if not machine.has_room_of(id):
+            await self._while_there(id, lambda: machine.has_room_of(id) and not machine.has_ended(id))
+        while not machine.has_room(1, 0):
+            await self._room()
+
+    async def _while_there(self, id: ClientId, holds: Callable[[], bool]) -> None:
+        """Waits until a condition holds. Raises SessionEnded if the session of this client ends without it."""
+        waits = self._waits.setdefault(id, _Waits(id not in self._machine.clients()))
         waits.count += 1
         try:
-            await self._until(lambda: waits.is_over or waits.reach(machine.settled(id)) >= number)
-            if waits.reach(machine.settled(id)) < number:
-                raise SessionEnded(f"the session of {id} is over" if waits.is_over else "the backend is closed")
+            await self._until(lambda: waits.is_over or holds())
+            if not holds():
+                says = f"the session of {id} is over" if waits.is_over else "the backend is closed"
+                raise ended(says, waits.end)
         finally:
             waits.count -= 1
             if waits.count == 0 and self._waits.get(id) is waits:
@@ -229,7 +265,7 @@ class Backend(Owner[BackendEvent]):
         if self._is_over:
             raise Error("the backend is closed")
 
-    async def kick(self, id: int, code: int = 401, text: str = "") -> None:
+    async def kick(self, id: ClientId, code: int = 401, text: str = "") -> None:
         """Ends a session with a code (401, 405, or 500 to 699) and a text. `Ended` follows."""
         while True:
             try:
@@ -248,38 +284,38 @@ class Backend(Owner[BackendEvent]):
         digest = hashlib.blake2b(name.encode(), digest_size=8, key=self._names).digest()
         return Group(name, min(int.from_bytes(digest, "little"), 2**64 - 2))
 
-    def add(self, group: Group, id: int) -> None:
+    def add(self, group: Group, id: ClientId) -> None:
         """Makes a client a member of a group."""
         self._machine.add(group.number, id)
         self._flush_soon()
 
-    def remove(self, group: Group, id: int) -> None:
+    def remove(self, group: Group, id: ClientId) -> None:
         """Ends a membership, if there is one."""
         self._machine.remove(group.number, id)
         self._flush_soon()
 
-    def members(self, group: Group) -> list[int]:
+    def members(self, group: Group) -> list[ClientId]:
         return self._machine.members(group.number)
 
-    def note(self, id: int) -> str:
+    def note(self, id: ClientId) -> str:
         """What is noted of a client, or nothing."""
         return self._machine.note(id)
 
-    def set_note(self, id: int, note: str) -> None:
+    def set_note(self, id: ClientId, note: str) -> None:
         """Notes something of a client, in at most 64 bytes. The edge keeps it with the session."""
         self._machine.set_note(id, note)
         self._flush_soon()
 
-    def pause(self, id: int) -> None:
+    def pause(self, id: ClientId) -> None:
         """Reads no more packets of a client, until `unpause`."""
         self._machine.pause(id, True)
         self._flush_soon()
 
-    def unpause(self, id: int) -> None:
+    def unpause(self, id: ClientId) -> None:
         self._machine.pause(id, False)
         self._flush_soon()
 
-    def ask_to_leave(self, who: int | Everyone, within: float) -> None:
+    def ask_to_leave(self, who: ClientId | Everyone, within: float) -> None:
         """Asks a client, or everyone, to leave and to come back: it does so at a random time within so many seconds.
 
         One that is still there then is closed, and so is one of version 2, which cannot be asked. Its session goes on, and nothing is lost.
@@ -288,7 +324,11 @@ class Backend(Owner[BackendEvent]):
         self._machine.ask_to_leave(None if isinstance(who, Everyone) else who, within)
         self._flush_soon()
 
-    def clients(self) -> list[int]:
+    def client(self, id: ClientId) -> ClientInfo | None:
+        """What is known of a client, if it is there, and was let in if somebody verifies clients."""
+        return self._machine.client(id)
+
+    def clients(self) -> list[ClientId]:
         """The clients that are there."""
         return self._machine.clients()
 
@@ -313,9 +353,7 @@ class Backend(Owner[BackendEvent]):
             if isinstance(event, EdgeConnected):
                 self._tells = event.sessions is not None
             elif self._waits and isinstance(event, Ended) and event.id in self._waits:
-                # The machine forgets it with the next read.
-                self._waits[event.id].reach(self._machine.settled(event.id))
-                self._waits[event.id].is_over = True
+                self._waits[event.id].is_over, self._waits[event.id].end = True, event
         gate = self._gate
         if gate is None:
             self._keep(events)
@@ -342,7 +380,7 @@ class Backend(Owner[BackendEvent]):
         if self._gate is not None and not self._events and not self._must_take and not self._is_over:
             self._machine.taken(self._now(), self._gate.first_waiting())
 
-    def _judged(self, id: int, verdict: str | Refuse) -> None:
+    def _judged(self, id: ClientId, verdict: str | Refuse) -> None:
         """Handles a verdict."""
         gate, machine = self._gate, self._machine
         if gate is None or self._is_over:
@@ -432,18 +470,13 @@ class Backend(Owner[BackendEvent]):
 
 
 class _Waits:
-    """Calls that wait for a client's acknowledgement."""
+    """Calls that wait for a client's acknowledgement, or for room for it."""
 
-    __slots__ = ("count", "is_over", "settled")
+    __slots__ = ("count", "end", "is_over")
 
     def __init__(self, is_over: bool) -> None:
         self.count, self.is_over = 0, is_over
-        #: The number that was reached, which outlives the session.
-        self.settled = 0
-
-    def reach(self, settled: int) -> int:
-        self.settled = max(self.settled, settled)
-        return self.settled
+        self.end: Ended | None = None
 
 
 class Group:
@@ -477,7 +510,7 @@ class Everyone:
 everyone = Everyone()
 
 
-def _number(to: Group | Everyone | int) -> int | None:
+def _number(to: Group | Everyone | ClientId) -> int | None:
     assert not isinstance(to, int)
     return to.number if isinstance(to, Group) else None
 
@@ -488,9 +521,10 @@ def listen(
     version: int = 2,
     secret: str | bytes | None = None,
     verify: Verify | None = None,
-    restore: Mapping[int, int] | None = None,
+    restore: Mapping[ClientId, int] | None = None,
+    overflow: Literal["end", "gap"] = "end",
     tick: float | None = None,
     ssl: tls.SSLContext | None = None,
 ) -> Opening[Backend]:
     """A `Backend` that listens. Await it, or enter it with `async with`, which also closes it."""
-    return Opening(Backend(address, version=version, secret=secret, verify=verify, restore=restore, tick=tick, ssl=ssl))
+    return Opening(Backend(address, version=version, secret=secret, verify=verify, restore=restore, overflow=overflow, tick=tick, ssl=ssl))

@@ -18,6 +18,7 @@ from ._core import (
     Ended,
     Error,
     Gap,
+    Ledger,
     NoRoom,
     Packet,
     Resumed,
@@ -25,7 +26,8 @@ from ._core import (
     Skipped,
     TooLong,
 )
-from ._link import Data, Link, Owner, Place, Tick, as_bytes
+from ._id import ClientId
+from ._link import Data, Link, Owner, Place, Tick, as_bytes, ended
 from ._opening import Opening
 from ._store import SessionFile, SessionStore
 
@@ -116,6 +118,9 @@ class Client(Owner[ClientEvent]):
         self._lent = 0
         self._dialing: asyncio.Task[None] | None = None
         self._last_end: Ended | None = None
+        #: The session among those of this client, and up to which number the one before it was acknowledged.
+        self._session = 1
+        self._past: dict[int, int] = {}
         self._last_drop: Dropped | None = None
 
     # -- the session
@@ -260,7 +265,7 @@ class Client(Owner[ClientEvent]):
         if self._store is None:
             raise ValueError("a client without a session file saves nothing")
         if self._is_over:
-            raise SessionEnded("the session is over")
+            raise self._ended()
         now = self._now()
         if self._lent:
             self._machine.taken(now, self._lent)
@@ -307,7 +312,7 @@ class Client(Owner[ClientEvent]):
     def try_send(self, data: Data) -> int:
         """Like `send`, but raises NoRoom and does not wait."""
         if self._is_over:
-            raise SessionEnded("the session is over" if self._last_end is None else f"the session is over: {self._last_end.code}")
+            raise self._ended()
         number = self._machine.send(as_bytes(data))
         if self._loop is not None:
             self._flush_soon()
@@ -338,7 +343,11 @@ class Client(Owner[ClientEvent]):
         """Waits for room for another packet. Raises SessionEnded once the session is over."""
         await self._until(lambda: self._machine.has_room(0))
         if self._is_over:
-            raise SessionEnded("the session is over")
+            raise self._ended()
+
+    def _ended(self) -> SessionEnded:
+        end = self._last_end
+        return ended("the session is over" if end is None else f"the session is over: {end.code}", end)
 
     def set_token(self, token: Data) -> None:
         """Sets what the client shows when it joins. In a session it is sent again, at once.
@@ -350,21 +359,42 @@ class Client(Owner[ClientEvent]):
             self._flush_soon()
 
     async def acknowledged(self, number: int) -> None:
-        """Waits until this packet, and all before, are acknowledged: the other application came back for more."""
-        await self._until(lambda: self._machine.acknowledged >= number)
-        if self._machine.acknowledged < number:
-            raise SessionEnded("the session ended before that")
+        """Waits until this packet of the present session, and all before, are acknowledged: the other application came back for more.
+
+        Raises SessionEnded if the session ends before, also if another one begins. Only looks, so it can be cancelled.
+        """
+        session = self._session
+        await self._until(lambda: self._session != session or self._machine.acknowledged >= number)
+        # What was acknowledged counts, also if that came with the end.
+        acknowledged = self._machine.acknowledged if self._session == session else self._past.get(session, 0)
+        if acknowledged < number:
+            raise ended("the session ended before that", self._last_end)
 
     async def flush(self) -> None:
-        """Waits until everything that was sent is acknowledged."""
-        await self.acknowledged(self._machine.acknowledged + self._machine.unacknowledged)
+        """Waits until everything that was sent is acknowledged. Raises what `acknowledged` does."""
+        await self.acknowledged(self._machine.ledger.up.numbered)
 
     # -- what is known
 
     @property
-    def id(self) -> int:
+    def id(self) -> ClientId:
         """The id of the session that was told last, or 0."""
         return self._id
+
+    @property
+    def end(self) -> Ended | None:
+        """How the last session ended, if it has and no other has begun."""
+        return self._last_end
+
+    @property
+    def rtt(self) -> float | None:
+        """The seconds that a question to the edge and its answer took last, if one was asked. An edge is asked when it was silent."""
+        return self._machine.rtt
+
+    @property
+    def ledger(self) -> Ledger:
+        """What became of the packets so far, as far as this client knows."""
+        return self._machine.ledger
 
     @property
     def version(self) -> int:
@@ -459,6 +489,8 @@ class Client(Owner[ClientEvent]):
         self._save()
         if machine.is_over:
             if self._start_over and machine.ends_afresh:
+                self._past = {self._session: machine.acknowledged}
+                self._session += 1
                 machine.start_over()
                 self._lent = 0
             if machine.is_over:

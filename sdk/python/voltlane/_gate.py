@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar, Union
 
 from ._core import Away, Ended, Error, Gap, Joined, Packet, PlaceOfFrame, Resumed, Token
+from ._id import ClientId
 
 #: Clients that are verified at a time. Further ones wait for their turn.
 MAX_VERIFYING = 64
@@ -48,11 +49,11 @@ class Held(Generic[Event]):
 class Gate(Generic[Event]):
     """Holds clients back until there is a verdict. `judged` is told each one: a note, or why the client is kept out."""
 
-    def __init__(self, verify: Verify, judged: Callable[[int, str | Refuse], None]) -> None:
+    def __init__(self, verify: Verify, judged: Callable[[ClientId, str | Refuse], None]) -> None:
         self._verify, self._judged = verify, judged
-        self._held: dict[int, Held[Event]] = {}
-        self._refused: set[int] = set()
-        self._asks: deque[int] = deque()
+        self._held: dict[ClientId, Held[Event]] = {}
+        self._refused: set[ClientId] = set()
+        self._asks: deque[ClientId] = deque()
         self._verifying: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
@@ -98,7 +99,7 @@ class Gate(Generic[Event]):
             self._verifying.add(held.task)
             held.task.add_done_callback(self._done)
 
-    async def _judge(self, id: int, held: Held[Event]) -> None:
+    async def _judge(self, id: ClientId, held: Held[Event]) -> None:
         verdict: str | Refuse
         try:
             answer = self._verify(held.joined)
@@ -117,20 +118,20 @@ class Gate(Generic[Event]):
         self._verifying.discard(task)
         self.begin()
 
-    def let_in(self, id: int, note: str) -> list[Joined | Event]:
+    def let_in(self, id: ClientId, note: str) -> list[Joined | Event]:
         """Lets a client in. Returns what the application hears of it now."""
         held = self._drop(id)
         if held is None:
             return []
         joined = held.joined
-        return [Joined(joined.id, joined.token, note, joined.again, joined.sent), *held.events]
+        return [Joined(joined.id, joined.token, note, joined.again, joined.sent, joined.address), *held.events]
 
-    def keep_out(self, id: int) -> None:
+    def keep_out(self, id: ClientId) -> None:
         """Nothing is heard of a client any more."""
         if self._drop(id) is not None:
             self._refused.add(id)
 
-    def _drop(self, id: int) -> Held[Event] | None:
+    def _drop(self, id: ClientId) -> Held[Event] | None:
         held = self._held.pop(id, None)
         if held is not None:
             self._bytes -= held.weight

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, Union, cast
 from urllib.parse import urlsplit
 
+from ._core import Ended, SessionEnded
+
 Data = Union[bytes, bytearray, memoryview, str]
 Event = TypeVar("Event")
 
@@ -140,6 +142,13 @@ class Link(asyncio.Protocol):
         self.opened.cancel()
         if self.transport is not None:
             self.transport.close()
+
+
+def ended(says: str, end: Ended | None) -> SessionEnded:
+    """What is raised once a session is over, with its end if that is known."""
+    error = SessionEnded(says)
+    error.end = end
+    return error
 
 
 class Owner(Generic[Event]):
