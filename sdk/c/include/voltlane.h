@@ -27,6 +27,13 @@
 // The seed of a machine, and the randomness of a connection, in bytes.
 #define VL_RANDOM_BYTES 32
 
+// Its session ends with 303.
+#define VL_OVERFLOW_END 0
+
+// The oldest packets for it are given up, it and the backend are told with VL_EVENT_GAP, and it goes on. Over a link of version 2, and for a
+// client of version 2, the session ends in any case.
+#define VL_OVERFLOW_GAP 1
+
 // What happened.
 typedef enum vl_event_type {
   // A client's session began, with `id`.
@@ -182,6 +189,8 @@ typedef struct vl_backend_options {
   const struct vl_restored *restored;
   // How many there are.
   size_t restored_len;
+  // What becomes of a client for which there is no room, since it takes less than it is sent: VL_OVERFLOW_END or VL_OVERFLOW_GAP.
+  uint32_t overflow;
 } vl_backend_options;
 
 // What became of the packets of one direction: numbered = acknowledged + superseded + gapped + open_sent + open_unsent.
@@ -396,14 +405,28 @@ size_t vl_backend_clients(const struct vl_backend *backend,
                           uint64_t *ids,
                           size_t room);
 
+// Copies the ids of the members of a group to `ids`, as many as fit into `room`. Returns how many there are: 0 for a target that is no group.
+size_t vl_backend_members(const struct vl_backend *backend,
+                          struct vl_target group,
+                          uint64_t *ids,
+                          size_t room);
+
+// Tells whether a client that is there has a connection, and what became of its packets so far. Each place may be null. VL_OVER: it is not
+// there. Over a link of version 2 it is connected, and nobody tells what arrived at it. Its note: vl_backend_note.
+int vl_backend_client(const struct vl_backend *backend,
+                      uint64_t id,
+                      bool *is_connected,
+                      struct vl_ledger *up,
+                      struct vl_ledger *down);
+
 // Returns whether an edge is connected.
 bool vl_backend_is_connected(const struct vl_backend *backend);
 
 // Returns the maximum length of a packet to a client, in bytes.
 size_t vl_backend_max_packet(const struct vl_backend *backend);
 
-// Returns the number up to which every packet to this client is settled: its application came back for more, or the packet was given up. 0
-// without the client, and over a link of version 2, where nobody tells.
+// Returns the number up to which every packet to this client is settled: its application came back for more, or the packet was given up. Of
+// one of the last 65,536 that have ended it is what the end told. 0 for any other, and over a link of version 2, where nobody tells.
 uint64_t vl_backend_acknowledged(const struct vl_backend *backend,
                                  uint64_t id);
 
@@ -452,7 +475,8 @@ int vl_client_send_volatile(struct vl_client *client,
                             const void *data,
                             size_t len);
 
-// Returns the number up to which the packets to the edge are acknowledged. In version 2: taken by the connection.
+// Returns the number up to which the packets to the edge are acknowledged, after the end with what that told. In version 2: taken by the
+// connection.
 uint64_t vl_client_acknowledged(const struct vl_client *client);
 
 // Returns the number of packets that are kept: not sent, or not acknowledged.
@@ -478,6 +502,10 @@ uint32_t vl_client_version(const struct vl_client *client);
 
 // Returns the maximum length of a packet to the edge, in bytes.
 size_t vl_client_max_packet(const struct vl_client *client);
+
+// Returns the microseconds that a question to the edge and its answer took last. -1: none was asked. An edge is asked when it was silent for
+// a while, in version 3.
+int64_t vl_client_rtt_us(const struct vl_client *client);
 
 // Gives what became of the packets so far. Either place may be null.
 int vl_client_ledgers(const struct vl_client *client, struct vl_ledger *up, struct vl_ledger *down);

@@ -101,6 +101,8 @@ public:
   int send_volatile(std::string_view data) noexcept { return vl_client_send_volatile(raw_, data.data(), data.size()); }
   std::uint64_t id() const noexcept { return vl_client_id(raw_); }
   bool is_connected() const noexcept { return vl_client_is_connected(raw_); }
+  /// The number up to which the packets to the edge are acknowledged.
+  std::uint64_t acknowledged() const noexcept { return vl_client_acknowledged(raw_); }
   /// Says goodbye and waits for the answer. The client is empty then.
   int close(std::int64_t timeout_us = close_within_us) noexcept {
     return vl_client_close(std::exchange(raw_, nullptr), timeout_us);
@@ -150,6 +152,13 @@ public:
   target group(const char *name) const noexcept { return target(vl_to_group(raw_, name)); }
   int add(const target &group, std::uint64_t id) noexcept { return vl_backend_add(raw_, group.get(), id); }
   int remove(const target &group, std::uint64_t id) noexcept { return vl_backend_remove(raw_, group.get(), id); }
+  std::vector<std::uint64_t> members(const target &group) const {
+    std::vector<std::uint64_t> ids(vl_backend_members(raw_, group.get(), nullptr, 0));
+    ids.resize(vl_backend_members(raw_, group.get(), ids.data(), ids.size()));
+    return ids;
+  }
+  /// The number up to which every packet to this client is settled.
+  std::uint64_t acknowledged(std::uint64_t id) const noexcept { return vl_backend_acknowledged(raw_, id); }
   int kick(std::uint64_t id, std::uint16_t code, const char *text = nullptr) noexcept {
     return vl_backend_kick(raw_, id, code, text);
   }

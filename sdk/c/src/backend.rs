@@ -9,14 +9,14 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use voltlane_core::ClientId;
-use voltlane_core::backend::host::HostConfig;
 use voltlane_driver::backend::{
     Backend, Builder, Everyone, Group, Joined, ListenError, Refuse, SendError, Without,
 };
 
 use crate::client::{fault_of_io, next_us, now, to_wait};
-use crate::event::{Kept, vl_event};
+use crate::event::{Kept, vl_event, vl_ledger};
 use crate::handle::{Handle, bytes, copy, free, give, place, put_if, text, value_of, with};
+use crate::machine::put_ledgers;
 use crate::net::{Net, NetRuntime, Signal, drive};
 use crate::options::{some_time, vl_backend_options};
 use crate::result::vl_result::{
@@ -158,8 +158,7 @@ pub unsafe extern "C" fn vl_backend_open(
             let options = vl_backend_options::read(options)?;
             let address = text(options.address, "address")?;
             let address = address.ok_or_else(|| Fault::new(VL_CONFIG, "there is no address"))?;
-            let config = HostConfig::from(options.link()?);
-            let mut builder = Builder::on::<NetRuntime>(address).config(config);
+            let mut builder = Builder::on::<NetRuntime>(address).config(options.host()?);
             if options.asks_for_version_3()? {
                 builder = builder.ask_for_version_3();
             }
@@ -561,6 +560,19 @@ pub unsafe extern "C" fn vl_backend_note(
     }
 }
 
+/// Copies ids to `out`, as many as fit into `room`.
+///
+/// # Safety
+/// `out` is null or has so much room.
+unsafe fn copy_ids(ids: impl Iterator<Item = ClientId>, out: *mut u64, room: usize) {
+    if !out.is_null() {
+        for (at, id) in ids.take(room).enumerate() {
+            // SAFETY: as the caller says.
+            unsafe { out.add(at).write(id.as_u64()) };
+        }
+    }
+}
+
 /// Copies the ids of the clients that are there to `ids`, as many as fit into `room`. Returns how many there are.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vl_backend_clients(
@@ -572,12 +584,49 @@ pub unsafe extern "C" fn vl_backend_clients(
     unsafe {
         value_of(own(backend), 0, |own| {
             let clients = own.backend.clients();
-            if !ids.is_null() {
-                for (at, client) in clients.iter().take(room).enumerate() {
-                    ids.add(at).write(client.id.as_u64());
-                }
-            }
+            copy_ids(clients.iter().map(|client| client.id), ids, room);
             clients.len()
+        })
+    }
+}
+
+/// Copies the ids of the members of a group to `ids`, as many as fit into `room`. Returns how many there are: 0 for a target that is no group.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vl_backend_members(
+    backend: *const vl_backend,
+    group: vl_target,
+    ids: *mut u64,
+    room: usize,
+) -> usize {
+    // SAFETY: as the header asks of the caller.
+    unsafe {
+        value_of(own(backend), 0, |own| {
+            let members = group.group().map(|group| own.backend.members(group.into()));
+            let members = members.unwrap_or_default();
+            copy_ids(members.iter().copied(), ids, room);
+            members.len()
+        })
+    }
+}
+
+/// Tells whether a client that is there has a connection, and what became of its packets so far. Each place may be null. VL_OVER: it is not
+/// there. Over a link of version 2 it is connected, and nobody tells what arrived at it. Its note: vl_backend_note.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vl_backend_client(
+    backend: *const vl_backend,
+    id: u64,
+    is_connected: *mut bool,
+    up: *mut vl_ledger,
+    down: *mut vl_ledger,
+) -> c_int {
+    // SAFETY: as the header asks of the caller.
+    unsafe {
+        with(own(backend), |own| {
+            let info = own.backend.client(ClientId::from_u64(id));
+            let info = info.ok_or_else(|| Fault::new(VL_OVER, "the client is not there"))?;
+            put_if(is_connected, info.is_connected);
+            put_ledgers(&info.ledgers, up, down);
+            DONE
         })
     }
 }
@@ -596,8 +645,8 @@ pub unsafe extern "C" fn vl_backend_max_packet(backend: *const vl_backend) -> us
     unsafe { value_of(own(backend), 0, |own| own.backend.max_packet()) }
 }
 
-/// Returns the number up to which every packet to this client is settled: its application came back for more, or the packet was given up. 0
-/// without the client, and over a link of version 2, where nobody tells.
+/// Returns the number up to which every packet to this client is settled: its application came back for more, or the packet was given up. Of
+/// one of the last 65,536 that have ended it is what the end told. 0 for any other, and over a link of version 2, where nobody tells.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vl_backend_acknowledged(backend: *const vl_backend, id: u64) -> u64 {
     // SAFETY: as the header asks of the caller.

@@ -220,11 +220,12 @@ pub unsafe extern "C" fn vl_client_send_volatile(
     }
 }
 
-/// Returns the number up to which the packets to the edge are acknowledged. In version 2: taken by the connection.
+/// Returns the number up to which the packets to the edge are acknowledged, after the end with what that told. In version 2: taken by the
+/// connection.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vl_client_acknowledged(client: *const vl_client) -> u64 {
     // SAFETY: as the header asks of the caller.
-    unsafe { value_of(own(client), 0, |own| own.client.ledger().up.acknowledged) }
+    unsafe { value_of(own(client), 0, |own| own.client.settled()) }
 }
 
 /// Returns the number of packets that are kept: not sent, or not acknowledged.
@@ -304,6 +305,19 @@ pub unsafe extern "C" fn vl_client_version(client: *const vl_client) -> u32 {
 pub unsafe extern "C" fn vl_client_max_packet(client: *const vl_client) -> usize {
     // SAFETY: as the header asks of the caller.
     unsafe { value_of(own(client), 0, |own| own.client.max_packet()) }
+}
+
+/// Returns the microseconds that a question to the edge and its answer took last. -1: none was asked. An edge is asked when it was silent for
+/// a while, in version 3.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vl_client_rtt_us(client: *const vl_client) -> i64 {
+    // SAFETY: as the header asks of the caller.
+    unsafe {
+        value_of(own(client), -1, |own| {
+            let rtt = own.client.rtt();
+            rtt.map_or(-1, |rtt| i64::try_from(rtt.as_micros()).unwrap_or(i64::MAX))
+        })
+    }
 }
 
 /// Gives what became of the packets so far. Either place may be null.

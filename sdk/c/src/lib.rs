@@ -32,7 +32,7 @@ pub use event::{vl_event, vl_event_type, vl_ledger};
 pub use machine::*;
 pub use options::vl_client_options;
 #[cfg(feature = "backend")]
-pub use options::{vl_backend_options, vl_restored};
+pub use options::{VL_OVERFLOW_END, VL_OVERFLOW_GAP, vl_backend_options, vl_restored};
 pub use result::*;
 #[cfg(feature = "backend")]
 pub use target::*;

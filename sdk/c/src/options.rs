@@ -7,7 +7,7 @@ use std::time::Duration;
 #[cfg(feature = "backend")]
 use voltlane_core::ClientId;
 #[cfg(feature = "backend")]
-use voltlane_core::backend::host::LinkSecret;
+use voltlane_core::backend::host::{HostConfig, LinkSecret, Overflow};
 use voltlane_core::client::{ClientConfig, SavedSession, Versions};
 use voltlane_core::keys::PublicKey;
 
@@ -223,7 +223,17 @@ pub struct vl_backend_options {
     pub restored: *const vl_restored,
     /// How many there are.
     pub restored_len: usize,
+    /// What becomes of a client for which there is no room, since it takes less than it is sent: VL_OVERFLOW_END or VL_OVERFLOW_GAP.
+    pub overflow: u32,
 }
+
+/// Its session ends with 303.
+#[cfg(feature = "backend")]
+pub const VL_OVERFLOW_END: u32 = 0;
+/// The oldest packets for it are given up, it and the backend are told with VL_EVENT_GAP, and it goes on. Over a link of version 2, and for a
+/// client of version 2, the session ends in any case.
+#[cfg(feature = "backend")]
+pub const VL_OVERFLOW_GAP: u32 = 1;
 
 /// What an application has saved of a client.
 #[cfg(feature = "backend")]
@@ -250,10 +260,14 @@ impl vl_backend_options {
         secret_len: 0,
         restored: std::ptr::null(),
         restored_len: 0,
+        overflow: VL_OVERFLOW_END,
     };
 
     /// What earlier versions had.
-    const EARLIER_BYTES: &[usize] = &[offset_of!(Self, queue_bytes) + size_of::<usize>()];
+    const EARLIER_BYTES: &[usize] = &[
+        offset_of!(Self, queue_bytes) + size_of::<usize>(),
+        offset_of!(Self, restored_len) + size_of::<usize>(),
+    ];
 
     /// # Safety
     /// As that of [`read`], and the address is null or a text.
@@ -287,7 +301,19 @@ impl vl_backend_options {
         Ok(each.collect())
     }
 
-    pub(crate) fn link(&self) -> Result<voltlane_core::backend::BackendConfig, Fault> {
+    pub(crate) fn host(&self) -> Result<HostConfig, Fault> {
+        let config = HostConfig::from(self.link()?);
+        match self.overflow {
+            VL_OVERFLOW_END => Ok(config),
+            VL_OVERFLOW_GAP => Ok(config.with_overflow(Overflow::Gap)),
+            _ => Err(Fault::new(
+                VL_CONFIG,
+                "overflow is neither VL_OVERFLOW_END nor VL_OVERFLOW_GAP",
+            )),
+        }
+    }
+
+    fn link(&self) -> Result<voltlane_core::backend::BackendConfig, Fault> {
         let mut config = voltlane_core::backend::BackendConfig::default();
         if self.max_send_bytes != 0 {
             config = config.with_max_send_bytes(self.max_send_bytes);

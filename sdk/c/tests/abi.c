@@ -131,6 +131,7 @@ static void client(vl_client *own) {
   CHECK(vl_client_start_over(own) == (is_null ? VL_ARGUMENT : VL_OVER));
   IS(vl_client_drop_connection(own));
   IS(vl_client_ledgers(own, NULL, &up));
+  CHECK(vl_client_rtt_us(own) == -1);
   CHECK(vl_client_id(own) == 0 && vl_client_acknowledged(own) == 0 && !vl_client_is_connected(own));
   CHECK(vl_client_unacknowledged(own) == !is_null && vl_client_version(own) == (is_null ? 0 : 3));
   CHECK((vl_client_max_packet(own) > 0) != is_null);
@@ -180,6 +181,8 @@ static void backend(vl_backend *own) {
   CHECK(vl_backend_note(own, 0, NULL, HUGE_LEN) == 0 && vl_backend_clients(own, NULL, HUGE_LEN) == 0);
   /* A place that is too small gets what fits, and the whole length is told. */
   CHECK((vl_backend_address(own, text, 4) > 8) != is_null);
+  CHECK(vl_backend_members(own, vl_to_everyone(), ids, HUGE_LEN) == 0 && vl_backend_members(own, vl_to_group_number(1), NULL, HUGE_LEN) == 0);
+  CHECK(vl_backend_client(own, UINT64_MAX, NULL, NULL, NULL) == (is_null ? VL_ARGUMENT : VL_OVER));
   CHECK(vl_backend_acknowledged(own, 0) == 0 && vl_backend_acknowledged(own, UINT64_MAX) == 0);
   CHECK(!vl_backend_is_connected(own) && (vl_backend_queued(own) > 0) != is_null);
   CHECK((vl_backend_max_packet(own) > 0) != is_null && (vl_backend_fd(own) >= 0) != is_null);
@@ -254,6 +257,12 @@ static void options(void) {
   at.address = "127.0.0.1:0";
   at.version = 9;
   CHECK(vl_backend_open(&at, &listening) == VL_CONFIG);
+  at.version = 3;
+  at.overflow = 2;
+  CHECK(vl_backend_open(&at, &listening) == VL_CONFIG && strstr(vl_last_error(), "VL_OVERFLOW_GAP") != NULL);
+  /* Those of the version before it end there. */
+  at.size = offsetof(vl_backend_options, overflow);
+  CHECK(vl_backend_open(&at, &listening) == VL_OK && vl_backend_free(listening) == VL_OK);
 }
 
 int main(void) {

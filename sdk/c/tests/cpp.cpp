@@ -32,6 +32,7 @@ int main() {
     CHECK(voltlane::data_of(*await(backend, VL_EVENT_PACKET)) == "hello");
     auto red = backend.group("red");
     CHECK(backend.add(red, id) == VL_OK);
+    CHECK(backend.members(red) == std::vector<std::uint64_t>{id} && backend.members(backend.group("blue")).empty());
     CHECK(backend.send(id, "one") == VL_OK && backend.send(red, "two") == VL_OK);
     CHECK(backend.send(voltlane::target::everyone().without({id}), "not you") == VL_OK);
     CHECK(backend.send_latest(id, 1, "three") == VL_OK);
@@ -42,6 +43,7 @@ int main() {
     CHECK(backend.kick(id, 600, "enough") == VL_OK);
     await(backend, VL_EVENT_ENDED);
     await(net, VL_EVENT_ENDED);
+    CHECK(net.acknowledged() <= 1 && backend.acknowledged(id) == 0);
     CHECK(net.poll() == nullptr && net.is_over() && net.last_result() == VL_OVER);
     voltlane::client moved = std::move(net);
     CHECK(moved.is_over() && moved.last_result() == VL_OVER);

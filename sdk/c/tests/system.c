@@ -145,6 +145,8 @@ static void play(uint32_t of_client, uint32_t of_link) {
     for (int who = -1; who < 2; who++) look(&in, who, 1000);
   }
   CHECK(vl_backend_acknowledged(in.backend, ids[0]) == settled);
+  /* They have come back, so the connection had taken them. */
+  CHECK(of_client == 3 || vl_client_acknowledged(in.clients[0]) == 6);
   CHECK(vl_client_send(in.clients[0], big, vl_client_max_packet(in.clients[0]) + 1, NULL) != VL_OK);
 
   /* A drop loses nothing of what was sent meanwhile. */
@@ -163,8 +165,10 @@ static void play(uint32_t of_client, uint32_t of_link) {
   CHECK(vl_backend_send(in.backend, vl_without(vl_to_everyone(), &ids[0], 1), "second", 6, NULL) == VL_OK);
   vl_target red = vl_to_group(in.backend, "red");
   CHECK(vl_backend_add(in.backend, red, ids[0]) == VL_OK);
+  CHECK(vl_backend_members(in.backend, red, there, 0) == 1 && vl_backend_members(in.backend, red, there, 4) == 1);
+  CHECK(there[0] == ids[0] && vl_backend_members(in.backend, vl_to_group(in.backend, "blue"), there, 4) == 0);
   CHECK(vl_backend_send(in.backend, red, "red", 3, NULL) == VL_OK);
-  CHECK(vl_backend_remove(in.backend, red, ids[0]) == VL_OK);
+  CHECK(vl_backend_remove(in.backend, red, ids[0]) == VL_OK && vl_backend_members(in.backend, red, NULL, 0) == 0);
   CHECK(vl_backend_send(in.backend, red, "nobody", 6, NULL) == VL_OK);
   CHECK(vl_backend_send_latest(in.backend, vl_to_client(ids[1]), 7, "newest", 6) == VL_OK);
   CHECK(vl_backend_send_volatile(in.backend, vl_to_everyone(), "now", 3) == VL_OK);
@@ -177,6 +181,12 @@ static void play(uint32_t of_client, uint32_t of_link) {
   CHECK(vl_backend_set_note(in.backend, ids[0], "user 17") == VL_OK);
   char kept[16];
   CHECK(vl_backend_note(in.backend, ids[0], kept, sizeof kept) == 7 && strcmp(kept, "user 17") == 0);
+
+  bool is_there = false;
+  vl_ledger from_it, to_it;
+  CHECK(vl_backend_client(in.backend, ids[0], &is_there, &from_it, &to_it) == VL_OK && is_there);
+  CHECK(from_it.numbered == 7 && to_it.numbered >= 8);
+  CHECK(vl_backend_client(in.backend, 7, &is_there, NULL, NULL) == VL_OVER);
 
   /* Another thread ends a wait. */
   pthread_t thread;
@@ -291,6 +301,86 @@ static void goes_on(void) {
   printf("goes on\n");
 }
 
+/* What was acknowledged right before the end counts: neither end waits until it tells the other. */
+static void ends(uint32_t of_link) {
+  static world in;
+  memset(&in, 0, sizeof in);
+  vl_backend_options at = VL_BACKEND_OPTIONS;
+  at.address = "127.0.0.1:0";
+  at.version = of_link;
+  char address[64];
+  CHECK(vl_backend_open(&at, &in.backend) == VL_OK && vl_backend_address(in.backend, address, sizeof address) > 0);
+  edge served = edge_start(address, GRANTS);
+  await(&in, -1, VL_EVENT_EDGE_CONNECTED);
+  vl_client_options to = VL_CLIENT_OPTIONS;
+  to.address = served.address;
+  to.version = 3;
+  CHECK(vl_client_open(&to, &in.clients[0]) == VL_OK);
+  CHECK(vl_client_send(in.clients[0], "1", 1, NULL) == VL_OK);
+  check_packet(&in, -1, "1");
+  uint64_t id = in.last.id;
+  if (of_link == 3) {
+    CHECK(vl_backend_send(in.backend, vl_to_client(id), "down", 4, NULL) == VL_OK);
+    check_packet(&in, 0, "down");
+    /* Its poll says that it is done with the packet. */
+    look(&in, 0, 0);
+    CHECK(vl_client_send(in.clients[0], "2", 1, NULL) == VL_OK);
+    check_packet(&in, -1, "2");
+  }
+  CHECK(vl_backend_kick(in.backend, id, 600, NULL) == VL_OK);
+  if (of_link == 3) {
+    await(&in, -1, VL_EVENT_ENDED);
+    CHECK(in.last.id == id && vl_backend_acknowledged(in.backend, id) == 1);
+    CHECK(vl_backend_client(in.backend, id, NULL, NULL, NULL) == VL_OVER);
+  }
+  await(&in, 0, VL_EVENT_ENDED);
+  vl_ledger up;
+  CHECK(vl_client_ledgers(in.clients[0], &up, NULL) == VL_OK);
+  CHECK(vl_client_acknowledged(in.clients[0]) == up.acknowledged);
+  /* Over a link of version 3 the end may come before the edge knows what the backend has taken. */
+  CHECK(of_link == 3 || up.acknowledged == 1);
+  CHECK(vl_client_free(in.clients[0]) == VL_OK && vl_backend_free(in.backend) == VL_OK);
+  edge_stop(&served);
+  printf("ends, link %u\n", of_link);
+}
+
+/* Who takes less than it is sent loses packets, if the backend says so, and goes on. */
+static void overflows(void) {
+  vl_backend_options at = VL_BACKEND_OPTIONS;
+  at.address = "127.0.0.1:0";
+  at.version = 3;
+  at.overflow = VL_OVERFLOW_GAP;
+  vl_backend *behind;
+  char address[64];
+  CHECK(vl_backend_open(&at, &behind) == VL_OK && vl_backend_address(behind, address, sizeof address) > 0);
+  edge served = edge_start(address, GRANTS "clients.missed_packets_buffer_size = 100\n");
+  vl_client_options to = VL_CLIENT_OPTIONS;
+  to.address = served.address;
+  to.version = 3;
+  vl_client *own;
+  CHECK(vl_client_open(&to, &own) == VL_OK);
+  const vl_event *event;
+  uint64_t id = 0, until = now_us() + PATIENCE_US;
+  while (id == 0) {
+    CHECK(now_us() < until && vl_client_poll(own, &event, 1000) >= 0);
+    if (vl_backend_poll(behind, &event, 0) == 1 && event->type == VL_EVENT_JOINED) id = event->id;
+  }
+  /* The client is not polled. */
+  static unsigned char big[100000];
+  for (vl_event_type came = VL_EVENT_JOINED; came != VL_EVENT_GAP;) {
+    CHECK(now_us() < until);
+    int sent = vl_backend_send(behind, vl_to_client(id), big, sizeof big, NULL);
+    CHECK(sent == VL_OK || sent == VL_NO_ROOM);
+    int got = vl_backend_poll(behind, &event, 1000);
+    CHECK(got == 0 || (got == 1 && event->type != VL_EVENT_ENDED));
+    if (got == 1) came = event->type;
+  }
+  CHECK(event->id == id && !event->is_up && event->count > 0);
+  CHECK(vl_client_free(own) == VL_OK && vl_backend_free(behind) == VL_OK);
+  edge_stop(&served);
+  printf("overflows\n");
+}
+
 /* Who may come in, over a Unix socket. */
 static void verify(void) {
   static world in;
@@ -337,6 +427,8 @@ int main(void) {
   for (uint32_t of_client = 2; of_client <= 3; of_client++)
     for (uint32_t of_link = 2; of_link <= 3; of_link++) play(of_client, of_link);
   goes_on();
+  for (uint32_t of_link = 2; of_link <= 3; of_link++) ends(of_link);
+  overflows();
   verify();
   return 0;
 }

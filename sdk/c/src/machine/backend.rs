@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::SendError;
-use voltlane_core::backend::host::{Event, Host, HostConfig, KickError};
+use voltlane_core::backend::host::{Event, Host, KickError};
 
 use super::{Input, micros, put_output, random, time};
 use crate::event::{Kept, vl_event};
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn vl_machine_backend_new(
     unsafe {
         give(backend, || {
             let options = vl_backend_options::read(options)?;
-            let mut config = HostConfig::from(options.link()?);
+            let mut config = options.host()?;
             let random = random(boot)?;
             if options.asks_for_version_3()? {
                 config = config.asking(std::array::from_fn(|at| random[at]));
