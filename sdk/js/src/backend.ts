@@ -3,24 +3,53 @@
 import * as net from "node:net";
 import * as tls from "node:tls";
 
+import {
+  type BackendEvent,
+  type BackendOptions,
+  type ClientInfo,
+  ClientPacket,
+  type Everyone,
+  type Group,
+  Joined,
+  everyone,
+} from "./backend-events.js";
 import { bytesOf, quietly } from "./data.js";
 import { type Bytes, EMPTY, concat, readU16, readU32, strictText, text, u32, u64, utf8 } from "./core/bytes.js";
 import { codeName } from "./core/v3/code.js";
 import { FrameReader, LENGTH_BYTES } from "./core/wire.js";
-import { type ClientId, ConfigError, type Counts, type Data, type End, NoRoom, Packet, SessionEnded, type Sent, TooLong, VoltlaneError } from "./events.js";
-import { Gate, type HeldEvent, type Mark, Refuse, type Verify } from "./gate.js";
+import { type ClientId, ConfigError, type Data, type End, NoRoom, SessionEnded, type Sent, TooLong, VoltlaneError } from "./events.js";
+import { Gate, type HeldEvent, type Mark, Refuse } from "./gate.js";
 import { ASK_MS, Feature, Flag, GRANT_MS, type Grant, LinkError, Links, grantOf, number64 } from "./link.js";
 import { Stream } from "./stream.js";
+import {
+  DATA,
+  ELSEWHERE,
+  ENDED_BYTES,
+  EVERYONE,
+  FAILURE,
+  GOING_AWAY,
+  GONE,
+  ID_BYTES,
+  JOINED_BYTES,
+  KICK,
+  OWN_BYTES,
+  RESUMED,
+  RESUMED_BYTES,
+  TAG_BYTES,
+  addressOf,
+  codeOf,
+  counts,
+  countsOf,
+  cut,
+  idOf,
+  isKick,
+  settledBy,
+  tagOf,
+  viewOf,
+} from "./tagged.js";
 import { type Transport, WRITE_AHEAD, hostAndPort, parseAddress } from "./transport.js";
 import { onSocket } from "./transport/node.js";
 
-const ID_BYTES = 8;
-/** The id and the flag of a tagged packet. */
-const TAG_BYTES = ID_BYTES + 1;
-const DATA = 0;
-const FAILURE = 1;
-const KICK = 2;
-const RESUMED = 3;
 /** Malformed packets before the first good one: then the peer is no edge (SPEC 7.5(d)). */
 const MAX_MALFORMED = 32;
 /** Events and bytes that wait for the application. Beyond, the link is not read. */
@@ -31,6 +60,8 @@ const MAX_QUEUE_BYTES = 67_108_864;
 /** Turns of the loop in which a link that is replaced is read. */
 const MAX_DRAIN_TURNS = 1_024;
 const MAX_WAITING_SENDS = 65_536;
+/** How long `close` waits for what is to be written. */
+const CLOSE_MS = 5_000;
 /** Ids that a packet for many may leave out. */
 const MAX_LEFT_OUT = 16;
 /** Groups that have members, and groups of a client, beside that of everyone. */
@@ -45,131 +76,9 @@ const MAX_TEXT_BYTES = 256;
 const MAX_UNSETTLED = 8_192;
 /** Ended sessions of which `acknowledged` knows. */
 export const MAX_ENDED = 8_192;
-/** The group of everyone, which the library keeps. */
-const EVERYONE = u64(0xffff_ffff_ffff_ffffn);
-/** Codes (SPEC 25.2). */
-const GOING_AWAY = 101;
-const ELSEWHERE = 205;
-const GONE = 301;
 /** Frames that are given to the link at once: the most bytes, but for a longer packet, and the least that are set aside. */
 const BATCH_BYTES = 65_536;
 const LEAST_BATCH_BYTES = 1_024;
-
-/** What can be said of a backend. */
-export interface BackendOptions {
-  /** How often there is a tick, in ms. Default: never. */
-  tick?: number;
-  /** Ends the backend. */
-  signal?: AbortSignal;
-  /** With a certificate of its own and, to keep strangers out, the authority of the edge's (SPEC 16.6). */
-  tls?: Pick<tls.TlsOptions, "cert" | "key" | "ca" | "requestCert">;
-  /** The version of the link for which the edge is asked. Default: 2. An edge grants version 3 with `master.protocol = "auto"`. */
-  version?: 2 | 3;
-  /** The secret of the edge's `master.token_file`, 32 to 512 bytes: each proves it to the other, and the link has version 3. */
-  secret?: Data;
-  /**
-   * Looks at each client that joins, with its token, and returns the note of the client, perhaps nothing; or it throws {@link Refuse}. It runs
-   * beside everything else, for up to 64 clients at a time, and nothing is heard of a client before. It bounds its own time. If it throws
-   * something else, the client is refused. Over a link of version 2 there are no tokens.
-   */
-  verify?: Verify;
-  /**
-   * Goes on where an earlier process of the application ended, so that each packet counts once even if that process was killed: the number of
-   * the last packet of each client that the application has saved with what came of it. Those packets are not told again. What it sent it
-   * compares with {@link Joined.sent}. A client that is not there any more ends. Version 3 of the link.
-   */
-  restore?: Iterable<readonly [ClientId, number]>;
-  /**
-   * What becomes of a client for which there is no room, since it takes less than it is sent. "end", the default: its session ends with 303.
-   * "gap": the oldest packets for it are given up, it and this backend are told with `gap`, and it goes on. Over a link of version 2, and for a
-   * client of version 2, the session ends in any case.
-   */
-  overflow?: "end" | "gap";
-  /** The longest packet to a client and from one, in bytes. Default: 8 MiB, as max_frame_bytes of the edge. */
-  maxPacket?: number;
-}
-
-/** A name to send to instead of an id. */
-export type Group = string & { readonly __voltlane: "Group" };
-
-/** All clients that the backend has heard of and that have not ended. */
-export const everyone = Symbol("everyone");
-export type Everyone = typeof everyone;
-
-/** A packet of a client. */
-export class ClientPacket extends Packet {
-  constructor(
-    readonly id: ClientId,
-    data: Uint8Array,
-    number: number,
-  ) {
-    super(data, number);
-  }
-}
-
-/** A client's first sign. It comes right before its first packet, or its return. */
-export class Joined {
-  readonly type = "joined";
-
-  constructor(
-    readonly id: ClientId,
-    /** What the client shows. A link of version 2 does not tell it. */
-    readonly token: Uint8Array,
-    /** What is noted of it, or nothing. */
-    readonly note: string,
-    /** Whether the client is older than what this backend knows: the backend is new, the client is not. */
-    readonly again: boolean,
-    /** Where it comes from, if the edge tells. */
-    readonly address: string | undefined,
-    /** The packets to it that the edge has numbered for earlier processes of the backend: the next one has the number behind. */
-    readonly sent = 0,
-  ) {}
-
-  /** The token as UTF-8. */
-  get tokenText(): string {
-    return text(this.token);
-  }
-}
-
-/** What is known of a client that is there. */
-export interface ClientInfo {
-  readonly id: ClientId;
-  /** What is noted of it, or nothing. */
-  readonly note: string;
-  /** Whether it has a connection. Over a link of version 2: true. */
-  readonly isConnected: boolean;
-  /** What became of its packets so far. Over a link of version 2 nobody tells what arrived at the client. */
-  readonly ledger: End["ledger"];
-}
-
-/** What happens to a backend, in order. */
-export type BackendEvent =
-  | { readonly type: "edgeConnected"; readonly address: string }
-  /** The edge is gone. Its clients are not: they stay, and so does what is sent to them. */
-  | { readonly type: "edgeLost"; readonly reason: string }
-  /** Every session that the edge has was told. Version 3 of the link. */
-  | { readonly type: "caughtUp" }
-  | Joined
-  | ClientPacket
-  /** The connection of a client is gone. Its session expires in so many ms. Version 3 of the link. */
-  | { readonly type: "away"; readonly id: ClientId; readonly expiresIn: number }
-  /** The client is back on another connection. Version 2 of the link tells neither how long it was away, in ms, nor what it missed. */
-  | { readonly type: "resumed"; readonly id: ClientId; readonly away: number; readonly missed: number }
-  /** Packets that will not come: `count` from the number `first` on. Version 3 of the link. */
-  | {
-      readonly type: "gap";
-      readonly id: ClientId;
-      readonly direction: "up" | "down";
-      readonly first: number;
-      readonly count: number;
-      readonly bytes: number;
-      readonly reason: number;
-    }
-  /** A client shows another token. Version 3 of the link. */
-  | { readonly type: "token"; readonly id: ClientId; readonly token: Uint8Array }
-  | { readonly type: "tick"; readonly late: number }
-  /** The session is over. The id is not used again. `reason`: the text of `end`, or words for its code. */
-  | { readonly type: "ended"; readonly id: ClientId; readonly reason: string; readonly end: End };
 
 interface Known {
   readonly id: ClientId;
@@ -1314,87 +1223,3 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     return this.close();
   }
 }
-
-const CLOSE_MS = 5_000;
-const DIGITS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-
-function idOf(body: Bytes): ClientId {
-  let digits = "";
-  for (let at = ID_BYTES - 1; at >= 0; at--) digits += DIGITS[body[at]!];
-  return digits as ClientId;
-}
-
-function tagOf(id: ClientId): Bytes {
-  if (!/^[0-9a-f]{16}$/.test(id)) throw new ConfigError(`${id}: no id of a client`);
-  return u64(BigInt(`0x${id}`));
-}
-
-/** The bytes themselves, which are copied at once. */
-function viewOf(data: Data): Bytes {
-  return data instanceof Uint8Array ? data : bytesOf(data);
-}
-
-/** Bytes of JOINED before its token, of OWN before its note, of RESUMED, and of ENDED before its text. */
-const JOINED_BYTES = 53;
-const OWN_BYTES = 33;
-const RESUMED_BYTES = 44;
-const ENDED_BYTES = 114;
-
-function isKick(code: number): boolean {
-  return code === 401 || code === 405 || (Number.isInteger(code) && code >= 500 && code <= 699);
-}
-
-/** As much of a text as fits into so many bytes. */
-function cut(words: string, bytes: number): string {
-  let [used, end] = [0, 0];
-  for (const letter of words) {
-    used += utf8(letter).length;
-    if (used > bytes) return words.slice(0, end);
-    end += letter.length;
-  }
-  return words;
-}
-
-function counts(numbered: number, acknowledged: number, inDoubt: number): Counts {
-  return { numbered, acknowledged, superseded: 0, gapped: 0, inDoubt, lost: 0, skipped: 0 };
-}
-
-/** The number up to which everything is settled, for certain (SPEC 36.3(e)). */
-function settledBy({ numbered, acknowledged, superseded, gapped, inDoubt, lost }: Counts): number {
-  if (acknowledged + superseded + gapped + inDoubt + lost !== numbered) return 0;
-  // Only the last packets were never sent.
-  return inDoubt === 0 ? numbered - lost : acknowledged;
-}
-
-function countsOf(data: Bytes, at: number): Counts {
-  const [numbered, acknowledged, superseded, gapped, inDoubt, lost, skipped] = Array.from({ length: 7 }, (_, index) => number64(data, at + 8 * index));
-  return { numbered: numbered!, acknowledged: acknowledged!, superseded: superseded!, gapped: gapped!, inDoubt: inDoubt!, lost: lost!, skipped: skipped! };
-}
-
-/** The address in JOINED. */
-function addressOf(data: Bytes): string | undefined {
-  const [family, bytes, port] = [data[2], data.subarray(3, 19), readU16(data, 19)];
-  if (family === 4) return `${bytes.subarray(0, 4).join(".")}:${port}`;
-  if (family !== 6) return undefined;
-  const parts = Array.from({ length: 8 }, (_, at) => ((bytes[2 * at]! << 8) | bytes[2 * at + 1]!).toString(16));
-  return `[${parts.join(":")}]:${port}`;
-}
-
-/** The code of a reason of version 2 (SPEC 7.3(d), 35.5(a)). */
-function codeOf(reason: string): number {
-  return REASONS.get(reason) ?? GONE;
-}
-
-const REASONS = new Map([
-  ["expired", 302],
-  ["missed packet buffer full", 303],
-  ["client is away", 303],
-  ["send queue full", 303],
-  ["write timed out", 303],
-  ["kicked", 401],
-  ["too many stale clients", 307],
-  ["memory limit", 306],
-  ["goodbye", 304],
-  ["numbers do not fit", 305],
-  ["packet too long", 404],
-]);

@@ -1,6 +1,6 @@
 // Clients of which the application hears nothing before somebody has verified them.
 
-import type { BackendEvent, Joined } from "./backend.js";
+import type { BackendEvent, Joined } from "./backend-events.js";
 import { type ClientId, VoltlaneError } from "./events.js";
 
 /** Clients that are verified at a time. Further ones wait for their turn. */

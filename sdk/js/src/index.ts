@@ -13,7 +13,17 @@ import { type Connector, parseAddress } from "./transport.js";
 
 export { Client } from "./client.js";
 export type { ClientOptions } from "./options.js";
-export { Backend, type BackendEvent, type BackendOptions, type ClientInfo, ClientPacket, type Everyone, type Group, Joined, everyone, listen } from "./backend.js";
+export { Backend, listen } from "./backend.js";
+export {
+  type BackendEvent,
+  type BackendOptions,
+  type ClientInfo,
+  ClientPacket,
+  type Everyone,
+  type Group,
+  Joined,
+  everyone,
+} from "./backend-events.js";
 export { Refuse, type Verify } from "./gate.js";
 export * from "./events.js";
 export { type SessionStore, tabStore } from "./store.js";
