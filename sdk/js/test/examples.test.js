@@ -122,7 +122,7 @@ test("a fleet: nobody looks for the rows of a session that has ended", async (co
   // It says how many timers there are behind each end.
   const watch = `import { listen } from "voltlane";
     const backend = await listen("127.0.0.1:0");
-    const { prototype } = backend.constructor;
+    const prototype = Object.getPrototypeOf(backend.hearing);
     await backend.close();
     const { over } = prototype;
     prototype.over = function (...of) {

@@ -5,7 +5,7 @@ import * as net from "node:net";
 import { test } from "node:test";
 import { readU64, unhex } from "../dist/core/bytes.js";
 import { connect, everyone, listen, Refuse } from "../dist/index.js";
-import { MAX_ENDED } from "../dist/backend.js";
+import { MAX_ENDED } from "../dist/book.js";
 import { Links, grantOf } from "../dist/link.js";
 import { Edge, Relay, bytesOf, readUntil, scratch, within } from "./rig.js";
 
