@@ -14,8 +14,8 @@ use crate::instructions::CountError;
 use crate::load::carriage::{Carriage, by_name};
 use crate::load::process::{self, Cpus, Placement};
 use crate::load::program::{CONFIG, Program, StartError, become_program};
-use crate::load::{self, LoadError, Options, Scenario, scale};
-use crate::{attack, bare, compare, instructions, report, shards, upgrade, v3};
+use crate::load::{self, Link, LoadError, Options, Scenario, scale};
+use crate::{attack, bare, compare, instructions, link, report, shards, upgrade, v3};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -50,8 +50,8 @@ enum Command {
     Attack(AttackArgs),
     /// Version 3 beside version 2, with the goals of each figure
     V3(V3Args),
-    /// Version 3 of the backend link: what a packet for many, an acknowledgement, a storm of joins and a slow client cost the core
-    Link,
+    /// Version 3 of the backend link: what a packet for many, an acknowledgement, a storm of joins and a slow client cost
+    Link(LinkArgs),
     /// What a client that comes back at another edge costs the backend
     Moves,
     /// Upgrades under the numbered traffic of many clients: dropped connections, lost packets, and how long nobody is served
@@ -150,6 +150,21 @@ struct V3Args {
 }
 
 #[derive(Debug, Args)]
+struct LinkArgs {
+    #[command(flatten)]
+    common: Common,
+    /// A program that reads connserver.toml
+    #[arg(long, default_value = "voltlane")]
+    program: Program,
+    /// Pairs of runs per row; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=99))]
+    rounds: u8,
+    /// Only rows of the whole program whose title contains this; `none` for those of the core alone
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+#[derive(Debug, Args)]
 struct UpgradeArgs {
     #[command(flatten)]
     common: Common,
@@ -243,6 +258,9 @@ struct Common {
     /// The version of the client link that clients speak: 2 or 3
     #[arg(long, global = true, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=3))]
     speak: u32,
+    /// The version of the backend link: 2, 3, or `3-unacknowledged`. With 3, a fan-out is one packet for a group
+    #[arg(long, global = true, default_value = "2", value_parser = link)]
+    link: Link,
 }
 
 #[derive(Debug, Subcommand)]
@@ -264,6 +282,9 @@ enum ScenarioArgs {
         per_second: u64,
         #[arg(long, default_value_t = 64, value_parser = size)]
         size: usize,
+        /// Number of others, which all join when the measurement begins
+        #[arg(long, default_value_t = 0)]
+        joins: usize,
     },
     /// The backend writes to the clients in turn
     FanOut {
@@ -321,10 +342,12 @@ impl From<&ScenarioArgs> for Scenario {
                 clients,
                 per_second,
                 size,
+                joins,
             } => Self::Rate {
                 clients,
                 per_second,
                 size,
+                joins,
             },
             ScenarioArgs::FanOut {
                 clients,
@@ -352,6 +375,17 @@ impl From<&ScenarioArgs> for Scenario {
     }
 }
 
+fn link(text: &str) -> Result<Link, &'static str> {
+    match text {
+        "2" => Ok(Link::V2),
+        "3" => Ok(Link::V3 { acknowledges: true }),
+        "3-unacknowledged" => Ok(Link::V3 {
+            acknowledges: false,
+        }),
+        _ => Err("a link is 2, 3 or 3-unacknowledged"),
+    }
+}
+
 fn size(text: &str) -> Result<usize, String> {
     let bounds = load::payload::HEADER_BYTES..=1 << 20;
     match text.parse() {
@@ -374,10 +408,7 @@ pub fn main() -> ExitCode {
         Command::Shards(args) => run_shards(&args).map_err(Into::into),
         Command::Attack(args) => run_attacks(&args),
         Command::V3(args) => run_v3(&args),
-        Command::Link => {
-            print!("{}", crate::work::link::report());
-            Ok(())
-        }
+        Command::Link(args) => run_link(&args),
         Command::Moves => {
             print!("{}", crate::work::moves::report());
             Ok(())
@@ -458,6 +489,22 @@ fn run_v3(args: &V3Args) -> Result<(), Box<dyn Error>> {
         only: &args.only,
     };
     match v3::run(&plan)? {
+        true => Ok(()),
+        false => Err("a goal is missed".into()),
+    }
+}
+
+fn run_link(args: &LinkArgs) -> Result<(), Box<dyn Error>> {
+    let options = args.common.options(CONFIG)?;
+    let mut circumstances = Circumstances::begin(&Cpus::available()?)?;
+    let rows = link::run(&args.program, args.rounds, &args.only, &options)?;
+    circumstances.end()?;
+    println!("{circumstances}\n");
+    print!("{}", link::table(&rows));
+    if args.only.is_empty() || args.only == "none" {
+        print!("\n{}", crate::work::link::report());
+    }
+    match rows.iter().all(link::Row::is_reached) {
         true => Ok(()),
         false => Err("a goal is missed".into()),
     }
@@ -610,6 +657,7 @@ impl Common {
                 .unwrap_or_else(|| config.into()),
             carriage: self.door,
             v3: self.speak == 3,
+            link: self.link,
             program_cpus: Cpus::available()?.place(self.placement())?,
             sources: self.sources.clamp(1, 60_000),
             rest: Duration::from_millis(self.rest_ms.min(1_000)),

@@ -2,12 +2,14 @@
 //! Nothing here ships.
 #![forbid(unsafe_code)]
 
+pub mod asked;
 pub mod attack;
 pub mod bare;
 pub mod circumstances;
 pub mod cli;
 pub mod compare;
 pub mod instructions;
+pub mod link;
 pub mod load;
 pub mod report;
 pub mod shards;

@@ -22,6 +22,7 @@ const LIGHT: Scenario = Scenario::Rate {
     clients: 1000,
     per_second: 20_000,
     size: PACKET_BYTES,
+    joins: 0,
 };
 
 /// The result of one number of shards, as medians.

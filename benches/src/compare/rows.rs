@@ -168,6 +168,7 @@ const fn rate(per_second: u64) -> Scenario {
         clients: 1000,
         per_second,
         size: 64,
+        joins: 0,
     }
 }
 

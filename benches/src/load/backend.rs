@@ -1,5 +1,5 @@
 //! The backend of the load tool. A thread that accepts the program under test (one tagged link) or, behind plain proxies, one connection
-//! per client. It echoes, fans out, or stalls.
+//! per client. It echoes, fans out, or stalls. On the tagged link it speaks version 2, or asks for version 3.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
@@ -11,10 +11,13 @@ use std::thread::JoinHandle;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use voltlane_core::ClientId;
+use voltlane_core::link::v3::MAX_IDS;
 
+use super::Link as Speech;
 use super::carriage::{self, Frames};
 use super::payload::{Clock, Head};
-use crate::wire;
+use crate::{asked, wire};
 
 const LISTENER: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
@@ -109,7 +112,7 @@ impl Shared {
 
 impl Backend {
     /// Starts a backend on a free loopback port.
-    pub fn start(job: Job, clock: Clock) -> io::Result<Self> {
+    pub fn start(job: Job, speech: Speech, clock: Clock) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -139,6 +142,7 @@ impl Backend {
             poll,
             listener,
             job,
+            speech,
             clock,
             shared: Arc::clone(&shared),
             links: Vec::new(),
@@ -187,6 +191,10 @@ struct Link {
     request: carriage::Head,
     frames: Frames,
     out: Vec<u8>,
+    /// What was counted, on a link of version 3.
+    counts: asked::Counts,
+    /// The clients that are in its group.
+    grouped: usize,
     waits_for_room: bool,
 }
 
@@ -194,6 +202,7 @@ struct Worker {
     poll: Poll,
     listener: TcpListener,
     job: Job,
+    speech: Speech,
     clock: Clock,
     shared: Arc<Shared>,
     links: Vec<Option<Link>>,
@@ -264,7 +273,12 @@ impl Worker {
                 partial: wire::Partial::default(),
                 request: carriage::Head::default(),
                 frames: Frames::default(),
-                out: Vec::new(),
+                out: match self.speech {
+                    Speech::V2 => Vec::new(),
+                    Speech::V3 { acknowledges } => asked::ask(acknowledges),
+                },
+                counts: asked::Counts::default(),
+                grouped: 0,
                 waits_for_room: false,
             };
             if slot == self.links.len() {
@@ -273,6 +287,7 @@ impl Worker {
                 self.links[slot] = Some(link);
             }
             self.shared.links.fetch_add(1, Relaxed);
+            self.write(slot);
         }
     }
 
@@ -320,6 +335,7 @@ impl Worker {
             request,
             frames,
             out,
+            counts,
             ..
         } = link;
         match self.job {
@@ -336,13 +352,20 @@ impl Worker {
                     carriage::put_message(out, &data, None);
                 }
             }
-            Job::Echo => partial.frames(bytes, |body| match body.get(8) {
-                Some(&wire::FLAG_DATA) => wire::put_frame(out, body),
-                Some(&wire::FLAG_FAILURE) => drop(self.shared.failed.fetch_add(1, Relaxed)),
-                Some(&wire::FLAG_RESUMED) => drop(self.shared.resumed.fetch_add(1, Relaxed)),
-                _ => {}
+            Job::Echo => partial.frames(bytes, |body| {
+                counts.hear(body);
+                match body.get(8) {
+                    Some(&wire::FLAG_DATA) => {
+                        counts.sent += 1;
+                        wire::put_frame(out, body);
+                    }
+                    Some(&wire::FLAG_FAILURE) => drop(self.shared.failed.fetch_add(1, Relaxed)),
+                    Some(&wire::FLAG_RESUMED) => drop(self.shared.resumed.fetch_add(1, Relaxed)),
+                    _ => {}
+                }
             }),
             Job::EchoChecked => partial.frames(bytes, |body| {
+                counts.hear(body);
                 let Some((id, wire::FLAG_DATA, data)) = wire::split_tag(body) else {
                     return;
                 };
@@ -353,9 +376,11 @@ impl Worker {
                     self.shared.lost.fetch_add(lost, Relaxed);
                     self.shared.doubled.fetch_add(doubled, Relaxed);
                 }
+                counts.sent += 1;
                 wire::put_frame(out, body);
             }),
             Job::FanOut { .. } => partial.frames(bytes, |body| {
+                counts.hear(body);
                 if let Some((id, wire::FLAG_DATA, _)) = wire::split_tag(body)
                     && self.known.insert(id)
                 {
@@ -363,6 +388,9 @@ impl Worker {
                     self.shared.introduced.fetch_add(1, Relaxed);
                 }
             }),
+        }
+        if self.speech == (Speech::V3 { acknowledges: true }) {
+            counts.acknowledge_if_due(self.clock.now(), out);
         }
         true
     }
@@ -395,7 +423,7 @@ impl Worker {
             .reregister(&mut link.stream, Token(slot), both);
     }
 
-    /// Writes to the clients in turn while the window is open, on the only link.
+    /// Writes while the window is open, on the only link: to the clients in turn, or to all of them at once.
     fn fan_out(&mut self) {
         let Job::FanOut { size, window } = self.job else {
             return;
@@ -403,28 +431,46 @@ impl Worker {
         let Some(slot) = self.links.iter().position(Option::is_some) else {
             return;
         };
-        if self.ids.is_empty() {
-            return;
-        }
-        let sent = self.round * self.ids.len() as u64 + self.next as u64;
-        let room = (self.shared.taken.load(Relaxed) + window).saturating_sub(sent);
-        let due = self.clock.now();
         let Some(link) = self.links[slot].as_mut() else {
             return;
         };
+        let clients = self.ids.len() as u64;
+        if clients == 0 {
+            return;
+        }
+        let sent = self.round * clients + self.next as u64;
+        let room = (self.shared.taken.load(Relaxed) + window).saturating_sub(sent);
+        let due = self.clock.now();
         let mut data = Vec::with_capacity(size);
-        for _ in 0..room {
-            data.clear();
-            Head {
-                number: self.round,
-                due,
+        match self.speech {
+            Speech::V2 => {
+                for _ in 0..room {
+                    data.clear();
+                    let number = self.round;
+                    Head { number, due }.put(&mut data, size);
+                    wire::put_tagged(&mut link.out, self.ids[self.next], wire::FLAG_DATA, &data);
+                    self.next += 1;
+                    if self.next == self.ids.len() {
+                        self.next = 0;
+                        self.round += 1;
+                    }
+                }
             }
-            .put(&mut data, size);
-            wire::put_tagged(&mut link.out, self.ids[self.next], wire::FLAG_DATA, &data);
-            self.next += 1;
-            if self.next == self.ids.len() {
-                self.next = 0;
-                self.round += 1;
+            Speech::V3 { .. } => {
+                for new in self.ids[link.grouped..].chunks(MAX_IDS) {
+                    let new: Vec<_> = new.iter().map(|id| ClientId::from_u64(*id)).collect();
+                    link.out.extend(asked::add_to_group(&new));
+                    link.counts.sent += 1;
+                }
+                link.grouped = self.ids.len();
+                for _ in 0..room / clients {
+                    data.clear();
+                    let number = self.round;
+                    Head { number, due }.put(&mut data, size);
+                    link.out.extend(asked::for_group(&data));
+                    link.counts.sent += 1;
+                    self.round += 1;
+                }
             }
         }
         self.write(slot);

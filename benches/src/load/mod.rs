@@ -36,6 +36,19 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// The time added for each client, also times [`Options::patience`].
 const READY_WITHIN_EACH: Duration = Duration::from_millis(1);
 
+/// The version of the backend link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// Version 2. A packet for many is sent to each of them.
+    #[default]
+    V2,
+    /// Version 3. A packet for many is sent once, to a group.
+    V3 {
+        /// Whether the backend asks for acknowledgements.
+        acknowledges: bool,
+    },
+}
+
 /// Options of every run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -49,6 +62,8 @@ pub struct Options {
     pub carriage: Carriage,
     /// Whether clients speak version 3, where they speak the protocol.
     pub v3: bool,
+    /// How the backend speaks.
+    pub link: Link,
     /// CPUs of the program under test; empty for all.
     pub program_cpus: Vec<usize>,
     /// Number of loopback addresses that the clients connect from.
@@ -130,7 +145,8 @@ pub fn run(
     scenario: &Scenario,
     options: &Options,
 ) -> Result<Outcome, LoadError> {
-    if !scenario.suits(program) || !program.carries(options.carriage) {
+    let has_link = options.link == Link::V2 || program.resumes();
+    if !scenario.suits(program) || !program.carries(options.carriage) || !has_link {
         return Err(LoadError::NotApplicable(program.clone()));
     }
     let options = Options {
@@ -185,12 +201,13 @@ impl Bench {
         max_descriptors: Option<u64>,
     ) -> Result<Self, LoadError> {
         let clock = Clock::start();
-        let backend = Backend::start(job, clock)?;
+        let backend = Backend::start(job, options.link, clock)?;
         let launch = Launch {
             backend: backend.address,
             config: options.config.clone(),
             carriage: options.carriage,
             v3: options.v3,
+            link: options.link,
             cpus: options.program_cpus.clone(),
             host,
             max_descriptors,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use super::Link;
 use super::carriage::{self, Carriage};
 use super::process;
 use super::proxies;
@@ -170,6 +171,8 @@ pub struct Launch {
     pub carriage: Carriage,
     /// Whether clients may speak version 3.
     pub v3: bool,
+    /// How the backend speaks.
+    pub link: Link,
     /// CPUs that the program may run on; empty for all.
     pub cpus: Vec<usize>,
     /// Where it listens, if that is not a loopback address.
@@ -401,7 +404,19 @@ fn own_config(launch: &Launch) -> String {
         true => "",
         false => "metrics.address = \"\"\n",
     };
-    [metrics, versions, &transport, certificate, &launch.config].concat()
+    let link = match launch.link {
+        Link::V2 => "",
+        Link::V3 { .. } => "master.protocol = \"3\"\n",
+    };
+    [
+        metrics,
+        versions,
+        &transport,
+        certificate,
+        link,
+        &launch.config,
+    ]
+    .concat()
 }
 
 /// Applies the settings of a program and replaces this process by it. Returns only if that fails.

@@ -40,8 +40,10 @@ pub enum Scenario {
         per_second: u64,
         /// Bytes of a packet.
         size: usize,
+        /// Others, which all join when the measurement begins, and are silent.
+        joins: usize,
     },
-    /// The backend writes to the clients in turn.
+    /// The backend writes to the clients in turn, or to all at once on a link of version 3.
     FanOut {
         /// Clients.
         clients: usize,
@@ -98,11 +100,16 @@ impl fmt::Display for Scenario {
                 clients,
                 per_second,
                 size,
+                joins,
             } => {
                 write!(
                     f,
                     "rate: {per_second} packets/s over {clients} clients, {size} bytes"
-                )
+                )?;
+                match joins {
+                    0 => Ok(()),
+                    _ => write!(f, ", while {joins} join"),
+                }
             }
             Self::FanOut {
                 clients,
@@ -149,6 +156,7 @@ impl Scenario {
             | Self::Reconnects { .. }
             | Self::Handshakes { .. }
             | Self::Churn { .. } => 8,
+            Self::Rate { joins, .. } if *joins > 0 => 8,
             Self::Echo { .. } | Self::Rate { .. } | Self::FanOut { .. } | Self::Idle { .. } => 1,
         }
     }
@@ -186,7 +194,8 @@ impl Scenario {
                 clients,
                 per_second,
                 size,
-            } => rate(bench, clients, per_second, size),
+                joins,
+            } => rate(bench, clients, per_second, size, joins),
             Self::FanOut { clients, size, .. } => fan_out(bench, clients, size),
             Self::Joins { clients } | Self::Handshakes { clients } => joins(bench, clients),
             Self::Reconnects { clients } => reconnects(bench, clients),
@@ -226,6 +235,7 @@ fn rate(
     clients: usize,
     per_second: u64,
     size: usize,
+    joins: usize,
 ) -> Result<Outcome, LoadError> {
     bench.connect(clients)?;
     let mut meter = Meter::new(bench.clock);
@@ -240,6 +250,7 @@ fn rate(
         if start.is_none() && bench.clock.now() >= record_from {
             start = Some(Snapshot::take(bench.clock, bench.pid())?);
             meter.recording = true;
+            bench.fleet.add(joins);
         }
         while due <= bench.clock.now() {
             send(&mut bench.fleet.clients[turn], due, size);

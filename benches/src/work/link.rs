@@ -8,21 +8,18 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use voltlane_core::ClientId;
 use voltlane_core::edge::{HasLink as _, LinkProtocol};
-use voltlane_core::link::v3::{
-    Ask, Delivery, Feature, Features, Grant, GroupId, GroupSend, LinkAck, ToEdge, is_counted,
-};
+use voltlane_core::link::v3::ToEdge;
 use voltlane_core::v3::items::Item;
 
 use super::edge::Rig;
 use super::v3::Clients;
 use super::{Kind, Work};
-use crate::wire;
+use crate::{asked, wire};
 
 /// Bytes of a packet for many.
 const BYTES: usize = 64;
 /// The length in bytes of a long packet for many.
 const LONG: usize = 1_024;
-const GROUP: GroupId = GroupId(7);
 /// Steps of a measurement, and those before it.
 const STEPS: usize = 48;
 const WARM_UP: usize = 16;
@@ -42,33 +39,17 @@ enum Way {
     Broadcast,
 }
 
-/// The backend's end of a granted link, which counts as SPEC 37.1 says.
+/// The backend's end of a link.
 #[derive(Debug, Default)]
 struct Counts {
-    received: u64,
-    sent: u64,
+    counts: asked::Counts,
     frames: wire::Partial,
 }
 
 impl Counts {
-    /// Asks for all features but `without`.
-    fn ask(rig: &mut Rig, without: &[Feature]) -> Counts {
-        let features: Features = Feature::ALL
-            .into_iter()
-            .filter(|feature| !without.contains(feature))
-            .collect();
-        let ask = Ask {
-            features,
-            boot: [1; 16],
-            run: None,
-            received: 0,
-            acknowledged: 0,
-            sent: 0,
-            longest_body: 8 << 20,
-        };
-        let mut bytes = Vec::new();
-        ask.encode(&mut bytes);
-        rig.backend_says(&bytes);
+    /// Asks for version 3.
+    fn ask(rig: &mut Rig, acknowledges: bool) -> Counts {
+        rig.backend_says(&asked::ask(acknowledges));
         let mut counts = Counts::default();
         counts.take(rig);
         counts
@@ -78,26 +59,20 @@ impl Counts {
     fn take(&mut self, rig: &mut Rig) {
         let output = rig.edge.link_output().concat();
         rig.edge.handle_link_written(rig.now, output.len());
-        let received = &mut self.received;
-        self.frames.frames(&output, |body| {
-            *received += u64::from(Grant::of(body).is_none() && is_counted(body));
-        });
+        let counts = &mut self.counts;
+        self.frames.frames(&output, |body| counts.hear(body));
     }
 
     /// Acknowledges all of it.
     fn acknowledge(&mut self, rig: &mut Rig) {
         self.take(rig);
         let mut bytes = Vec::new();
-        LinkAck {
-            acknowledged: self.received,
-            sent: self.sent,
-        }
-        .encode(&mut bytes);
+        self.counts.acknowledge(&mut bytes);
         rig.backend_says(&bytes);
     }
 
     fn say(&mut self, rig: &mut Rig, frame: &[u8]) {
-        self.sent += 1;
+        self.counts.sent += 1;
         rig.backend_says(black_box(frame));
     }
 }
@@ -153,23 +128,6 @@ fn ids_of(clients: &Clients, version: u8) -> Vec<ClientId> {
     ids.into_iter().map(ClientId::from_u64).collect()
 }
 
-fn add_to_group(ids: &[ClientId]) -> Vec<u8> {
-    let (mut frame, ids) = (Vec::new(), ids.into());
-    ToEdge::GroupAdd { group: GROUP, ids }.encode(&mut frame);
-    frame
-}
-
-fn for_group(packet: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let send = GroupSend {
-        delivery: Delivery::Ordinary,
-        left_out: (&[][..]).into(),
-        packet,
-    };
-    ToEdge::GroupSend { group: GROUP, send }.encode(&mut frame);
-    frame
-}
-
 /// Clients that are in one group of a backend, and acknowledge nothing.
 pub struct Group {
     clients: Clients,
@@ -189,18 +147,18 @@ impl Group {
     #[must_use]
     pub fn new(version: u8, members: usize) -> Self {
         let mut rig = rig_of(Way::Broadcast);
-        let mut counts = Counts::ask(&mut rig, &[]);
+        let mut counts = Counts::ask(&mut rig, true);
         let mut clients = Clients::on(rig);
         (0..members).for_each(|_| join(&mut clients, version));
         counts.acknowledge(&mut clients.rig);
-        let add = add_to_group(&ids_of(&clients, version));
+        let add = asked::add_to_group(&ids_of(&clients, version));
         counts.say(&mut clients.rig, &add);
         Group { clients, counts }
     }
 
     /// Sends a packet of this length to all of them.
     pub fn send(&mut self, length: usize) {
-        let frame = for_group(&vec![7; length]);
+        let frame = asked::for_group(&vec![7; length]);
         self.counts.say(&mut self.clients.rig, &frame);
     }
 
@@ -213,15 +171,15 @@ impl Group {
 fn cost_for_many(version: u8, way: Way, members: usize, bytes: usize) -> Cost {
     let packet = vec![7; bytes];
     let mut rig = rig_of(way);
-    let mut counts = (way == Way::Broadcast).then(|| Counts::ask(&mut rig, &[]));
+    let mut counts = (way == Way::Broadcast).then(|| Counts::ask(&mut rig, true));
     let mut clients = Clients::on(rig);
     (0..members).for_each(|_| join(&mut clients, version));
     let ids = ids_of(&clients, version);
     let frame = match &mut counts {
         Some(counts) => {
             counts.acknowledge(&mut clients.rig);
-            counts.say(&mut clients.rig, &add_to_group(&ids));
-            for_group(&packet)
+            counts.say(&mut clients.rig, &asked::add_to_group(&ids));
+            asked::for_group(&packet)
         }
         None => {
             let mut frames = Vec::new();
@@ -303,11 +261,7 @@ const ACKNOWLEDGED: usize = 256;
 /// A link with or without acknowledgements, and clients that send: in each step, a packet of each.
 fn packets_up(acknowledges: bool) -> impl FnMut() {
     let mut rig = rig_of(Way::Broadcast);
-    let without: &[Feature] = match acknowledges {
-        true => &[],
-        false => &[Feature::LinkAcks, Feature::EndToEnd],
-    };
-    let mut counts = Counts::ask(&mut rig, without);
+    let mut counts = Counts::ask(&mut rig, acknowledges);
     (0..ACKNOWLEDGED).for_each(|_| rig.join());
     let mut packet = Vec::new();
     wire::put_frame(&mut packet, &[7; BYTES]);
@@ -344,7 +298,7 @@ pub(super) fn kinds() -> Vec<Kind> {
 fn p99_of_echo(joins: bool) -> f64 {
     const CLIENTS: usize = 100;
     let mut rig = rig_of(Way::Broadcast);
-    let mut counts = Counts::ask(&mut rig, &[]);
+    let mut counts = Counts::ask(&mut rig, true);
     (0..CLIENTS).for_each(|_| rig.join());
     let mut up = Vec::new();
     wire::put_frame(&mut up, &[7; BYTES]);
@@ -381,17 +335,17 @@ fn p99_of_echo(joins: bool) -> f64 {
 fn cost_beside_a_slow_one(is_slow: bool) -> f64 {
     const CLIENTS: usize = 1_000;
     let mut rig = rig_of(Way::Broadcast);
-    let mut counts = Counts::ask(&mut rig, &[]);
+    let mut counts = Counts::ask(&mut rig, true);
     (0..CLIENTS).for_each(|_| rig.join());
     counts.acknowledge(&mut rig);
     let ids: Vec<ClientId> = rig.ids().into_iter().map(ClientId::from_u64).collect();
-    counts.say(&mut rig, &add_to_group(&ids));
+    counts.say(&mut rig, &asked::add_to_group(&ids));
     if is_slow {
         let mut pause = Vec::new();
         ToEdge::Pause { id: ids[0] }.encode(&mut pause);
         counts.say(&mut rig, &pause);
     }
-    let to_all = for_group(&[7; BYTES]);
+    let to_all = asked::for_group(&[7; BYTES]);
     let slow = is_slow.then(|| rig.conn(0));
     let spent = median(|| {
         rig.pass_time();
