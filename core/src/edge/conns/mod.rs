@@ -173,12 +173,11 @@ impl Conns {
 
     /// Removes the connection. Its key is dead, and no index may refer to it any more.
     pub(crate) fn remove(&mut self, index: u32, account: &mut Account) -> Conn {
-        let state = self.live(index).state();
-        let (stage, was_asked) = (state.stage(), state.is_asked());
+        let stage = self.live(index).state().stage();
+        self.asked -= usize::from(self.live(index).state().is_asked());
         if stage.is_half_open() {
             self.half_open -= 1;
         }
-        self.asked -= usize::from(was_asked);
         if stage == Stage::Closed {
             self.closed -= 1;
         }
