@@ -525,11 +525,11 @@ impl Client {
     /// Returns the number up to which all packets are acknowledged, after the end with what that told. In version 2: taken by the transport.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
-        let told = self
-            .end
-            .as_ref()
-            .map_or(0, |end| end.ledgers.up.acknowledged);
-        self.outbox.acked().max(told)
+        // After it the queue is empty, whatever became of what was in it.
+        let Some(end) = &self.end else {
+            return self.outbox.acked();
+        };
+        self.session.acknowledged_by(&end.ledgers.up)
     }
 
     /// The application has come back for more after it got packet `number`. It is acknowledged with the next record, or after a while.

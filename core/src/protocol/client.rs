@@ -367,6 +367,14 @@ impl ClientSession {
         }
     }
 
+    /// Returns the number up to which packets are acknowledged, by the account of an end. In version 2: taken by the transport.
+    pub(crate) fn acknowledged_by(&self, up: &Ledger) -> u64 {
+        match self {
+            ClientSession::V2(_) => up.acknowledged.saturating_add(up.open_sent),
+            ClientSession::V3(_) => up.acknowledged,
+        }
+    }
+
     /// Returns the accounts of both directions, as far as this end knows them.
     pub(crate) fn ledgers(&self, outbox: &Outbox) -> Ledgers {
         match self {

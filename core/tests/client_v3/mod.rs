@@ -226,6 +226,35 @@ fn a_client_joins_in_one_round_trip_and_both_sides_talk() {
 }
 
 #[test]
+fn after_the_end_only_that_is_acknowledged_which_it_told() {
+    let mut link = Link::joined();
+    for packet in [&b"arrives"[..], b"arrives too"] {
+        link.client.send(packet).expect("there is room");
+    }
+    link.run();
+    assert_eq!(link.client.acknowledged(), 2);
+    link.lose(Closed::Error);
+    link.client.send(b"never leaves").expect("there is room");
+    link.client.close(link.now);
+    let until = link.client.poll_timeout().expect("it tries again");
+    link.client.handle_timeout(until);
+    // Nobody can be reached until the goodbye has no more time.
+    while !link.client.state().is_over() {
+        let at = link.client.poll_timeout().expect("there is a deadline");
+        link.client.handle_timeout(at);
+        if link.client.wants_connect(at) {
+            link.client.handle_connect_failed(at);
+        }
+        if link.client.wants_close() {
+            link.client.handle_closed(at, Closed::Error);
+        }
+    }
+    let up = link.client.end().expect("it is over").ledgers.up;
+    assert_eq!((up.numbered, up.acknowledged, up.open_unsent), (3, 2, 1));
+    assert_eq!(link.client.acknowledged(), 2);
+}
+
+#[test]
 fn what_the_application_took_is_acknowledged_and_nothing_else() {
     let mut link = Link::joined();
     link.takes = false;

@@ -453,13 +453,7 @@ impl Core {
 
     fn ended(&mut self, end: End) -> Event {
         self.saves();
-        let up = end.ledgers.up;
-        let acked = match self.machine.version() {
-            // Taken by the transport.
-            Version::V2 => up.acknowledged.saturating_add(up.open_sent),
-            _ => up.acknowledged,
-        };
-        self.note_end(acked, &end);
+        self.note_end(self.machine.acknowledged(), &end);
         // After a goodbye the application wants no other session.
         if self.starts_over && !self.is_closing && end.code.class() == Class::Afresh {
             self.start_over();

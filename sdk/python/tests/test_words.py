@@ -13,23 +13,37 @@ from voltlane import Away, ClientId, Connected, EdgeConnected, Ended, Gap, Joine
 NOBODY = ClientId(7)
 
 
-async def test_what_arrived_right_before_the_end_counts() -> None:
-    """The edge acknowledges after a while, and its last word says what it has."""
+async def test_what_arrived_before_the_end_counts_if_only_the_end_tells_it() -> None:
+    """A client whose connection is gone before an acknowledgement came, and whose session ends meanwhile."""
     async with voltlane.listen("127.0.0.1:0") as backend, edge(backend.address, GRANTS) as address:
         client = await voltlane.connect(address, version=3)
         assert client.end is None and client.ledger.up.numbered == 0
+        may_dial, dial = asyncio.Event(), client._dial
+
+        async def dial_later() -> None:
+            await may_dial.wait()
+            await dial()
+
+        client._dial = dial_later  # type: ignore[method-assign]
+        # Nothing more is read, so no acknowledgement comes.
+        client._set_reading(False)
         sent = await client.send("1")
         id = (await next_of(backend, Packet)).id
+        client.drop_connection()
+        lost = await client.send("2")
+        assert client.ledger.up.acknowledged == 0
         await backend.kick(id)
+        await next_of(backend, Ended)
+        may_dial.set()
         end = await next_of(client, Ended)
         up = end.ledger.up
-        assert (end.code, up.numbered, up.acknowledged, up.in_doubt) == (401, sent, sent, 0)
+        assert (end.code, up.numbered, up.acknowledged, up.in_doubt) == (401, lost, sent, 1)
         assert client.end == end and client.ledger == end.ledger
         await client.acknowledged(sent)
-        await client.flush()
-        with pytest.raises(voltlane.SessionEnded) as raised:
-            await client.acknowledged(sent + 1)
-        assert raised.value.end == end
+        for wait in [lambda: client.acknowledged(lost), client.flush]:
+            with pytest.raises(voltlane.SessionEnded) as raised:
+                await wait()
+            assert raised.value.end == end
         with pytest.raises(voltlane.SessionEnded) as raised:
             await client.send("2")
         assert raised.value.end == end
@@ -43,10 +57,10 @@ async def test_a_session_is_not_acknowledged_by_the_one_that_follows_it() -> Non
         sent = await client.send("1")
         arrived, lost = (asyncio.create_task(client.acknowledged(number)) for number in (sent, sent + 1))
         await next_of(backend, Packet)
-        # Its hundreds say that another one may begin.
-        await backend.kick(first, 501)
         reading = asyncio.create_task(next_of(backend, Ended))
         await within(arrived)
+        # Its hundreds say that another one may begin.
+        await backend.kick(first, 501)
         with pytest.raises(voltlane.SessionEnded) as raised:
             await within(lost)
         assert raised.value.end is not None and raised.value.end.code == 501
