@@ -53,6 +53,18 @@ impl Roamer {
         self.exchange(several);
     }
 
+    /// Does so at once, as nobody waits for longer than an acknowledgement of the link takes.
+    fn hop(&mut self, several: &mut Several, edge: usize) {
+        self.lose(several);
+        let now = several.edges[edge].now;
+        let conn = several.edges[edge].accept();
+        let mut random = [0; 32];
+        self.rng.fill_bytes(&mut random);
+        self.client.handle_connected(now, random);
+        self.at = Some((edge, conn));
+        self.exchange(several);
+    }
+
     fn is_there(&self) -> bool {
         self.client.state() == State::Established
     }
@@ -332,6 +344,26 @@ fn an_attempt_that_the_backend_was_asked_of_hears_its_own_answer_alone() {
     assert!(one.is_there(), "{:?}", one.ended);
     let first = (1, 1_u64.to_le_bytes().to_vec());
     assert_eq!(one.got, [first], "what waited comes once");
+}
+
+/// SPEC 44.6(d).
+#[test]
+fn an_acknowledgement_of_an_old_copy_is_none_of_the_present_one() {
+    let (mut several, mut one) = joined();
+    up(&mut one.client, 1..=2);
+    one.exchange(&mut several);
+    // The application has them, and its link has not said so when their client is at another edge, and here again.
+    one.hop(&mut several, 1);
+    one.hop(&mut several, 0);
+    assert!(one.is_there(), "{:?}", one.ended);
+    several.is_busy = true;
+    up(&mut one.client, 3..=4);
+    one.exchange(&mut several);
+    one.rest(&mut several);
+    assert_eq!(one.client.acknowledged(), 2);
+    several.come_back(0);
+    one.rest(&mut several);
+    assert_eq!(one.client.acknowledged(), 4);
 }
 
 /// SPEC 44.5(d): an edge that gets a session acknowledges what the backend has of it, so the application has to come back from that first.
