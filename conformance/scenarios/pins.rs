@@ -133,7 +133,13 @@ pub(super) fn say(clients: &mut [One], last: u64) {
 pub(super) fn until(backends: &mut [Application], clients: &mut [One], last: u64) {
     let began = Instant::now();
     let expected: Vec<u64> = (1..=last).collect();
-    while clients.iter().any(|one| one.got.len() < expected.len()) && began.elapsed() < PATIENCE {
+    let lacks = |backends: &[Application], clients: &[One]| {
+        // An application answers before it says what it has heard.
+        let heard = backends.iter().flat_map(|one| one.heard.values());
+        heard.map(Vec::len).sum::<usize>() < CLIENTS * expected.len()
+            || clients.iter().any(|one| one.got.len() < expected.len())
+    };
+    while lacks(backends, clients) && began.elapsed() < PATIENCE {
         backends.iter_mut().for_each(Application::hear);
         clients.iter_mut().for_each(One::hear);
         std::thread::yield_now();
