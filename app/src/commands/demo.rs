@@ -4,6 +4,7 @@
 pub(crate) mod edges;
 mod figures;
 mod player;
+mod tasks;
 #[cfg(feature = "websocket")]
 mod web;
 
@@ -25,6 +26,7 @@ use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer};
 
 use self::figures::{Figures, lock};
 use self::player::{CUT_EVERY, LONGEST_PAUSE, PACE, Role, play};
+use self::tasks::Tasks;
 use super::echo::echo;
 use super::signals::{self, Stop};
 use super::{make_key, random};
@@ -95,11 +97,12 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
         ),
     )?;
 
-    let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
+    let mut tasks = Tasks::from(vec![Box::pin(driver) as Task, Box::pin(serve(backend))]);
     for number in 0..CLIENTS {
         let role = Role {
             client: client::<R>(&address.to_string()),
             at: Arc::new(AtomicUsize::new(0)),
+            begins_after: Duration::ZERO,
             pace: PACE,
             first_cut: Some(CUT_EVERY / 2 + CUT_APART * number),
         };
@@ -170,10 +173,10 @@ async fn tell<T: Timer>(
 }
 
 /// Runs tasks concurrently until `main` is done.
-async fn while_running<T>(tasks: &mut Vec<Task>, main: impl Future<Output = T>) -> T {
+async fn while_running<T>(tasks: &mut Tasks, main: impl Future<Output = T>) -> T {
     let mut main = pin!(main);
     poll_fn(|cx| {
-        tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
+        tasks.poll(cx);
         main.as_mut().poll(cx)
     })
     .await

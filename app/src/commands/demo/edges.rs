@@ -24,6 +24,7 @@ use self::backends::Backends;
 use self::process::{Edge, End, Place};
 use super::figures::{CLEAR_LINE, Figures, lock};
 use super::player::{LONGEST_PAUSE, PACE, Role, play};
+use super::tasks::Tasks;
 use super::{REFRESH_PIPE, REFRESH_TERMINAL, say, while_running};
 use crate::cli::DemoArgs;
 use crate::commands::signals::{self, Stop};
@@ -33,6 +34,8 @@ use crate::outlet::Outlet;
 const CLIENTS_PER_EDGE: usize = 4;
 /// The shortest time between two packets of all clients together.
 const ONE_EVERY: Duration = Duration::from_micros(400);
+/// The time between the first connections of two clients. An edge takes 2,000 in a second, and 1,000 that have not proven themselves.
+const BEGIN_EVERY: Duration = Duration::from_millis(1);
 /// Seconds from one kill to the next, if the arguments do not say.
 const KILL_EVERY: u32 = 5;
 /// The time after which an edge that was killed is started again. Its term is greater then: it is made of seconds.
@@ -51,7 +54,8 @@ pub(super) async fn show<R: Runtime>(args: DemoArgs, edges: u8) -> io::Result<bo
     let stop = signals::stop()?;
     // From here on there is something to be taken away at the end.
     stop.serves();
-    let (backends, mut tasks) = Backends::start::<R>(backends_of(args), edges).await?;
+    let (backends, tasks) = Backends::start::<R>(backends_of(args), edges).await?;
+    let mut tasks = Tasks::from(tasks);
     let addresses = backends.slots.iter().map(|slot| slot.address);
     let mut place = Place::make(addresses.collect())?;
     #[cfg(feature = "engine")]
@@ -79,12 +83,18 @@ pub(super) async fn show<R: Runtime>(args: DemoArgs, edges: u8) -> io::Result<bo
     }
     let few = addresses.len() * CLIENTS_PER_EDGE;
     let clients = args.clients.map_or(few, usize::from);
-    let pace = PACE.max(ONE_EVERY.saturating_mul(u32::try_from(clients).unwrap_or(u32::MAX)));
+    let times =
+        |every: Duration, clients| every.saturating_mul(u32::try_from(clients).unwrap_or(u32::MAX));
+    let (pace, longest_pause) = (
+        PACE.max(times(ONE_EVERY, clients)),
+        LONGEST_PAUSE.max(times(ONE_EVERY, clients)),
+    );
     for number in 0..clients {
         let at = Arc::new(AtomicUsize::new(usize::MAX));
         let role = Role {
-            client: client::<R>(&addresses, number, &at),
+            client: client::<R>(&addresses, number, longest_pause, &at),
             at: Arc::clone(&at),
+            begins_after: times(BEGIN_EVERY, number),
             pace,
             first_cut: None,
         };
@@ -120,10 +130,11 @@ enum Turn {
 fn client<R: Runtime>(
     addresses: &[SocketAddr],
     number: usize,
+    longest_pause: Duration,
     at: &Arc<AtomicUsize>,
 ) -> Result<Client, ConnectError> {
     let config = ClientConfig::default()
-        .with_backoff(LONGEST_PAUSE, LONGEST_PAUSE)
+        .with_backoff(LONGEST_PAUSE, longest_pause)
         .expect("the first pause is no longer than the longest")
         .with_trust_first_use(true);
     let mut options = ClientOptions::default();

@@ -102,8 +102,8 @@ impl Default for Figures {
     }
 }
 
-pub(super) fn lock(figures: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
-    figures.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Figures {

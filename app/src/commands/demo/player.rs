@@ -26,6 +26,8 @@ pub(super) struct Role {
     pub(super) client: Result<Client, ConnectError>,
     /// The edge that it is at, or tries.
     pub(super) at: Arc<AtomicUsize>,
+    /// How long it waits until it connects.
+    pub(super) begins_after: Duration,
     /// The time from an echo to the next packet.
     pub(super) pace: Duration,
     /// When it cuts its connection for the first time. `None`: it never does.
@@ -46,6 +48,8 @@ pub(super) async fn play<R: Runtime>(role: Role, figures: Arc<Mutex<Figures>>) {
         return;
     };
     let mut timer = R::Timer::default();
+    let begins_at = timer.now() + role.begins_after;
+    poll_fn(|cx| timer.poll_until(cx, begins_at)).await;
     let first_cut = role.first_cut.map(|after| timer.now() + after);
     let mut cut_at = first_cut.unwrap_or(Time::MAX);
     let (mut dropped_at, mut was_at) = (Time::ZERO, usize::MAX);

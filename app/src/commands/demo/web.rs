@@ -17,6 +17,7 @@ use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer as _};
 
 use super::super::signals;
 use super::super::{make_key, random};
+use super::tasks::Tasks;
 use super::{MISSED_PACKETS, say, while_running};
 use crate::config::Address;
 use crate::http::{Pages, Response, Server};
@@ -59,7 +60,7 @@ pub(super) async fn show<R: Runtime>(secs: Option<u32>) -> io::Result<bool> {
         &out,
         &format!("Open http://{address}/ in two browsers, draw, and cut the network of one.\n"),
     )?;
-    let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(play(backend))];
+    let mut tasks = Tasks::from(vec![Box::pin(driver) as Task, Box::pin(play(backend))]);
     let mut timer = R::Timer::default();
     let end = secs.map_or(Time::MAX, |secs| {
         timer.now() + Duration::from_secs(secs.into())

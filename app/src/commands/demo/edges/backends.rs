@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use voltlane_core::{ClientId, Time};
 use voltlane_driver::backend::{Backend, BackendHandle, Event, Means, Options};
-use voltlane_driver::{Listener, Runtime, SocketOptions, Task, Timer as _};
+use voltlane_driver::{Listener, Runtime, SocketOptions, Task, Timer};
 
 use super::LOOK_EVERY;
 use super::process::Port;
@@ -175,7 +174,7 @@ impl Part {
             let Ok(mut backend) = Backend::begin(options, means) else {
                 return;
             };
-            while let Some(event) = self.next(&mut backend).await {
+            while let Some(event) = self.next(&mut backend, &mut timer).await {
                 self.note(&event);
                 answer(&backend, event).await;
             }
@@ -191,12 +190,17 @@ impl Part {
         lock(&self.all).seen[self.number].runs
     }
 
-    /// Returns the next event, until it is killed.
-    async fn next(&self, backend: &mut Backend) -> Option<Event> {
-        // Every task is polled whenever one is, so it is noticed that this one is to end.
-        poll_fn(|cx| match self.runs() {
-            true => pin!(backend.recv()).poll(cx),
-            false => Poll::Ready(None),
+    /// Returns the next event, until it is killed, which is noticed when it is looked for.
+    async fn next(&self, backend: &mut Backend, timer: &mut impl Timer) -> Option<Event> {
+        let mut look_at = timer.now();
+        poll_fn(|cx| {
+            if !self.runs() {
+                return Poll::Ready(None);
+            }
+            while timer.poll_until(cx, look_at).is_ready() {
+                look_at = timer.now() + LOOK_EVERY;
+            }
+            backend.poll_recv(cx)
         })
         .await
     }
