@@ -291,8 +291,9 @@ fn each_request_that_is_refused_is_told_once_with_its_reason() {
         }));
         let (client, server) = pipe(0);
         let mut server = door(Kind::Ws, rules).enter(server, PEER).expect("a door");
-        let bytes = &mut client.writes.lock().expect("no panic").bytes;
-        bytes.extend(sent.as_bytes());
+        let mut writes = client.writes.lock().expect("no panic");
+        writes.bytes.extend(sent.as_bytes());
+        drop(writes);
         for _ in 0..3 {
             let _ = read(&mut server, 64);
         }
