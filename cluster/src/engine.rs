@@ -27,25 +27,34 @@ impl CallId {
     }
 }
 
+/// Returns what the key of a record ends with: that of a home, or of a page of bans. (SPEC 43.9(a))
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub(crate) fn key_of(home: u16) -> String {
+    match home.checked_sub(crate::record::MAX_HOME + 1) {
+        None => format!("home.{home}"),
+        Some(page) => format!("bans.{page}"),
+    }
+}
+
 /// What an engine is asked for. An engine implements each, so the list is complete. (SPEC 43.2(a))
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "an engine matches all of them")]
 pub enum Call {
-    /// The record of a home.
+    /// The record of a home, or of a page of bans.
     Read {
-        /// The home.
+        /// The home, or a number behind [`MAX_HOME`](crate::record::MAX_HOME): a page (SPEC 43.9(a)).
         home: u16,
     },
-    /// To write the record of a home, if its revision is this one. 0: if it has none.
+    /// To write the record of a home or of a page of bans, if its revision is this one. 0: if it has none.
     Write {
-        /// The home.
+        /// The home, or a number behind [`MAX_HOME`](crate::record::MAX_HOME): a page (SPEC 43.9(a)).
         home: u16,
         /// The revision that it must have.
         expected: u64,
         /// The value, of at most [`MAX_VALUE_BYTES`].
         value: Vec<u8>,
     },
-    /// The records of all homes.
+    /// The records of all homes, without pages of bans.
     List,
 }
 

@@ -1,5 +1,6 @@
 //! The thread that drives a lease over an engine.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -8,16 +9,25 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::bans::{BanEvent, Bans, Change, MAX_WAITING, SharedBan, may_be_shared};
 use crate::engine::{Answer, Call, CallId, Engine, EngineError, Request};
 use crate::lease::{Event, Lease, LeaseConfig, Moment, Standing};
+use crate::record::ClusterName;
 
 /// How long giving back may take at the end. (SPEC 43.6)
 pub const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What an edge has become, for its record: its run, and whether it has a link.
 pub type Look = Box<dyn FnMut() -> (Option<u64>, bool) + Send>;
+
+/// Does what other edges have changed of the shared bans. Returns false if it could not: it is asked again.
+pub type Adopt = Box<dyn FnMut(&[Change]) -> bool + Send>;
+
+/// Is told what has happened to the shared bans.
+pub type TellOfBans = Box<dyn FnMut(&BanEvent) + Send>;
 
 /// Why a home was not taken in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,10 +50,30 @@ pub enum NotTaken {
 #[derive(Default)]
 struct Orders {
     look: Option<Look>,
+    share: Option<Share>,
+    /// At most [`MAX_WAITING`].
+    changes: Vec<Change>,
     give_back: bool,
 }
 
+/// What begins the sharing of bans.
+struct Share {
+    known: Vec<SharedBan>,
+    adopt: Adopt,
+    tell: TellOfBans,
+}
+
+/// The shared bans, as others may look at them.
+#[derive(Default)]
+struct Shown {
+    known: BTreeMap<IpNet, SharedBan>,
+    refused: u64,
+    /// Whether they are shared.
+    is_shared: bool,
+}
+
 struct State {
+    shown: Shown,
     standing: Standing,
     term: Option<u32>,
     holder: Option<String>,
@@ -116,8 +146,76 @@ fn rest(engine: &impl Engine, woken: Option<&UnixStream>, left: Option<Duration>
 /// Keeps the lease of a home, in a thread of its own. When it is dropped, the home is given back.
 pub struct Keeper {
     shared: Arc<Shared>,
-    wake: UnixStream,
+    wake: Arc<UnixStream>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Shares bans by the thread of a [`Keeper`]. It may outlive that, and then does nothing. Cheap to clone.
+#[derive(Clone)]
+pub struct Teller {
+    shared: Arc<Shared>,
+    wake: Arc<UnixStream>,
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Teller").finish_non_exhaustive()
+    }
+}
+
+impl Teller {
+    /// Begins to share, once. `known` are bans that were shared when this edge ended, and that it has in effect. `adopt` and `tell` are
+    /// called in the thread.
+    pub fn begin(&self, known: Vec<SharedBan>, adopt: Adopt, tell: TellOfBans) {
+        let mut state = self.shared.lock();
+        state.orders.share = Some(Share { known, adopt, tell });
+        state.shown.is_shared = true;
+        drop(state);
+        wake(&self.wake);
+    }
+
+    /// Tells the others of a change of this edge, now or once the engine can be used. It waits for nothing. Returns false if it is not
+    /// told: it is not shared, [`may_be_shared`](crate::bans::may_be_shared) says no, or too many changes wait.
+    #[must_use]
+    pub fn tell(&self, change: Change) -> bool {
+        let network = match &change {
+            Change::Ban(ban) => ban.network,
+            Change::Lift(network) => *network,
+        };
+        let mut state = self.shared.lock();
+        let has_room = state.orders.changes.len() < MAX_WAITING && !state.is_over;
+        if !state.shown.is_shared || !has_room || !may_be_shared(&network) {
+            return false;
+        }
+        match &change {
+            Change::Ban(ban) => state.shown.known.insert(network, ban.clone()),
+            Change::Lift(network) => state.shown.known.remove(network),
+        };
+        state.orders.changes.push(change);
+        drop(state);
+        wake(&self.wake);
+        true
+    }
+
+    /// Returns the shared bans that this edge has in effect, by their networks.
+    #[must_use]
+    pub fn known(&self) -> BTreeMap<IpNet, SharedBan> {
+        self.shared.lock().shown.known.clone()
+    }
+
+    /// Returns how many bans are shared, and how many were refused. `None`: nothing is shared.
+    #[must_use]
+    pub fn counts(&self) -> Option<(usize, u64)> {
+        let shown = &self.shared.lock().shown;
+        shown
+            .is_shared
+            .then_some((shown.known.len(), shown.refused))
+    }
+}
+
+fn wake(pipe: &UnixStream) {
+    // A full pipe wakes it as well.
+    let _ = (&mut &*pipe).write(&[0]);
 }
 
 impl fmt::Debug for Keeper {
@@ -141,6 +239,7 @@ impl Keeper {
         woken.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
+                shown: Shown::default(),
                 standing: Standing::Waits,
                 term: None,
                 holder: None,
@@ -156,7 +255,10 @@ impl Keeper {
             shared: Arc::clone(&shared),
             woken,
             began,
+            cluster: config.cluster.clone(),
+            seed: config.seed,
             lease: Lease::new(moment(began), config),
+            bans: None,
             engine,
             tell,
             look: None,
@@ -166,7 +268,7 @@ impl Keeper {
         let thread = thread.spawn(move || work.run())?;
         Ok(Keeper {
             shared,
-            wake,
+            wake: Arc::new(wake),
             thread: Some(thread),
         })
     }
@@ -247,8 +349,16 @@ impl Keeper {
     }
 
     fn wake(&self) {
-        // A full pipe wakes it as well.
-        let _ = (&self.wake).write(&[0]);
+        wake(&self.wake);
+    }
+
+    /// Returns what shares bans.
+    #[must_use]
+    pub fn teller(&self) -> Teller {
+        Teller {
+            shared: Arc::clone(&self.shared),
+            wake: Arc::clone(&self.wake),
+        }
     }
 }
 
@@ -271,7 +381,10 @@ struct Work<E, F> {
     shared: Arc<Shared>,
     woken: UnixStream,
     began: Instant,
+    cluster: ClusterName,
+    seed: u64,
     lease: Lease,
+    bans: Option<(Bans, Adopt, TellOfBans)>,
     engine: E,
     tell: F,
     look: Option<Look>,
@@ -294,6 +407,17 @@ impl<E: Engine, F: FnMut(&Event)> Work<E, F> {
         if orders.look.is_some() {
             self.look = orders.look;
         }
+        let now = moment(self.began);
+        if let Some(Share { known, adopt, tell }) = orders.share {
+            let bans = Bans::new(now, self.cluster.clone(), known, self.seed);
+            self.bans = Some((bans, adopt, tell));
+        }
+        if let Some((bans, ..)) = &mut self.bans {
+            for change in orders.changes {
+                // What has no room stays at this edge, as the log says of those that are refused.
+                bans.tell(now, change);
+            }
+        }
         if orders.give_back && self.gives_back_until.is_none() {
             let now = moment(self.began);
             self.gives_back_until = Some(now.at + GIVE_BACK_TIMEOUT);
@@ -302,7 +426,11 @@ impl<E: Engine, F: FnMut(&Event)> Work<E, F> {
         loop {
             while let Some((id, answer)) = self.engine.poll(self.began.elapsed()) {
                 // Opening a connection takes time.
-                self.lease.handle_answer(moment(self.began), id, answer);
+                let now = moment(self.began);
+                match &mut self.bans {
+                    Some((bans, ..)) if bans.has_made(id) => bans.handle_answer(now, id, answer),
+                    _ => self.lease.handle_answer(now, id, answer),
+                }
             }
             let is_due = self
                 .lease
@@ -313,11 +441,15 @@ impl<E: Engine, F: FnMut(&Event)> Work<E, F> {
                 self.lease.describe(run, is_linked);
             }
             let now = moment(self.began);
-            match self.lease.poll_call(now) {
+            let request = self.lease.poll_call(now);
+            // The lease goes first.
+            let request = request.or_else(|| self.bans.as_mut()?.0.poll_call(now));
+            match request {
                 Some(request) => self.engine.call(now.at, request),
                 None => break,
             }
         }
+        self.share();
         let events: Vec<Event> = std::iter::from_fn(|| self.lease.poll_event()).collect();
         let standing = self.lease.standing();
         let mut state = self.shared.lock();
@@ -348,12 +480,34 @@ impl<E: Engine, F: FnMut(&Event)> Work<E, F> {
         is_late || matches!(standing, Standing::Lost | Standing::GivenBack)
     }
 
+    /// Has the edge do what others have changed of the bans.
+    fn share(&mut self) {
+        let Some((bans, adopt, tell)) = &mut self.bans else {
+            return;
+        };
+        let changes = bans.changes(moment(self.began));
+        bans.looked();
+        if !changes.is_empty() && adopt(&changes) {
+            bans.done(&changes);
+        }
+        while let Some(event) = bans.poll_event() {
+            tell(&event);
+        }
+        let mut state = self.shared.lock();
+        // What this edge has changed meanwhile is shown already.
+        if state.orders.changes.is_empty() {
+            state.shown.known.clone_from(bans.known());
+        }
+        state.shown.refused = bans.refused();
+    }
+
     /// Waits for an order, for the engine, or for the next time that something is due.
     fn rest(&mut self) {
         let due = [
             self.lease.poll_timeout(),
             self.engine.poll_timeout(),
             self.gives_back_until,
+            self.bans.as_ref().map(|(bans, ..)| bans.poll_timeout()),
         ];
         let due = due.into_iter().flatten().min();
         let left = due.map(|due| due.saturating_sub(self.began.elapsed()));

@@ -1,8 +1,9 @@
-//! What several edges of one cluster agree on (SPEC 43): which of them has a home, by a lease with a term.
+//! What several edges of one cluster agree on (SPEC 43): which of them has a home, by a lease with a term, and whom they ban.
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`lease`] | the lease of a home, as a state machine: time and answers are arguments |
+//! | [`bans`] | the bans that edges share, as a state machine |
 //! | [`engine`] | what an engine does: three calls, each bounded |
 //! | [`record`] | what stands in an engine, as text |
 //! | [`memory`] | the engine within one process |
@@ -16,6 +17,7 @@
 // Public types can be extended. An enum or a struct that others match or build as a whole says why.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
+pub mod bans;
 pub mod engine;
 #[cfg(all(any(feature = "nats", feature = "redis"), unix))]
 pub mod keeper;
@@ -32,9 +34,10 @@ mod spread;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
+pub use self::bans::{BanEvent, Bans, Change, SharedBan};
 pub use self::engine::{Answer, Call, CallId, Engine, EngineError, Entry, Reply, Request};
 #[cfg(all(any(feature = "nats", feature = "redis"), unix))]
-pub use self::keeper::{Keeper, NotTaken, ask};
+pub use self::keeper::{Adopt, Keeper, NotTaken, Teller, ask};
 pub use self::lease::{Event, Lease, LeaseConfig, Moment, Standing};
 pub use self::memory::MemoryEngine;
 #[cfg(feature = "nats")]

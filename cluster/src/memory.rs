@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::engine::{
     Answer, Call, CallId, Engine, EngineError, Entry, MAX_VALUE_BYTES, Reply, Request,
 };
+use crate::record::MAX_HOME;
 
 /// The records of a cluster, by home.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +38,7 @@ impl Store {
                 Ok(Reply::Written(self.revision))
             }
             Call::List => {
-                let homes = self.records.keys();
+                let homes = self.records.keys().filter(|home| **home <= MAX_HOME);
                 Ok(Reply::List(
                     homes.filter_map(|home| self.entry(*home)).collect(),
                 ))

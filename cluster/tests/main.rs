@@ -1,5 +1,6 @@
 //! The tests of the crate, as one target.
 
+mod bans;
 mod contention;
 mod engines;
 mod fake;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::engine::{EngineError, Entry};
+use crate::engine::{EngineError, Entry, key_of};
 use crate::server::{nonsense, plain};
 
 /// Codes of errors of JetStream.
@@ -89,7 +89,7 @@ pub(super) fn read_entry(
     }
     let message = &answer["message"];
     let subject = message["subject"].as_str().unwrap_or_default();
-    if !subject.ends_with(&format!(".home.{home}")) {
+    if !subject.ends_with(&format!(".{}", key_of(home))) {
         return Err(nonsense("a record is of another home"));
     }
     let revision = message["seq"].as_u64().filter(|revision| *revision > 0);

@@ -16,7 +16,7 @@ use self::greeting::{check_server, login};
 use self::jetstream::{ApiError, code, content, error_of, read_entry};
 use self::wire::{Parser, Said};
 use crate::engine::{
-    Call, CallId, EngineError, Entry, MAX_ENTRIES, MAX_VALUE_BYTES, Reply, Request,
+    Call, CallId, EngineError, Entry, MAX_ENTRIES, MAX_VALUE_BYTES, Reply, Request, key_of,
 };
 use crate::record::MAX_HOME;
 use crate::server::{Asked, Progress, Turn, Wire, engine, nonsense};
@@ -187,7 +187,7 @@ impl Wire for Nats {
 
 impl Nats {
     fn subject(&self, home: u16) -> String {
-        format!("$KV.{}.home.{home}", self.bucket)
+        format!("$KV.{}.{}", self.bucket, key_of(home))
     }
 
     /// Publishes a request, whose answer has a subject of its own.

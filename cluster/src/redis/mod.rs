@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use self::opening::{ask, check_server, error_of, is_primary, login_error_of};
 use self::wire::{Parser, Said, command};
-use crate::engine::{Answer, Call, CallId, EngineError, Entry, Reply, Request};
+use crate::engine::{Answer, Call, CallId, EngineError, Entry, Reply, Request, key_of};
 use crate::record::MAX_HOME;
 use crate::server::{Asked, Progress, Turn, Wire, engine, nonsense};
 
@@ -127,8 +127,13 @@ impl Wire for Redis {
     fn begin(&mut self, turn: &mut Turn<'_>, Request { id, call }: Request) {
         // Those of a cluster are in one slot of a Redis Cluster.
         let key = |name: &str| format!("voltlane:{{{}}}:{name}", turn.config.cluster);
-        let record = |home: u16| key(&format!("home.{home}"));
-        let (revision, homes) = (key("revision"), key("homes"));
+        let record = |home: u16| key(&key_of(home));
+        let revision = key("revision");
+        let homes = match &call {
+            // A list has no page of bans.
+            Call::Write { home, .. } if *home > MAX_HOME => key("pages"),
+            _ => key("homes"),
+        };
         let (what, first, name, more) = match call {
             Call::Read { home } => (What::Read(home), record(home), "read", Vec::new()),
             Call::List => (What::List, key("home."), "list", Vec::new()),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::bans::MAX_PAGES;
 use crate::engine::{
     Answer, CALL_TIMEOUT, Call, CallId, Engine, EngineError, MAX_CALLS, MAX_VALUE_BYTES, Reply,
     Request,
 };
 use crate::lease::{Event, Lease, LeaseConfig, Moment, Standing};
+use crate::record::MAX_HOME;
 
 /// The time of a test, virtual or real.
 pub trait Clock {
@@ -105,6 +107,7 @@ pub fn conforms(bench: &dyn Bench) {
     all_homes_are_listed(bench);
     several_calls_wait_for_their_answers(bench);
     a_home_goes_from_one_edge_to_the_next(bench);
+    pages_of_bans_are_apart_from_homes(bench);
 }
 
 fn a_record_is_written_at_its_revision_alone(bench: &dyn Bench) {
@@ -182,6 +185,25 @@ fn all_homes_are_listed(bench: &dyn Bench) {
     for entry in entries {
         assert_eq!(caller.read(entry.home), Some((entry.revision, entry.value)));
     }
+}
+
+fn pages_of_bans_are_apart_from_homes(bench: &dyn Bench) {
+    let mut one = Caller::new(bench);
+    let mut other = Caller::new(bench);
+    for page in [MAX_HOME + 1, MAX_HOME + MAX_PAGES] {
+        assert_eq!(one.read(page), None);
+        let first = one.write(page, 0, b"page").expect("written");
+        assert_eq!(other.read(page), Some((first, b"page".to_vec())));
+        assert_eq!(other.write(page, 0, b"again"), Err(EngineError::Refused));
+        let second = other.write(page, first, b"more").expect("written");
+        assert!(second > first);
+        let largest = vec![b'v'; MAX_VALUE_BYTES];
+        one.write(page, second, &largest).expect("at the bound");
+    }
+    let Ok(Reply::List(entries)) = one.ask(Call::List) else {
+        panic!("no list");
+    };
+    assert!(entries.iter().all(|entry| entry.home <= MAX_HOME));
 }
 
 fn several_calls_wait_for_their_answers(bench: &dyn Bench) {
