@@ -44,6 +44,8 @@ mod refusals;
 mod resources;
 mod runs_file;
 mod secret_file;
+#[cfg(all(feature = "admin", feature = "engine"))]
+mod shared_bans;
 #[cfg(feature = "snapshot")]
 mod snapshot_file;
 mod supervisor;

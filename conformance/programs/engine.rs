@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use conformance::metrics::get;
 use conformance::others::{free_address, installed, wait_for_listener};
 use conformance::several::{Library, Serving, close, serve_several};
-use conformance::{ClientV3, Directory, Edge, PATIENCE, Process, Program, Signal};
+use conformance::{ClientV3, Directory, Edge, Frames, PATIENCE, Process, Program, Signal};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use voltlane_driver::backend::{BackendHandle, Event};
 
 /// The engines, by the schemes of their addresses.
@@ -367,5 +368,117 @@ fn the_edges_agree_by(kind: Kind) {
         assert_eq!(finished.code, Some(1));
         let says = format!("there is no {} in the PATH", kind.program());
         assert!(finished.stderr.contains(&says), "{}", finished.stderr);
+    }
+}
+
+/// An edge of a cluster, with an admin interface.
+struct Member {
+    program: Program,
+    edge: Edge,
+    directory: Directory,
+}
+
+impl Member {
+    fn start(program: Program, application: &Application, config: &str, home: u16) -> Member {
+        let directory = Directory::new();
+        let socket = directory.path().join("admin.sock");
+        let config = config.replace("home = 3", &format!("home = {home}"));
+        let config = format!("{config}admin.address = \"unix:{}\"\n", socket.display());
+        let edge = Edge::start_in(program, &directory, application.address, &config);
+        Member {
+            program,
+            edge,
+            directory,
+        }
+    }
+
+    /// Runs the program with these words, and returns what it prints.
+    #[track_caller]
+    fn run(&self, words: &str) -> String {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let output = self.program.command(&self.directory, &words).output();
+        let output = output.expect("it runs");
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Connects from an address that is not that of the other clients.
+    fn connect(&self) -> Frames {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let source = SocketAddr::from(([127, 0, 0, 2], 0));
+        socket.bind(&source.into()).expect("an address of ours");
+        let address = self.edge.address().into();
+        socket.connect(&address).expect("it listens");
+        Frames::new(socket.into())
+    }
+}
+
+const BANNED: &str = "a ban by the engine of the cluster";
+
+#[test]
+fn a_ban_at_one_edge_is_in_effect_at_the_others_until_one_lifts_it() {
+    let libraries = [Library::Tokio, Library::Smol];
+    for (kind, (program, library)) in Kind::ALL
+        .into_iter()
+        .zip(crate::PROGRAMS.into_iter().zip(libraries))
+    {
+        let Some(server) = Server::start(kind) else {
+            continue;
+        };
+        let shared = server.config("bans");
+        let config = format!("{shared}limits.exempt = []\n");
+        let application = Application::serve(library);
+        let first = Member::start(program, &application, &config, 3);
+        application.edge();
+        let second = Member::start(program, &application, &config, 4);
+        application.edge();
+
+        let told = first.run("ctl ban 127.0.0.2 --secs 600 --note floods");
+        assert!(told.contains("shared") && told.contains("true"), "{told}");
+        let line = second.edge.expect_log(BANNED);
+        assert!(line.contains("the edge with the home 3"), "{line}");
+        second.connect().expect_closed();
+        let mut client = ClientV3::join(second.edge.address());
+        application.speak(&mut client, b"from elsewhere");
+        let bans = second.run("ctl bans");
+        let row = bans.lines().find(|line| line.starts_with("127.0.0.2/32"));
+        let row: Vec<_> = row.expect("a row").split_whitespace().collect();
+        assert_eq!(row[2..], ["3", "floods"], "{bans}");
+        assert_eq!(second.edge.metrics().value("voltlane_shared_bans"), 1);
+        let status = second.run("cluster status");
+        assert!(status.contains("bans that are shared: 1\n"), "{status}");
+        // One that shuts out the machine itself is not told.
+        let told = first.run("ctl ban 127.0.0.1 --force --secs 1");
+        assert!(told.contains("shared") && told.contains("false"), "{told}");
+
+        // An edge that starts later has it, if the network is not exempt there.
+        second.edge.stop();
+        let third = Member::start(program, &application, &config, 4);
+        application.edge();
+        third.edge.expect_log(BANNED);
+        third.connect().expect_closed();
+        third.edge.stop();
+        let fourth = Member::start(program, &application, &shared, 4);
+        application.edge();
+        fourth.edge.expect_log("the network is in limits.exempt");
+        assert!(!fourth.run("ctl bans").contains("127.0.0.2"));
+
+        // It can be lifted at any edge, even while the engine sleeps.
+        server.process.suspend();
+        fourth.run("ctl unban 127.0.0.2");
+        first.connect().expect_closed();
+        server.process.signal(Signal::CONT);
+        first
+            .edge
+            .expect_log("a ban is lifted by the engine of the cluster");
+        assert!(!first.run("ctl bans").contains("127.0.0.2"));
+        let banned = "voltlane_rejects_total{reason=\"banned\"}";
+        let refused = first.edge.metrics().value(banned);
+        let accepted = first.edge.metrics().value("voltlane_accepts_total");
+        let _open = first.connect();
+        while first.edge.metrics().value("voltlane_accepts_total") == accepted {}
+        assert_eq!(first.edge.metrics().value(banned), refused);
+        first.edge.stop();
+        fourth.edge.stop();
     }
 }

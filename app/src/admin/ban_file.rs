@@ -29,10 +29,23 @@ struct Line {
     /// Seconds since 1970.
     until: Option<u64>,
     note: String,
+    /// Left out: it is not shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    home: Option<u16>,
 }
 
-/// A ban: its network, how long it lasts, and its note.
-type Ban = (IpNet, Option<Duration>, String);
+/// A ban.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ban {
+    /// Its network.
+    pub(crate) network: IpNet,
+    /// How long it lasts. `None`: for ever.
+    pub(crate) within: Option<Duration>,
+    /// Words for people.
+    pub(crate) note: String,
+    /// The home of the edge that has made it, if it is shared.
+    pub(crate) home: Option<u16>,
+}
 
 /// Reads the bans of an earlier run. There are none if there is no file.
 fn read(path: &Path, now: Duration) -> io::Result<Vec<Ban>> {
@@ -54,11 +67,17 @@ fn read(path: &Path, now: Duration) -> io::Result<Vec<Ban>> {
             network,
             until,
             note,
+            home,
         } = serde_json::from_slice(line).map_err(|error| bad(error.to_string()))?;
         let network = parse_network(&network).map_err(|error| bad(error.to_string()))?;
         let within = until.map(|until| Duration::from_secs(until).saturating_sub(now));
         if within.is_none_or(|within| !within.is_zero()) {
-            bans.push((network, within, note));
+            bans.push(Ban {
+                network,
+                within,
+                note,
+                home,
+            });
         }
     }
     Ok(bans)
@@ -67,12 +86,13 @@ fn read(path: &Path, now: Duration) -> io::Result<Vec<Ban>> {
 /// Returns the file with these bans.
 fn encode(bans: &[Ban], now: Duration) -> String {
     let mut text = String::new();
-    for (network, within, note) in bans {
+    for ban in bans {
         let line = Line {
-            network: network.to_string(),
+            network: ban.network.to_string(),
             // Rounded up: no ban becomes shorter by a restart.
-            until: within.map(|within| (now + within).as_secs() + 1),
-            note: note.clone(),
+            until: ban.within.map(|within| (now + within).as_secs() + 1),
+            note: ban.note.clone(),
+            home: ban.home,
         };
         text.push_str(&serde_json::to_string(&line).expect("numbers and text have a form in JSON"));
         text.push('\n');
@@ -85,13 +105,13 @@ fn now() -> Duration {
     now.unwrap_or_default()
 }
 
-/// Bans what the file says, once the edge serves.
-pub(super) fn load(desk: &Desk, path: &Path) -> io::Result<()> {
+/// Bans what the file says, once the edge serves, and returns it.
+pub(super) fn load(desk: &Desk, path: &Path) -> io::Result<Vec<Ban>> {
     let bans = read(path, now())?;
     let count = bans.len();
-    for (network, within, note) in bans {
+    for ban in bans.iter().cloned() {
         let done = desk.ask(0, move |edge, now| {
-            edge.handle_ban(now, network, within, &note)
+            edge.handle_ban(now, ban.network, ban.within, &ban.note)
         });
         done.map_err(|refusal| io::Error::other(refusal.says))?
             .map_err(io::Error::other)?;
@@ -99,7 +119,7 @@ pub(super) fn load(desk: &Desk, path: &Path) -> io::Result<()> {
     if count > 0 {
         tracing::info!(bans = count, path = %path.display(), "networks are banned as before");
     }
-    Ok(())
+    Ok(bans)
 }
 
 /// Writes the bans that are in effect.
@@ -109,11 +129,17 @@ pub(super) fn save(desk: &Desk, path: &Path) -> Result<(), Refusal> {
     let _turn = WRITES.lock().unwrap_or_else(PoisonError::into_inner);
     let mut bans: Vec<Ban> = Vec::new();
     let mut after = None;
+    let homes = desk.homes();
     loop {
         let page = desk.ask(0, move |edge, _| edge.bans(after))?;
         let all = page.bans.into_iter();
-        bans.extend(all.map(|(network, left, note)| (network, left, note.into())));
-        after = bans.last().map(|(network, ..)| *network);
+        bans.extend(all.map(|(network, within, note)| Ban {
+            network,
+            within,
+            note: note.into(),
+            home: homes.get(&network).copied(),
+        }));
+        after = bans.last().map(|ban| ban.network);
         if !page.has_more {
             break;
         }
@@ -139,10 +165,16 @@ mod tests {
         assert_eq!(read(&path, at(0)).expect("no file"), []);
         let network = |text: &str| parse_network(text).expect("a network");
         let note = "a \"note\"\nof two lines";
+        let ban = |text, within, note: &str, home| Ban {
+            network: network(text),
+            within,
+            note: note.to_owned(),
+            home,
+        };
         let bans = [
-            (network("10.0.0.0/8"), Some(at(100)), note.to_owned()),
-            (network("2001:db8::/32"), None, String::new()),
-            (network("192.0.2.1"), Some(at(5)), String::new()),
+            ban("10.0.0.0/8", Some(at(100)), note, None),
+            ban("2001:db8::/32", None, "", Some(3)),
+            ban("192.0.2.1", Some(at(5)), "", None),
         ];
         let write = |text: &str| {
             disk::replace(&path, text.as_bytes(), Readers::Owner).expect("it can be written");
@@ -155,7 +187,7 @@ mod tests {
             0o600
         );
         let found = read(&path, at(1_010)).expect("good");
-        let left = (network("10.0.0.0/8"), Some(at(91)), note.to_owned());
+        let left = ban("10.0.0.0/8", Some(at(91)), note, None);
         assert_eq!(found, [left, bans[1].clone()]);
         for (text, says) in [
             ("\nnonsense\n", "line 2: "),

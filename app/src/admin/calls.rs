@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use voltlane_core::edge::BanError;
 
-use super::ban_file;
+use super::ban_file::Ban;
 use super::desk::Desk;
 use super::guard::Caller;
 use super::request::{Refusal, Request};
@@ -151,6 +151,7 @@ fn bans(desk: &Desk, request: &Request) -> Answer {
     let page = desk.ask(0, move |edge, _| edge.bans(after))?;
     let last = page.bans.last().map(|(network, ..)| network.to_string());
     let next = last.filter(|_| page.has_more);
+    let homes = desk.homes();
     let bans: Vec<Value> = page
         .bans
         .iter()
@@ -158,6 +159,7 @@ fn bans(desk: &Desk, request: &Request) -> Answer {
             json!({
                 "network": network.to_string(),
                 "left_secs": left.map(|left| left.as_secs()),
+                "home": homes.get(network),
                 "note": note,
             })
         })
@@ -194,24 +196,29 @@ fn ban(desk: &Desk, caller: &Caller, request: &Request) -> Answer {
         return Err(Refusal::new(409, says));
     }
     let within = asked.secs.map(Duration::from_secs);
-    let note = asked.note;
+    let ban = Ban {
+        network,
+        within,
+        note: asked.note,
+        home: None,
+    };
+    let note = ban.note.clone();
     let done = desk.ask(0, move |edge, now| {
         edge.handle_ban(now, network, within, &note)
     })?;
     match done {
         Ok(()) => {
-            keep_bans(desk)?;
-            ok(json!({ "banned": network.to_string(), "secs": asked.secs }))
+            let is_shared = desk.share_ban(&ban);
+            desk.keep_bans()?;
+            let mut done = json!({ "banned": network.to_string(), "secs": asked.secs });
+            if let Some(is_shared) = is_shared {
+                done["shared"] = json!(is_shared);
+            }
+            ok(done)
         }
         Err(error @ BanError::TooMany) => Err(Refusal::new(409, error.to_string())),
         Err(error) => Err(Refusal::new(400, error.to_string())),
     }
-}
-
-/// Writes the bans to their file, if they have one.
-fn keep_bans(desk: &Desk) -> Result<(), Refusal> {
-    let file = desk.settings().admin.ban_file;
-    file.map_or(Ok(()), |file| ban_file::save(desk, &file))
 }
 
 fn unban(desk: &Desk, request: &Request) -> Answer {
@@ -219,9 +226,12 @@ fn unban(desk: &Desk, request: &Request) -> Answer {
     let asked = request.parameter("network");
     let asked = asked.ok_or_else(|| Refusal::new(400, "the parameter network is missing"))?;
     let network = network(asked)?;
-    match desk.ask(0, move |edge, now| edge.handle_unban(now, network))? {
+    let was_here = desk.ask(0, move |edge, now| edge.handle_unban(now, network))?;
+    // It may be in effect elsewhere alone.
+    let was_shared = desk.share_lift(network);
+    match was_here || was_shared {
         true => {
-            keep_bans(desk)?;
+            desk.keep_bans()?;
             ok(json!({ "lifted": network.to_string() }))
         }
         false => Err(Refusal::new(404, "exactly this network is not banned")),

@@ -1,18 +1,22 @@
 //! The desk: the running edge as the calls reach it.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use voltlane_core::Time;
 use voltlane_core::edge::Edge;
 use voltlane_driver::{Errands, Peers};
 
-use super::ban_file;
+use super::ban_file::{self, Ban};
 use super::request::Refusal;
 use crate::commands::InEffect;
 use crate::config::Settings;
 use crate::metrics::{Exchange, Snapshot};
+#[cfg(feature = "engine")]
+use crate::shared_bans::Sharing;
 
 /// How long a shard may take to answer before it counts as stuck.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,6 +31,8 @@ struct Inner {
     exchange: Exchange,
     in_effect: Arc<Mutex<InEffect>>,
     began: Instant,
+    #[cfg(feature = "engine")]
+    sharing: OnceLock<Sharing>,
 }
 
 impl Desk {
@@ -37,6 +43,8 @@ impl Desk {
             exchange,
             in_effect,
             began: Instant::now(),
+            #[cfg(feature = "engine")]
+            sharing: OnceLock::new(),
         }))
     }
 
@@ -49,12 +57,58 @@ impl Desk {
     /// Bans what the file of bans says, once: the shards serve by then. What it cannot read is an error of the log, as the edge serves
     /// already.
     pub(super) fn load_bans(&self) {
-        let Some(path) = self.settings().admin.ban_file else {
-            return;
-        };
-        if let Err(error) = ban_file::load(self, &path) {
-            tracing::error!(%error, path = %path.display(), "earlier bans are not in effect");
+        let path = self.settings().admin.ban_file;
+        let loaded = path.map(|path| {
+            ban_file::load(self, &path).unwrap_or_else(|error| {
+                tracing::error!(%error, path = %path.display(), "earlier bans are not in effect");
+                Vec::new()
+            })
+        });
+        self.begin_sharing(loaded.unwrap_or_default());
+    }
+
+    /// Sets what shares the bans of this edge, once.
+    #[cfg(feature = "engine")]
+    pub(crate) fn shares(&self, sharing: Sharing) {
+        let _ = self.0.sharing.set(sharing);
+    }
+
+    /// Begins to share the bans of this edge, which has these, if that is configured.
+    pub(crate) fn begin_sharing(&self, _bans: Vec<Ban>) {
+        #[cfg(feature = "engine")]
+        if let Some(sharing) = self.0.sharing.get() {
+            sharing.begin(self.clone(), _bans);
         }
+    }
+
+    /// Tells the other edges of a ban. Returns whether it is shared. `None`: this edge shares none.
+    pub(super) fn share_ban(&self, _ban: &Ban) -> Option<bool> {
+        #[cfg(feature = "engine")]
+        return self.0.sharing.get().map(|sharing| sharing.ban(_ban));
+        #[cfg(not(feature = "engine"))]
+        None
+    }
+
+    /// Tells the other edges that a ban is lifted. Returns whether it was shared.
+    pub(super) fn share_lift(&self, _network: IpNet) -> bool {
+        #[cfg(feature = "engine")]
+        return (self.0.sharing.get()).is_some_and(|sharing| sharing.lift(_network));
+        #[cfg(not(feature = "engine"))]
+        false
+    }
+
+    /// Returns the networks whose bans are shared, with the homes of the edges at which they were made.
+    pub(super) fn homes(&self) -> BTreeMap<IpNet, u16> {
+        #[cfg(feature = "engine")]
+        return self.0.sharing.get().map(Sharing::homes).unwrap_or_default();
+        #[cfg(not(feature = "engine"))]
+        BTreeMap::new()
+    }
+
+    /// Writes the bans to their file, if they have one.
+    pub(crate) fn keep_bans(&self) -> Result<(), Refusal> {
+        let file = self.settings().admin.ban_file;
+        file.map_or(Ok(()), |file| ban_file::save(self, &file))
     }
 
     pub(super) fn began(&self) -> Instant {
@@ -62,7 +116,7 @@ impl Desk {
     }
 
     /// Returns the configuration in effect.
-    pub(super) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         self.in_effect().settings.clone()
     }
 
@@ -88,7 +142,7 @@ impl Desk {
     }
 
     /// Has a shard do something with its machine, and returns what comes of it. It must be bounded.
-    pub(super) fn ask<T: Send + 'static>(
+    pub(crate) fn ask<T: Send + 'static>(
         &self,
         shard: usize,
         errand: impl FnOnce(&mut Edge, Time) -> T + Send + 'static,

@@ -31,6 +31,8 @@ mod status;
 mod stream;
 mod token;
 
+#[cfg(feature = "engine")]
+pub(crate) use ban_file::Ban;
 pub(crate) use desk::Desk;
 pub(crate) use request::{MAX_BODY_BYTES, MAX_HEAD_BYTES, read_from_memory as read_request};
 pub(crate) use server::{AdminServer, MAX_CONNECTIONS};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use voltlane_cluster::bans::count;
 use voltlane_cluster::{Call, ClusterName, Entry, Record, Reply, ask as call};
 
 use crate::commands::random;
@@ -49,9 +50,23 @@ pub(crate) fn ask(settings: &Settings, as_json: bool) -> Result<String, String> 
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_secs());
     let homes: Vec<Home> = entries.iter().map(|entry| read(entry, &name)).collect();
+    let bans = count(&name, now, |page| {
+        match call(&mut engine, &page, tries, PATIENCE) {
+            Ok(Reply::Read(entry)) => Ok(entry),
+            Ok(_) => Err(format!("{servers} answers another question")),
+            Err(error) => Err(format!("{servers}: {error}")),
+        }
+    })?;
     Ok(match as_json {
-        true => format!("{}\n", data(&homes, &name, now)),
-        false => table(&homes, &name, now),
+        true => {
+            let mut all = data(&homes, &name, now);
+            all["bans"] = json!(bans);
+            format!("{all}\n")
+        }
+        false => format!(
+            "{}bans that are shared: {bans}\n",
+            table(&homes, &name, now)
+        ),
     })
 }
 

@@ -180,6 +180,10 @@ async fn serve<R: Runtime>(
     let mut opened_later: Vec<Later> = Vec::new();
     #[cfg(feature = "admin")]
     let desk = Desk::new(metrics.clone(), Arc::clone(&in_effect));
+    #[cfg(all(feature = "admin", feature = "engine"))]
+    if let Some(sharing) = home.sharing(&settings) {
+        desk.shares(sharing);
+    }
     #[cfg(feature = "admin")]
     let admin = match takes_over {
         false => open_desk(&settings, &desk)?,
@@ -272,9 +276,17 @@ async fn serve<R: Runtime>(
         later,
         (supervisor, home.clone()),
     );
+    #[cfg(feature = "admin")]
+    let has_admin = configured.admin.address.is_some();
     let serves = move |_errands: Vec<Errands>| {
         #[cfg(feature = "admin")]
-        desk.serves(_errands);
+        {
+            desk.serves(_errands);
+            // The admin interface begins once it has read its file of bans.
+            if !has_admin {
+                desk.begin_sharing(Vec::new());
+            }
+        }
     };
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     let run;
@@ -460,6 +472,7 @@ async fn alone<R: Runtime>(
             log_lines_lost: logging::lost_lines(),
             file_errors: file_errors::counts(),
             config_read: config_reads::last(),
+            shared_bans: metrics::shared_bans(),
             accepts: accepts.counts(),
             expiries: accepts.expiries(),
             list_expiries: accepts.list_expiries(),

@@ -36,6 +36,8 @@ const AT_START: &[&str] = &[
     "cluster.lease_secs",
     #[cfg(feature = "cluster")]
     "cluster.wait_secs",
+    #[cfg(feature = "cluster")]
+    "cluster.share_bans",
     "metrics.address",
     "admin.address",
     "admin.socket_mode",

@@ -420,6 +420,8 @@ settings! {
         /// How long the start waits for the home. If it is not free by then, or the engine cannot be reached, the process ends
         /// with an error. 0: it waits without a bound.
         wait_secs: u32 = 60, 0..=HOUR;
+        /// Whether bans by `ctl ban` are shared with the other edges of the cluster by the engine, as are those lifted.
+        share_bans: bool = true, ();
     }
 
     /// Clients: their queues, and the rules while they are away.

@@ -87,6 +87,7 @@ fn with_everything() -> Snapshot {
             .map(|reason| ("main".to_owned(), reason, 0))
             .collect(),
         file_errors: file_errors::counts(),
+        shared_bans: Some((0, 0)),
         recording: Some(true),
         shards: vec![Shard::default()],
         backends: vec![Backend::default()],

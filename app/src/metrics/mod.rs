@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub file_errors: Vec<(&'static str, u64)>,
     /// The last time that the configuration was read.
     pub config_read: ConfigRead,
+    /// The bans that the edges of a cluster share, and how many were refused, if this one shares them.
+    pub shared_bans: Option<(usize, u64)>,
     /// Whether the edge is recorded still, if it was to be.
     pub recording: Option<bool>,
     /// Connections accepted by each listener that there is, by its name.
@@ -160,6 +162,14 @@ pub(crate) fn backends_of(loops: &[Snapshot]) -> Vec<Backend> {
     backends
 }
 
+/// Returns the bans that the edges of a cluster share, and how many were refused, if this one shares them.
+pub(crate) fn shared_bans() -> Option<(usize, u64)> {
+    #[cfg(all(feature = "admin", feature = "engine"))]
+    return crate::shared_bans::counts();
+    #[cfg(not(all(feature = "admin", feature = "engine")))]
+    None
+}
+
 impl Snapshot {
     /// Adds the metrics of another part of the process.
     pub fn add(&mut self, other: &Snapshot) {
@@ -172,6 +182,7 @@ impl Snapshot {
         if other.config_read.at >= self.config_read.at {
             self.config_read = other.config_read;
         }
+        self.shared_bans = self.shared_bans.or(other.shared_bans);
         self.recording = self.recording.or(other.recording);
         self.accepts.extend_from_slice(&other.accepts);
         self.expiries.extend_from_slice(&other.expiries);

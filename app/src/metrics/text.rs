@@ -39,6 +39,7 @@ impl Collector for Edge {
             log_lines_lost,
             file_errors,
             config_read,
+            shared_bans,
             recording,
             accepts,
             expiries,
@@ -301,6 +302,18 @@ impl Collector for Edge {
             usize::from(gauges.is_draining),
         )?;
         page.show("bans", "Networks that an operator has banned", gauges.bans)?;
+        if let Some((shared, refused)) = shared_bans {
+            page.show(
+                "shared_bans",
+                "Bans that the edges of the cluster share",
+                *shared,
+            )?;
+            page.count(
+                "shared_bans_refused",
+                "Shared bans, and pages of them, that made no sense or had no room; the log says which",
+                *refused,
+            )?;
+        }
         if let Some(goes_on) = recording {
             page.show(
                 "recording",

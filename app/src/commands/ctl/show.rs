@@ -214,7 +214,7 @@ pub(super) fn bans(value: &Value) -> String {
     table(
         value,
         "bans",
-        &[("network", 24), ("left_secs", 10), ("note", 1)],
+        &[("network", 24), ("left_secs", 10), ("home", 4), ("note", 1)],
     )
 }
 

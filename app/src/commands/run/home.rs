@@ -43,6 +43,8 @@ mod leased {
     use crate::config::Settings;
     use crate::engine;
     use crate::metrics::Exchange;
+    #[cfg(feature = "admin")]
+    use crate::shared_bans::Sharing;
 
     /// How long a machine may take to say whether it has a link.
     const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -118,6 +120,15 @@ mod leased {
                     (Some(run), answer.is_some_and(|all| all.gauges.link_is_up))
                 }));
             }
+        }
+
+        /// Returns what shares the bans of this edge, if that is configured.
+        #[cfg(feature = "admin")]
+        pub(in crate::commands::run) fn sharing(&self, settings: &Settings) -> Option<Sharing> {
+            let keeper = self.keeper.as_ref()?;
+            let home = u16::try_from(settings.cluster.home).unwrap_or(0);
+            let shares = settings.cluster.share_bans;
+            shares.then(|| Sharing::new(keeper.teller(), home))
         }
 
         /// Returns whether another process has taken the home. If not, the task is woken then.

@@ -168,6 +168,7 @@ pub(super) async fn serve<R: Runtime>(
                 log_lines_lost: logging::lost_lines(),
                 file_errors: file_errors::counts(),
                 config_read: config_reads::last(),
+                shared_bans: crate::metrics::shared_bans(),
                 accepts: accepts.counts(),
                 expiries: accepts.expiries(),
                 list_expiries: accepts.list_expiries(),
