@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use voltlane_cluster::{Event, Keeper, LeaseConfig, MemoryEngine, NotTaken, Standing};
+use voltlane_cluster::{
+    Change, Event, Keeper, LeaseConfig, MemoryEngine, NotTaken, SharedBan, Standing,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -116,4 +118,47 @@ fn overwrite(engine: &MemoryEngine, value: &[u8]) {
             return;
         }
     }
+}
+
+#[test]
+fn the_thread_shares_bans_and_asks_again_whoever_could_not_do_them() {
+    let engine = MemoryEngine::new();
+    let keepers = [1, 2].map(|home| {
+        let home_of = LeaseConfig {
+            home,
+            ..config(home.into())
+        };
+        Keeper::start(home_of, engine.clone(), |_| {}).expect("started")
+    });
+    let [one, other] = keepers.each_ref().map(Keeper::teller);
+    let ban = |network: &str| {
+        let network = network.parse().expect("a network");
+        SharedBan::new(network, 1_790_000_000, None, 1, "")
+    };
+    assert!(!one.tell(Change::Ban(ban("203.0.113.7/32"))), "not begun");
+    assert_eq!(one.counts(), None);
+    one.begin(Vec::new(), Box::new(|_| true), Box::new(|_| {}));
+    let (told, hears) = std::sync::mpsc::channel();
+    let mut is_first = true;
+    let adopt = move |changes: &[Change]| {
+        told.send(changes.to_vec()).expect("somebody hears");
+        !std::mem::take(&mut is_first)
+    };
+    other.begin(Vec::new(), Box::new(adopt), Box::new(|_| {}));
+    let banned = Change::Ban(ban("203.0.113.7/32"));
+    assert!(one.tell(banned.clone()));
+    assert!(!one.tell(Change::Ban(ban("0.0.0.0/0"))), "its own machine");
+    assert_eq!(one.counts(), Some((1, 0)));
+    let hear = || hears.recv_timeout(PATIENCE).expect("a change");
+    assert_eq!(hear(), std::slice::from_ref(&banned));
+    assert_eq!(hear(), [banned], "the first time it was not done");
+    let lift = Change::Lift("203.0.113.7/32".parse().expect("a network"));
+    assert!(one.tell(lift.clone()));
+    assert_eq!(hear(), [lift]);
+    let [first, second] = keepers;
+    assert!(first.give_back() && second.give_back());
+    assert!(
+        !one.tell(Change::Ban(ban("203.0.113.7/32"))),
+        "it has ended"
+    );
 }
