@@ -175,7 +175,7 @@ impl Teller {
     }
 
     /// Tells the others of a change of this edge, now or once the engine can be used. It waits for nothing. Returns false if it is not
-    /// told: it is not shared, [`may_be_shared`](crate::bans::may_be_shared) says no, or too many changes wait.
+    /// told: it is not shared, [`may_be_shared`] says no, or too many changes wait.
     #[must_use]
     pub fn tell(&self, change: Change) -> bool {
         let network = match &change {
