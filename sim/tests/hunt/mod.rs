@@ -16,6 +16,8 @@ pub(crate) const SEEDS: u64 = 200;
 /// The number for bugs that take nearly 200 seeds or more from one of the bases: AckOfLine 308,
 /// PauseForgottenAtResume 195.
 const RARE_SEEDS: u64 = 1_000;
+/// The number for those that take longer: a backend must become another process while a session leaves it.
+const RAREST_SEEDS: u64 = 5_000;
 
 fn seeds_for(bug: Bug) -> u64 {
     match bug {
@@ -27,8 +29,8 @@ fn seeds_for(bug: Bug) -> u64 {
         | Bug::KeysOfGroupsAreOfClients
         | Bug::LateFramesLost
         | Bug::PauseNotSaved
-        | Bug::MoveForgottenAtBoot
         | Bug::OldCopyGoesOn => RARE_SEEDS,
+        Bug::MoveForgottenAtBoot => RAREST_SEEDS,
         _ => SEEDS,
     }
 }
