@@ -21,7 +21,7 @@ use crate::wire::saved::{Saved, put_bytes, put_count};
 
 pub(super) use self::placed::{Grid, id_of};
 
-/// The format that is written. Those from [`OLDEST`] on are read.
+/// The format that is written. Format 1 is read as well.
 pub const SNAPSHOT_FORMAT: u32 = 2;
 /// The longest snapshot, in bytes.
 pub const MAX_SNAPSHOT_BYTES: usize = 1 << 30;
