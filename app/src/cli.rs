@@ -202,7 +202,7 @@ pub struct HealthArgs {
     pub alive: bool,
 }
 
-/// What is to be told of the metrics.
+/// Arguments of `voltlane metrics`.
 #[cfg(feature = "admin")]
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetricsArgs {

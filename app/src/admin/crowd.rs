@@ -75,7 +75,7 @@ fn serve(edge: Edge) -> (Errands, EdgeHandle, JoinHandle<()>) {
         let served = Smol::block_on(async move {
             let bound = Smol::bind("127.0.0.1:0".into(), SocketOptions::default()).await;
             let (listener, _) = bound.expect("a port");
-            // Nobody is there.
+            // The edge has no backend: nothing listens at this port.
             let backend = Smol::connector("127.0.0.1:1".into(), SocketOptions::default());
             let driver = EdgeDriver::new(edge, listener, backend, Timer::default());
             let _ = tell.send((driver.errands(), driver.handle()));

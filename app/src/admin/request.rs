@@ -109,7 +109,7 @@ pub(super) fn read(
     let until = Instant::now() + STEP_TIMEOUT;
     let mut bytes = Vec::new();
     let mut request = loop {
-        // What is behind the bound has no say, however much came at once.
+        // A head has to end within the bound. Bytes behind it do not count, whether they came in one read or in several.
         match parse(&bytes[..bytes.len().min(MAX_HEAD_BYTES)]) {
             Err(refusal) => return Ok(Some(Err(refusal))),
             Ok(Some((request, head))) => {

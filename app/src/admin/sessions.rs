@@ -292,7 +292,7 @@ fn ledger(ledger: &Ledger) -> Value {
     })
 }
 
-/// What a kicked client is told.
+/// The body of a kick: the code, the wait and the text that the client gets.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct KickBody {

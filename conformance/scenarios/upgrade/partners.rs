@@ -204,7 +204,7 @@ fn a_partner_that_stalls_lies_or_dies_changes_nothing() {
 #[test]
 fn a_new_process_that_cannot_take_over_ends_and_says_why() {
     let place = Place::new(1);
-    // Nobody is there.
+    // No process listens at the upgrade socket.
     let finished = conformance::Process::start(place.command(&["take-over"])).end();
     assert_eq!(finished.code, Some(1));
     assert!(

@@ -124,7 +124,7 @@ mod moved {
         last_writes: Option<LastWrites>,
         /// A request that waits until all shards stand still.
         halting: Option<Halting>,
-        /// What is saved of several backends beside their machines.
+        /// Saves the names and the sessions on their way of several backends. `None` with one backend.
         backends: Option<SavesBackends>,
     }
 

@@ -29,7 +29,7 @@ mod kept {
         parts: Mutex<Vec<Part>>,
         /// The snapshot of the last process, until the machines have it.
         snapshot: Mutex<Option<Snapshot>>,
-        /// What is saved of several backends beside that.
+        /// Saves the names and the sessions on their way of several backends. `None` with one backend.
         backends: Mutex<Option<SavesBackends>>,
     }
 
