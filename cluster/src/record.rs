@@ -152,11 +152,25 @@ fn number(digits: &str) -> Result<u64, RecordError> {
     ))
 }
 
-/// Cuts a text, and replaces what a terminal or JSON would take for more than text.
-fn plain(text: &str, most: usize) -> String {
-    let is_plain = |c: char| (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\');
-    let replace = |c| if is_plain(c) { c } else { '?' };
-    text.chars().take(most).map(replace).collect()
+/// Cuts a text to so many bytes, between two characters. Replaces what JSON would take for more than text, and what is not shown.
+pub(crate) fn plain(text: &str, most: usize, is_shown: impl Fn(char) -> bool) -> String {
+    let mut plain = String::new();
+    for c in text.chars() {
+        let c = match c {
+            '"' | '\\' => '?',
+            c if is_shown(c) => c,
+            _ => '?',
+        };
+        if plain.len() + c.len_utf8() > most {
+            break;
+        }
+        plain.push(c);
+    }
+    plain
+}
+
+fn is_ascii_text(c: char) -> bool {
+    c.is_ascii_graphic() || c == ' '
 }
 
 impl Record {
@@ -173,8 +187,8 @@ impl Record {
             holder: self.holder.as_ref().map(|holder| TextHolder {
                 nonce: hex(holder.nonce),
                 run: holder.run.map(hex),
-                label: plain(&holder.label, MAX_LABEL_BYTES),
-                backend: plain(&holder.backend, MAX_BACKEND_BYTES),
+                label: plain(&holder.label, MAX_LABEL_BYTES, is_ascii_text),
+                backend: plain(&holder.backend, MAX_BACKEND_BYTES, is_ascii_text),
                 linked: holder.is_linked,
             }),
         };
@@ -201,7 +215,11 @@ impl Record {
             return Err(Later(text.form));
         }
         if text.cluster != cluster.as_str() {
-            return Err(Foreign(plain(&text.cluster, ClusterName::MAX_BYTES)));
+            return Err(Foreign(plain(
+                &text.cluster,
+                ClusterName::MAX_BYTES,
+                is_ascii_text,
+            )));
         }
         let lease = Duration::from_millis(text.lease_ms);
         let wrong = match () {
@@ -219,8 +237,8 @@ impl Record {
             Some(holder) => Some(Holder {
                 nonce: number(&holder.nonce)?,
                 run: holder.run.as_deref().map(number).transpose()?,
-                label: plain(&holder.label, MAX_LABEL_BYTES),
-                backend: plain(&holder.backend, MAX_BACKEND_BYTES),
+                label: plain(&holder.label, MAX_LABEL_BYTES, is_ascii_text),
+                backend: plain(&holder.backend, MAX_BACKEND_BYTES, is_ascii_text),
                 is_linked: holder.linked,
             }),
         };

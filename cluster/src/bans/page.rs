@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::MAX_VALUE_BYTES;
-use crate::record::{ClusterName, MAX_HOME, RecordError};
+use crate::record::{ClusterName, MAX_HOME, RecordError, plain};
 
 /// The form of pages that this crate writes and reads.
 const FORM: u32 = 1;
@@ -60,21 +60,9 @@ pub fn may_be_shared(network: &IpNet) -> bool {
     !own.iter().any(|own| network.contains(own))
 }
 
-/// Cuts a note between two characters, and replaces what a terminal or JSON would take for more than text.
+/// Returns a note as it is shared: in any language, without what a terminal would obey.
 fn plain_note(note: &str) -> String {
-    let mut cut = String::new();
-    for c in note.chars() {
-        let c = match c {
-            '"' | '\\' => '?',
-            c if c.is_control() => '?',
-            c => c,
-        };
-        if cut.len() + c.len_utf8() > MAX_SHARED_NOTE_BYTES {
-            break;
-        }
-        cut.push(c);
-    }
-    cut
+    plain(note, MAX_SHARED_NOTE_BYTES, |c| !c.is_control())
 }
 
 /// A page as an engine has it.
